@@ -1,0 +1,41 @@
+"""backbone: the one place where weights come from, into models/backbone."""
+
+from thaw import paths, stage
+from thaw.params import Params
+
+# On top of a source task: nothing that the backbone could leave the work to.
+SOURCE_HEAD = {"pool": "avg", "units": None, "dropout": 0.0}
+
+
+def backbone(params: Params) -> None:
+    from thaw import checkpoint, curves, splits, training, weights
+    from thaw.training import Examples
+
+    chosen = params.backbone
+    network = weights.backbone(chosen, params.seed)
+    info = checkpoint.Info(
+        backbone={"name": chosen.name, "image_size": chosen.image_size, "alpha": chosen.alpha},
+        weights=weights.origin(chosen, params.seed),
+    )
+    report = curves.reporter("backbone", "backbone")
+    if chosen.source is None:
+        report([])
+    else:
+        info.head = SOURCE_HEAD
+        info.classes = splits.class_names(chosen.source.classes, "backbone.source.classes")
+        network.attach(**SOURCE_HEAD, classes=len(info.classes))
+        network.freeze(0)
+        info.history = training.fit_network(
+            network,
+            training.Run("backbone", "source", chosen.source, params.batch_size, params.seed, []),
+            Examples(*splits.read("train", info.classes)),
+            Examples(*splits.read("val", info.classes)),
+            augment=params.augment,
+            batch_norm="train",
+            report=report,
+        )
+    checkpoint.save_network(paths.BACKBONE, info, network)
+
+
+if __name__ == "__main__":
+    stage.run("backbone", backbone, keras=True)

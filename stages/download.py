@@ -1,0 +1,29 @@
+"""download: the archive, verified, into data/raw."""
+
+import shutil
+
+import numpy as np
+
+from thaw import archives, fetch, files, paths, stage
+from thaw.datasets import DATASETS
+from thaw.params import Params
+
+
+def download(params: Params) -> None:
+    dataset = params.dataset
+    row = DATASETS[dataset.name]
+    with files.replacing_folder(paths.RAW) as folder:
+        if row.archive is None:
+            from sklearn.datasets import load_digits  # a second
+
+            digits = load_digits()
+            np.save(folder / "images.npy", digits.images.astype(np.uint8))
+            np.save(folder / "labels.npy", digits.target.astype(np.uint8))
+            return
+        archive = fetch.fetch(dataset.url, dataset.sha256, paths.downloads())
+        archives.unpack(archive, row.archive, folder)
+    print(f"download: {archive.name} verified, {shutil.disk_usage(paths.RAW).free / 1e9:,.0f} GB of disk left")
+
+
+if __name__ == "__main__":
+    stage.run("download", download)

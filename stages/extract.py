@@ -1,0 +1,29 @@
+"""extract: what the frozen backbone makes of each view, into data/features, and a picture of the views."""
+
+from thaw import paths, stage
+from thaw.params import Params
+
+
+def extract(params: Params) -> None:
+    from thaw import augmentation, checkpoint, features, pictures, splits
+    from thaw.training import Examples
+
+    classes = splits.class_names(params.dataset.classes)
+    network, _ = checkpoint.load(paths.BACKBONE, with_head=False)
+    train = Examples(*splits.read("train", classes))
+    val = Examples(*splits.read("val", classes))
+    sizes = features.extract(
+        paths.FEATURES, network, params.head.pool, classes, train, val, params.augment, params.extract
+    )
+    for cut, size in sizes.items():
+        print(f"extract: {cut}, {size / 1e6:,.1f} MB in {params.augment.views} views and val")
+
+    shown = pictures.samples(train.labels, len(classes))
+    plain = train.inputs[shown]
+    views = augmentation.views(plain, params.augment)
+    titles = ["train", *(f"view {number}" for number in range(len(views)))]
+    pictures.grid(paths.PLOTS / "views.png", [plain, *views], titles, classes[: len(shown)])
+
+
+if __name__ == "__main__":
+    stage.run("extract", extract, keras=True)

@@ -1,0 +1,38 @@
+"""unfreeze@<phase>: thaw the network down to the phase's cut and train on, into models/<phase>."""
+
+import sys
+
+from thaw import params as schema
+from thaw import paths, stage
+from thaw.errors import ParamError
+from thaw.params import Params
+
+
+def unfreeze(params: Params, name: str) -> None:
+    from thaw import checkpoint, curves, splits, training
+    from thaw.training import Examples
+
+    phase = params.schedule.phases.get(name)
+    if phase is None:
+        raise ParamError("phase", name, f"one of {', '.join(params.schedule.phases) or 'none'}, as in schedule.phases")
+    network, info = checkpoint.load(paths.model(phase.after))
+    network.freeze(schema.frozen_layers(phase, network.name))
+    stage_name = f"unfreeze@{name}"
+    rows = training.fit_network(
+        network,
+        training.Run(stage_name, name, phase, params.batch_size, params.seed, info.history),
+        Examples(*splits.read("train", info.classes)),
+        Examples(*splits.read("val", info.classes)),
+        augment=params.augment,
+        batch_norm=phase.batch_norm,
+        report=curves.reporter(stage_name, name),
+    )
+    info.history += rows
+    checkpoint.save_network(paths.model(name), info, network)
+    curves.write_metrics(name, rows)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m stages.unfreeze PHASE")
+    stage.run(f"unfreeze@{sys.argv[1]}", lambda params: unfreeze(params, sys.argv[1]), keras=True)

@@ -1,0 +1,130 @@
+"""The official binary archives: unpacked with suspicion, read into tensors."""
+
+import shutil
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from thaw.datasets import DATASETS, Archive
+from thaw.errors import ThawError
+
+PICTURE_BYTES = 3 * 32 * 32
+# No file of names is anywhere near this long.
+NAMES_BYTES = 64 * 1024
+
+
+class Pictures(NamedTuple):
+    """Pictures, uint8 (n, 32, 32, 3), and what they show, uint8 (n,); coarse is None without superclasses."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    coarse: np.ndarray | None = None
+
+
+def unpack(archive: Path, layout: Archive, folder: Path) -> None:
+    """Write the files that the layout names, and no others, from a .tar.gz into `folder`.
+
+    Raises:
+        ThawError: no such archive format, a path or link that leads outside, a device, a file of
+            another size than the layout says, or one that is missing.
+    """
+    sizes = _file_sizes(layout)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                _refuse_unsafe(archive, member)
+                name = PurePosixPath(member.name)
+                if name.parent.name != layout.folder or name.name not in sizes or not member.isfile():
+                    continue
+                size = sizes.pop(name.name)
+                if member.size != size if name.suffix == ".bin" else member.size > size:
+                    raise ThawError(f"{archive}: {name} has {member.size:,} bytes; expected {size:,}")
+                with tar.extractfile(member) as source, open(folder / name.name, "wb") as target:
+                    shutil.copyfileobj(source, target)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk is not a bad archive
+            raise
+        raise ThawError(f"{archive}: not a readable .tar.gz archive ({error})") from None
+    if sizes:
+        raise ThawError(f"{archive}: has no {layout.folder}/{next(iter(sizes))}")
+
+
+def _file_sizes(layout: Archive) -> dict[str, int]:
+    """Bytes of each file: exact for records, the most that is accepted for names."""
+    record = layout.label_bytes + PICTURE_BYTES
+    sizes = dict.fromkeys(layout.train, layout.records_per_train_file * record)
+    sizes |= dict.fromkeys(layout.test, layout.records_per_test_file * record)
+    return sizes | dict.fromkeys(layout.names, NAMES_BYTES)
+
+
+def _refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
+        raise ThawError(f"{archive}: refused, as {member.name!r} is a link, a device or a path that leads outside")
+
+
+def read_archive(folder: Path, dataset: str) -> tuple[Pictures, Pictures]:
+    """The training and the test pictures of an unpacked archive.
+
+    Raises:
+        ThawError: a missing or cut file, a label out of range, or class names other than the dataset's.
+    """
+    row = DATASETS[dataset]
+    layout = row.archive
+    names = [_read_names(folder / file) for file in layout.names]
+    if tuple(names[-1]) != row.classes:
+        raise ThawError(f"{folder / layout.names[-1]}: names other classes than {dataset}'s")
+    limits = [len(each) for each in names]
+    train = [_read_records(folder / file, layout.records_per_train_file, limits) for file in layout.train]
+    test = [_read_records(folder / file, layout.records_per_test_file, limits) for file in layout.test]
+    return _join(train), _join(test)
+
+
+def read_names(folder: Path, dataset: str) -> dict[str, list[str]]:
+    """Class names by level: `classes`, and `superclasses` where there are any."""
+    row = DATASETS[dataset]
+    names = {"classes": list(row.classes)}
+    if row.archive is not None and row.archive.label_bytes == 2:
+        names["superclasses"] = _read_names(folder / row.archive.names[0])
+    return names
+
+
+def _read_names(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").split()
+    except (FileNotFoundError, UnicodeDecodeError):
+        raise ThawError(f"{file}: no readable list of class names; delete data/raw and run again") from None
+
+
+def _read_records(file: Path, count: int, limits: list[int]) -> Pictures:
+    record = len(limits) + PICTURE_BYTES
+    if not file.is_file() or file.stat().st_size != count * record:
+        raise ThawError(f"{file}: expected {count:,} records of {record:,} bytes; delete data/raw and run again")
+    records = np.fromfile(file, np.uint8).reshape(count, record)
+    for column, limit in enumerate(limits):
+        if records[:, column].max() >= limit:
+            row = int(np.argmax(records[:, column] >= limit))
+            raise ThawError(f"{file}: record {row} has label {records[row, column]}; expected 0 to {limit - 1}")
+    images = records[:, len(limits) :].reshape(count, 3, 32, 32).transpose(0, 2, 3, 1)
+    coarse = records[:, 0] if len(limits) == 2 else None
+    return Pictures(images, records[:, len(limits) - 1], coarse)
+
+
+def _join(parts: list[Pictures]) -> Pictures:
+    columns = zip(*parts, strict=True)
+    return Pictures(*(None if column[0] is None else np.concatenate(column) for column in columns))
+
+
+def read_digits(folder: Path) -> tuple[Pictures, Pictures]:
+    """scikit-learn's digits, 8x8 pixels of 0 to 16, enlarged four times; every fifth of a class for test."""
+    images = np.load(folder / "images.npy", allow_pickle=False)
+    labels = np.load(folder / "labels.npy", allow_pickle=False).astype(np.uint8)
+    large = (images * (255 / 16)).round().astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    large = np.repeat(large[..., None], 3, axis=-1)
+    test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        test[np.flatnonzero(labels == label)[::5]] = True
+    return Pictures(large[~test], labels[~test]), Pictures(large[test], labels[test])

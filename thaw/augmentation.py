@@ -1,0 +1,47 @@
+"""Augmentation as Keras layers, which run on the device."""
+
+import keras
+import numpy as np
+
+from thaw import seeds
+from thaw.modes import InMode
+from thaw.params import Augment
+
+# Keras's random layers take a seed when they are made; `seeds.reseed` sets their state before use.
+_SEED = 0
+
+
+def layers(augment: Augment, always: bool = False) -> list[keras.Layer]:
+    """The random layers that `augment` asks for, over pictures of 0 to 255, in the order of use.
+
+    They augment in training, or also in inference where `always` says so.
+    """
+    chosen = []
+    if augment.flip:
+        chosen.append(keras.layers.RandomFlip("horizontal", seed=_SEED, name="flip"))
+    if augment.translation:
+        shift = augment.translation
+        # By whole pixels: interpolation would blur every training picture and no other.
+        chosen.append(
+            keras.layers.RandomTranslation(shift, shift, interpolation="nearest", seed=_SEED, name="translation")
+        )
+    if augment.rotation:
+        chosen.append(keras.layers.RandomRotation(augment.rotation, seed=_SEED, name="rotation"))
+    if augment.zoom:
+        chosen.append(keras.layers.RandomZoom(augment.zoom, seed=_SEED, name="zoom"))
+    if augment.contrast:
+        chosen.append(keras.layers.RandomContrast(augment.contrast, seed=_SEED, name="contrast"))
+    return [InMode(layer, training=True) for layer in chosen] if always else chosen
+
+
+def views(images: np.ndarray, augment: Augment) -> list[np.ndarray]:
+    """Pictures, uint8 (n, 32, 32, 3), as they may look in each view."""
+    x = pictures = keras.Input(images.shape[1:], dtype="uint8")
+    for layer in layers(augment, always=True):
+        x = layer(x)
+    model = keras.Model(pictures, x)
+    drawn = []
+    for number in range(augment.views):
+        seeds.reseed(model, augment.seed, number)
+        drawn.append(np.asarray(model.predict(images, verbose=0)).round().clip(0, 255).astype(np.uint8))
+    return drawn

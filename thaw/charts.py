@@ -1,0 +1,47 @@
+"""Charts of a finished run."""
+
+from pathlib import Path
+
+from thaw import pictures
+from thaw.training import Row
+
+
+def phases(path: Path, history: list[Row]) -> None:
+    """Draw accuracy, loss and learning rate over all phases, with a line where each phase starts.
+
+    Args:
+        path: of the PNG.
+        history: rows of all phases, as thaw.training writes them.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row["phase"] for row in history))
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    for number, name in enumerate(names):
+        rows = [row for row in history if row["phase"] == name]
+        color = f"C{number % 10}"
+        for axes, kind in ((top, "accuracy"), (middle, "loss")):
+            axes.plot(*_line(rows, f"val_{kind}"), color=color, marker="o", markersize=3)
+            axes.plot(*_line(rows, f"train_{kind}"), color=color, linestyle=":")
+        bottom.plot(*_line(rows, "learning_rate"), color=color, marker=".", markersize=4)
+        for axes in (top, middle, bottom):
+            axes.axvline(rows[0]["epoch"], color="0.8", linewidth=1, zorder=0)
+        top.annotate(
+            name, (rows[0]["epoch"], 1), (4, -4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", va="top", color=color, fontsize=9,
+        )
+    top.set_ylabel("accuracy")
+    middle.set_ylabel("loss")
+    bottom.set(ylabel="learning rate", xlabel="epoch")
+    top.plot([], [], color="0.3", marker="o", markersize=3, label="validation")
+    top.plot([], [], color="0.3", linestyle=":", label="training (augmented, with dropout)")
+    top.legend(loc="lower right", fontsize=8, frameon=False)
+    for axes in (top, middle, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+    pictures.save(figure, path)
+
+
+def _line(rows: list[Row], column: str) -> tuple[list[int], list[float]]:
+    known = [row for row in rows if row[column] is not None]
+    return [row["epoch"] for row in known], [row[column] for row in known]

@@ -1,0 +1,128 @@
+"""A checkpoint: a folder of one safetensors file per block, one for the head, and one small JSON.
+
+A block that stays frozen has the same bytes in every phase, so DVC's cache stores it once.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from thaw import files
+from thaw.errors import ThawError
+
+if TYPE_CHECKING:
+    import keras
+
+    from thaw.network import Network
+
+JSON = "checkpoint.json"
+HEAD = "head"
+
+
+@dataclass
+class Info:
+    """What checkpoint.json holds, next to the files.
+
+    Attributes:
+        backbone: name, image_size, alpha.
+        weights: where the backbone's values came from: origin, and the sha256 of a file or the seed.
+        head: pool, units, dropout; None for a backbone without a head.
+        classes: what the head tells apart, in its order; empty without a head.
+        history: one row per epoch of all phases up to this one (see thaw.training).
+    """
+
+    backbone: dict[str, Any]
+    weights: dict[str, Any]
+    head: dict[str, Any] | None = None
+    classes: list[str] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(folder: Path, info: Info, parts: dict[str, "keras.Model"], unchanged: Path | None = None) -> None:
+    """Write a checkpoint whole, or not at all.
+
+    Args:
+        folder: becomes the checkpoint; what was there is replaced.
+        info: goes into the JSON.
+        parts: blocks by name, and the head under `head`.
+        unchanged: a checkpoint whose other parts are taken over byte for byte.
+    """
+    with files.replacing_folder(folder) as beside:
+        if unchanged is not None:
+            for file in sorted(unchanged.glob("*.safetensors")):
+                if file.stem not in (HEAD, *parts):
+                    (beside / file.name).write_bytes(file.read_bytes())
+        for name, part in parts.items():
+            # No metadata: safetensors writes its keys in random order.
+            (beside / f"{name}.safetensors").write_bytes(safetensors.save(_tensors(part)))
+        hashes = {file.name: files.sha256(file) for file in sorted(beside.glob("*.safetensors"))}
+        files.write_json(beside / JSON, vars(info) | {"sha256": hashes})
+
+
+def save_network(folder: Path, info: Info, network: "Network") -> None:
+    """Write all of a network as a checkpoint."""
+    parts = {block.name: block for block in network.blocks}
+    save(folder, info, parts | ({HEAD: network.head} if network.head is not None else {}))
+
+
+def read_info(folder: Path) -> Info:
+    """The JSON of a checkpoint.
+
+    Raises:
+        ThawError: it is missing or damaged.
+    """
+    try:
+        content = json.loads((folder / JSON).read_text(encoding="utf-8"))
+        content.pop("sha256")
+        return Info(**content)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
+
+
+def load(folder: Path, with_head: bool = True) -> tuple["Network", Info]:
+    """Build the network of a checkpoint and fill in its weights.
+
+    Raises:
+        ThawError: a file is missing, damaged, or does not fit.
+    """
+    from thaw import network as networks
+
+    info = read_info(folder)
+    network = networks.build(**info.backbone)
+    for block in network.blocks:
+        _fill(block, folder / f"{block.name}.safetensors")
+    if with_head and info.head is not None:
+        network.attach(**info.head, classes=len(info.classes))
+        _fill(network.head, folder / f"{HEAD}.safetensors")
+    return network, info
+
+
+def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
+    """The weights of a block or head under `layer/variable`; layers are named by us or by the architecture."""
+    return {
+        f"{layer.name}/{weight.name}": np.ascontiguousarray(weight.numpy())
+        for layer in part.layers
+        for weight in layer.weights
+    }
+
+
+def _fill(part: "keras.Model", file: Path) -> None:
+    try:
+        tensors = safetensors.load_file(file)
+    except (OSError, SafetensorError):
+        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
+    for layer in part.layers:
+        for weight in layer.weights:
+            name = f"{layer.name}/{weight.name}"
+            value = tensors.pop(name, None)
+            if value is None or value.shape != tuple(weight.shape):
+                has = "nothing" if value is None else value.shape
+                raise ThawError(f"{file}: has {has} for {name}; expected {tuple(weight.shape)}")
+            weight.assign(value)
+    if tensors:
+        raise ThawError(f"{file}: has {next(iter(tensors))}, which the network has not")

@@ -1,0 +1,17 @@
+"""What the user is told when something is wrong: one line, no traceback."""
+
+
+class ThawError(Exception):
+    """An expected failure; its text is one line that names the cause and what to do."""
+
+
+class ParamError(ThawError):
+    """A parameter with a value that is not accepted."""
+
+    def __init__(self, parameter: str, received: object, accepted: str) -> None:
+        super().__init__(f"{parameter}: received {_short(received)}; accepted: {accepted}")
+
+
+def _short(value: object, most: int = 80) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."

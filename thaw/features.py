@@ -1,0 +1,126 @@
+"""Features: what the frozen backbone makes of each view, computed once and stored."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from thaw import files, seeds
+from thaw.errors import ThawError
+from thaw.network import Network
+from thaw.params import Augment, Extract
+from thaw.training import Examples
+
+JSON = "features.json"
+# Pictures between two settings of the random state, and between two writes.
+CHUNK = 4096
+
+
+def extract(
+    folder: Path,
+    network: Network,
+    pool: str,
+    classes: list[str],
+    train: Examples,
+    val: Examples,
+    augment: Augment,
+    settings: Extract,
+) -> dict[str, int]:
+    """Pass every view of the training set, and the validation set as it is, through the backbone.
+
+    Args:
+        folder: becomes the features: one .npy per cut and view, labels, and a JSON.
+        network: the frozen backbone.
+        pool: of the head's cut: avg or flatten.
+        classes: what the labels mean.
+        train, val: pictures, uint8 (n, 32, 32, 3), and labels.
+        augment: how views differ, how many there are, and their seed.
+        settings: cuts, storage type, pictures per step.
+
+    Returns:
+        Bytes stored per cut, by name.
+    """
+    with files.replacing_folder(folder) as beside:
+        np.save(beside / "train_labels.npy", train.labels)
+        np.save(beside / "val_labels.npy", val.labels)
+        plain = network.features(settings.cuts, pool, None)
+        varied = plain if augment.changes_nothing else network.features(settings.cuts, pool, augment)
+        _pass(beside, "val", plain, val.inputs, settings, (augment.seed, "val"))
+        for view in range(augment.views):
+            _pass(beside, f"view{view}", varied, train.inputs, settings, (augment.seed, view))
+        content = {
+            "cuts": settings.cuts,
+            "views": augment.views,
+            "pool": pool,
+            "dtype": settings.dtype,
+            "classes": classes,
+        }
+        files.write_json(beside / JSON, content)
+        sizes = {
+            _name(depth): sum(file.stat().st_size for file in beside.glob(f"{_name(depth)}-*.npy"))
+            for depth in settings.cuts
+        }
+    return sizes
+
+
+def _pass(
+    folder: Path, view: str, model: keras.Model, images: np.ndarray, settings: Extract, seed: tuple[object, ...]
+) -> None:
+    """Run one view through the backbone, chunk by chunk, so that memory does not grow with the dataset."""
+    started = time.perf_counter()
+    stores = [
+        np.lib.format.open_memmap(
+            folder / f"{_name(depth)}-{view}.npy", "w+", settings.dtype, (len(images), *output.shape[1:])
+        )
+        for depth, output in zip(settings.cuts, model.outputs, strict=True)
+    ]
+    for start in range(0, len(images), CHUNK):
+        seeds.reseed(model, *seed, start // CHUNK)
+        chunk = slice(start, start + CHUNK)
+        # A list also where there is one cut, which Keras gives without it.
+        activations = keras.tree.flatten(
+            model.predict(np.asarray(images[chunk]), batch_size=settings.batch_size, verbose=0)
+        )
+        for store, values in zip(stores, activations, strict=True):
+            store[chunk] = _stored(values, settings.dtype)
+    for store in stores:
+        store.flush()
+    seconds = time.perf_counter() - started
+    print(f"extract: {view}, {len(images):,} pictures, {len(images) / seconds:,.0f} pictures/s", flush=True)
+
+
+def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Values in the storage type; float16 ends at 65,504, where an infinity would poison the head."""
+    limit = np.finfo(dtype).max
+    return np.clip(values, -limit, limit).astype(dtype)
+
+
+def _name(depth: int) -> str:
+    return f"depth{depth}"
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """What is stored: cuts, views, pool, dtype, classes."""
+    try:
+        return json.loads((folder / JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
+
+
+def read(folder: Path, depth: int, view: int | str) -> Examples:
+    """Stored activations at a cut, memory-mapped, and their labels.
+
+    Args:
+        folder: of the features.
+        depth: the cut.
+        view: number of a view of the training set, or "val".
+    """
+    name, labels = (f"view{view}", "train") if isinstance(view, int) else (view, view)
+    try:
+        inputs = np.load(folder / f"{_name(depth)}-{name}.npy", mmap_mode="r", allow_pickle=False)
+        return Examples(inputs, np.load(folder / f"{labels}_labels.npy", allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        raise ThawError(f"{folder}: {_name(depth)}, {name}: missing or damaged; run `dvc repro`") from None

@@ -1,0 +1,136 @@
+"""Fetch one archive by URL and SHA-256: kept in a folder, resumed, retried, never kept when wrong."""
+
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from thaw import files
+from thaw.errors import ThawError
+
+TRIES = 5
+# Seconds without a byte before a connection is given up.
+TIMEOUT = 30.0
+CHUNK = 1 << 20
+
+
+class WrongHash(ThawError):
+    """The file is there, and is not the one that was asked for."""
+
+
+def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, pause: float = 1.0) -> Path:
+    """The archive at `url`, from `folder` if it is there already.
+
+    A part of it that an earlier call left is gone on with by a range request. What arrives is
+    hashed before it gets its name.
+
+    Args:
+        url: an http://, https:// or file:// address.
+        sha256: of the whole file, in hexadecimal digits.
+        folder: where the archive and its part file are kept.
+        timeout: seconds without a byte before a connection is given up.
+        pause: seconds before the second try; doubled for each one after.
+
+    Returns:
+        The path of a file with that hash; for a file:// URL that file itself.
+
+    Raises:
+        WrongHash: what arrived has another hash; it is deleted.
+        ThawError: it cannot be had; the message says what to do by hand.
+    """
+    wanted = sha256.lower()
+    address = urllib.parse.urlsplit(url)
+    if address.scheme == "file":
+        return _local(Path(urllib.request.url2pathname(address.path)), wanted)
+    archive = folder / Path(urllib.parse.unquote(address.path)).name
+    if archive.is_file():
+        if files.sha256(archive) == wanted:
+            return archive
+        print(f"{archive} has another SHA-256 than dataset.sha256; fetching it again", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Named after the hash too, so that a part of another version is never gone on with.
+    part = folder / f"{archive.name}.{wanted[:12]}.part"
+    _download(url, part, archive, timeout, pause)
+    found = files.sha256(part)
+    if found != wanted:
+        part.unlink()
+        raise WrongHash(
+            f"{url}: dataset.sha256 is {wanted}, but what came has {found}; it was deleted. "
+            "Check dataset.url and dataset.sha256"
+        )
+    part.replace(archive)
+    return archive
+
+
+def _local(path: Path, wanted: str) -> Path:
+    if not path.is_file():
+        raise ThawError(f"dataset.url: no file at {path}")
+    found = files.sha256(path)
+    if found != wanted:
+        raise WrongHash(f"{path}: dataset.sha256 is {wanted}, but the file has {found}")
+    return path
+
+
+def _download(url: str, part: Path, archive: Path, timeout: float, pause: float) -> None:
+    """Bring `part` to its full length, over several connections if need be."""
+    import requests  # only where there is something to fetch: 0.1 s
+
+    for attempt in range(1, TRIES + 1):
+        try:
+            _get(requests, url, part, timeout)
+            return
+        except _Final as error:
+            cause = str(error)
+            break
+        except requests.RequestException as error:
+            cause = _reason(error)
+            if attempt < TRIES:
+                seconds = pause * 2 ** (attempt - 1)
+                print(f"{url}: {cause}; try {attempt + 1} of {TRIES} in {seconds:.0f} s", file=sys.stderr, flush=True)
+                time.sleep(seconds)
+    raise ThawError(
+        f"{url}: {cause}. Without a network, put the archive at {archive} by hand and run again, "
+        "or see thaw work on embedded data: make demo"
+    )
+
+
+class _Final(Exception):
+    """An answer that another try will not change."""
+
+
+def _get(requests, url: str, part: Path, timeout: float) -> None:
+    """One connection: append what is missing to `part`."""
+    have = part.stat().st_size if part.is_file() else 0
+    # Compressed transfer would change what a range means.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
+        if reply.status_code == 416:  # the part is as long as the file, or longer; its hash will tell
+            return
+        if 400 <= reply.status_code < 500 and reply.status_code not in (408, 429):
+            raise _Final(f"the server answers {reply.status_code} {reply.reason}")
+        reply.raise_for_status()
+        resumed = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        start = have if resumed else 0
+        length = reply.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        with open(part, "ab" if resumed else "wb") as file, _progress(part, start, total) as bar:
+            for chunk in reply.iter_content(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    if total is not None and part.stat().st_size < total:
+        raise requests.ConnectionError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
+
+
+def _progress(part: Path, start: int, total: int | None):
+    from tqdm import tqdm
+
+    name = part.name.split(".tar")[0]
+    return tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True, mininterval=0.5)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause of a requests error, in one line: its own text nests three libraries'."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,181 @@
+"""The network in blocks: built, cut, frozen, and put together again as Keras models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+
+from thaw import augmentation
+from thaw.backbones import BACKBONES
+from thaw.modes import InMode
+from thaw.params import Augment
+
+# Side of the pictures in data/processed, in pixels.
+PICTURE_SIZE = 32
+
+
+@dataclass
+class Network:
+    """A backbone in blocks and, once there is one, a head.
+
+    Attributes:
+        name, image_size, alpha: which backbone, as in the parameters.
+        blocks: bottom to top, each a keras.Model from one tensor to one tensor.
+        order: names of the backbone's `model.layers`, which `layers: N` counts in.
+        pool: avg or flatten; None without a head.
+        head: keras.Model from pooled features (d,) to logits (classes,); None without a head.
+    """
+
+    name: str
+    image_size: int
+    alpha: float | None
+    blocks: list[keras.Model]
+    order: list[str]
+    pool: str | None = None
+    head: keras.Model | None = None
+
+    def attach(self, pool: str, units: int | None, dropout: float, classes: int) -> None:
+        """Put a new head on top; its weights follow `seeds.initialise`."""
+        self.pool = pool
+        width = _pool(pool)(keras.KerasTensor(self.blocks[-1].output.shape)).shape[-1]
+        self.head = build_head(width, units, dropout, classes)
+
+    def freeze(self, layers: int) -> None:
+        """Freeze the first `layers` of the backbone's `model.layers`; thaw the others and the head."""
+        frozen = set(self.order[:layers])
+        for layer in self.layers():
+            layer.trainable = layer.name not in frozen
+        if self.head is not None:
+            self.head.trainable = True
+
+    def layers(self) -> list[keras.Layer]:
+        """The backbone's layers that hold or may hold weights, bottom to top."""
+        return [layer for block in self.blocks for layer in block.layers if not _is_input(layer)]
+
+    def features(self, depths: Sequence[int], pool: str, augment: Augment | None) -> keras.Model:
+        """From pictures, uint8 (n, 32, 32, 3), to the activations at each cut.
+
+        Args:
+            depths: cuts, as the number of blocks above; at 0 the activations are pooled, (n, d).
+            pool: avg or flatten.
+            augment: draw an augmented view; None takes the pictures as they are.
+
+        Returns:
+            A model of one output for each of `depths`, in inference mode but for the augmentation.
+        """
+        pictures, x = self._pictures(augment, always=True)
+        at = {len(self.blocks): x}
+        for number, block in enumerate(self.blocks, start=1):
+            x = InMode(block, training=False)(x)
+            at[len(self.blocks) - number] = x
+        at[0] = _pool(pool)(x)
+        return keras.Model(pictures, [at[depth] for depth in depths])
+
+    def classifier(self, augment: Augment | None = None, batch_norm: str = "inference") -> keras.Model:
+        """From pictures, uint8 (n, 32, 32, 3), to logits, float32 (n, classes), through the whole network.
+
+        Args:
+            augment: augment in training; None never does.
+            batch_norm: inference (statistics stay, also where thawed) or train. Frozen BatchNorm is
+                always in inference mode, as Keras has it for layers that are not trainable.
+        """
+        pictures, x = self._pictures(augment, always=False)
+        for block in self.blocks:
+            x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
+        return keras.Model(pictures, self.head(_pool(self.pool)(x)))
+
+    def _pictures(self, augment: Augment | None, always: bool):
+        """The input, and the tensor that the lowest block takes: augmented, resized, normalised.
+
+        Augmentation happens in training, or also in inference where `always` says so.
+        """
+        row = BACKBONES[self.name]
+        x = pictures = keras.Input((PICTURE_SIZE, PICTURE_SIZE, 3), dtype="uint8", name="pictures")
+        for layer in augmentation.layers(augment, always) if augment else []:
+            x = layer(x)
+        if self.image_size != PICTURE_SIZE:
+            x = keras.layers.Resizing(self.image_size, self.image_size, name="resize")(x)
+        return pictures, Normalise(row.mean, row.std, row.channels, name="normalise")(x)
+
+
+class Normalise(keras.layers.Layer):
+    """Subtract the mean and divide by the standard deviation of each channel.
+
+    Args:
+        mean, std: three numbers each, of pixels from 0 to 255, in the order of `channels`.
+        channels: rgb, or bgr to turn the channels round first.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: str, **options) -> None:
+        super().__init__(**options)
+        self.mean, self.std, self.channels = tuple(mean), tuple(std), channels
+
+    def call(self, pictures):
+        x = keras.ops.cast(pictures, self.compute_dtype)
+        if self.channels == "bgr":
+            x = keras.ops.flip(x, axis=-1)
+        mean = keras.ops.convert_to_tensor(self.mean, self.compute_dtype)
+        return (x - mean) / keras.ops.convert_to_tensor(self.std, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self) -> dict:
+        return super().get_config() | {"mean": self.mean, "std": self.std, "channels": self.channels}
+
+
+def build(name: str, image_size: int, alpha: float | None, weights: str | None = None) -> Network:
+    """A backbone of the table in blocks, without a head.
+
+    Args:
+        name: a row of BACKBONES.
+        image_size: side of the resized pictures, in pixels.
+        alpha: width, where the backbone has one.
+        weights: imagenet, or None for random values (they follow `seeds.initialise`).
+    """
+    return split(name, BACKBONES[name].build(image_size, alpha, weights), alpha)
+
+
+def split(name: str, model: keras.Model, alpha: float | None) -> Network:
+    """Cut a backbone's model into the blocks of its row; the blocks share its layers."""
+    blocks, start, last = [], model.input, 0
+    for block, count in BACKBONES[name].blocks:
+        last += count
+        end = model.layers[last - 1].output
+        blocks.append(keras.Model(start, end, name=block))
+        start = end
+    order = [layer.name for layer in model.layers]
+    return Network(name, model.input.shape[1], alpha, blocks, order)
+
+
+def build_head(width: int, units: int | None, dropout: float, classes: int) -> keras.Model:
+    """From features (width,) to logits (classes,): Dense and ReLU where `units` says so, Dropout, Dense.
+
+    The softmax is the loss's and `evaluation.softmax`'s, which is exact where a probability is near 0.
+    """
+    x = features = keras.Input((width,), name="features")
+    if units is not None:
+        x = keras.layers.Dense(units, activation="relu", name="hidden")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(classes, name="logits")(x)
+    return keras.Model(features, logits, name="head")
+
+
+def adapt_batch_norm(layers: Sequence[keras.Layer], steps: int) -> None:
+    """Give thawed BatchNorm layers a momentum that `steps` steps an epoch can follow.
+
+    MobileNetV2's 0.999 leaves the moving statistics behind for epochs. max(1 - 10 / steps, 0.9) is
+    from Kornblith et al., "Do Better ImageNet Models Transfer Better?" (2019), appendix A.5.
+    """
+    for layer in layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            layer.momentum = max(1 - 10 / max(steps, 1), 0.9)
+
+
+def _pool(pool: str) -> keras.Layer:
+    return {"avg": keras.layers.GlobalAveragePooling2D, "flatten": keras.layers.Flatten}[pool](name="pool")
+
+
+def _is_input(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.InputLayer)

@@ -1,0 +1,44 @@
+"""Pictures of pictures: the grids that show what goes into training."""
+
+from pathlib import Path
+
+import numpy as np
+
+from thaw import files
+
+
+def grid(path: Path, rows: list[np.ndarray], row_titles: list[str], titles: list[str]) -> None:
+    """Write a PNG of pictures in rows and columns.
+
+    Args:
+        path: of the PNG.
+        rows: one array per row of the grid, uint8 (columns, 32, 32, 3).
+        row_titles: one for each row, at its left.
+        titles: one for each column, above it.
+    """
+    # The object interface: pyplot costs more to import and keeps global state.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.0 * len(titles) + 0.8, 1.0 * len(rows) + 0.4), layout="constrained")
+    for r, (pictures, row_title) in enumerate(zip(rows, row_titles, strict=True)):
+        for c, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+            axes = figure.add_subplot(len(rows), len(titles), r * len(titles) + c + 1)
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if r == 0:
+                axes.set_title(title, fontsize=8)
+            if c == 0:
+                axes.set_ylabel(row_title, fontsize=8)
+    save(figure, path)
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure as a PNG whose bytes are the same each time."""
+    with files.replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=100, metadata={"Software": None})
+
+
+def samples(labels: np.ndarray, classes: int, most: int = 10) -> np.ndarray:
+    """The rows to show: the first picture of each class, of the first `most` classes."""
+    return np.array([np.flatnonzero(labels == label)[0] for label in range(min(classes, most))])

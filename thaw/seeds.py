@@ -1,0 +1,29 @@
+"""Randomness as a function of what it is for, not of a stream that a crash loses."""
+
+import hashlib
+
+import numpy as np
+
+
+def derive(*parts: object) -> int:
+    """A seed from 0 to 2**32 - 1 for, say, (seed, "unfreeze@all", "epoch", 3)."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def generator(*parts: object) -> np.random.Generator:
+    """A NumPy generator of its own for these parts."""
+    return np.random.default_rng(derive(*parts))
+
+
+def initialise(*parts: object) -> None:
+    """Fix what layers that are built next draw their initial weights from."""
+    import keras
+
+    keras.utils.set_random_seed(derive(*parts))
+
+
+def reseed(model, *parts: object) -> None:
+    """Set the state of every random layer of a model (dropout, augmentation) for these parts."""
+    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    for number, state in enumerate(states):
+        state.assign(np.array([derive(*parts, number), 0], state.dtype))

@@ -1,0 +1,93 @@
+"""The splits: drawn once, stratified and seeded, stored as memory-mappable tensors, read by class."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from thaw import files, paths
+from thaw.archives import Pictures
+from thaw.errors import ThawError
+from thaw.params import check_classes
+
+
+def draw(labels: np.ndarray, val_fraction: float, limit: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows for training and for validation, each sorted.
+
+    Validation is taken first, so that it is the same whatever `limit` is; `limit` counts the
+    training pictures that remain.
+    """
+    rows = np.arange(len(labels))
+    val = stratified(labels, round(len(labels) * val_fraction), np.random.default_rng([seed, 0]))
+    train = np.setdiff1d(rows, val)
+    if limit is not None:
+        train = train[stratified(labels[train], limit, np.random.default_rng([seed, 1]))]
+    return train, val
+
+
+def stratified(labels: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """`count` sorted rows in which each class has the share that it has in `labels`, to within one row."""
+    values, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * (count / len(labels))
+    quota = np.floor(exact).astype(int)
+    # The largest remainders get the rows that rounding down left over.
+    quota[np.argsort(quota - exact, kind="stable")[: count - quota.sum()]] += 1
+    picks = [
+        generator.permutation(np.flatnonzero(labels == value))[:take]
+        for value, take in zip(values, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(picks))
+
+
+def write(folder: Path, pictures: Pictures) -> None:
+    """Store one split: images.npy, labels.npy, and coarse_labels.npy where there are superclasses."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "images.npy", np.ascontiguousarray(pictures.images))
+    np.save(folder / "labels.npy", pictures.labels)
+    if pictures.coarse is not None:
+        np.save(folder / "coarse_labels.npy", pictures.coarse)
+
+
+def write_names(names: dict[str, list[str]]) -> None:
+    files.write_json(paths.PROCESSED / "classes.json", names)
+
+
+def class_names(chosen: list[str | int] | None = None, parameter: str = "dataset.classes") -> list[str]:
+    """The names of the chosen classes, in the order in which a model numbers them."""
+    names = json.loads((paths.PROCESSED / "classes.json").read_text(encoding="utf-8"))["classes"]
+    return [names[number] for number in check_classes(parameter, chosen, tuple(names))]
+
+
+def read(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures of a split that show the given classes.
+
+    Args:
+        split: train, val or test.
+        classes: names; a picture of the first has label 0, and so on.
+
+    Returns:
+        Images, uint8 (n, 32, 32, 3), memory-mapped where all classes are asked for, and labels, int32 (n,).
+    """
+    folder = paths.PROCESSED / split
+    images = _load(folder / "images.npy", np.uint8, 4)
+    labels = _load(folder / "labels.npy", np.uint8, 1)
+    if len(images) != len(labels):
+        raise ThawError(f"{folder}: {len(images)} pictures and {len(labels)} labels; run `dvc repro -f preprocess`")
+    names = class_names()
+    if classes == names:
+        return images, np.asarray(labels, np.int32)
+    number = np.full(len(names), -1, np.int32)
+    for new, name in enumerate(classes):
+        number[names.index(name)] = new
+    rows = np.flatnonzero(number[labels] >= 0)
+    return images[rows], number[labels[rows]]
+
+
+def _load(file: Path, dtype: type, dimensions: int) -> np.ndarray:
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
+    if array.dtype != dtype or array.ndim != dimensions:
+        raise ThawError(f"{file}: is {array.dtype} {array.shape}; expected {np.dtype(dtype)} in {dimensions} dimensions")
+    return array

@@ -1,0 +1,27 @@
+"""What every stage does around its work: check the parameters, take the time, fail in one line."""
+
+import sys
+import time
+from collections.abc import Callable
+
+from thaw import backend, files, params, paths
+from thaw.errors import ThawError
+
+
+def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False) -> None:
+    """Run a stage as a program.
+
+    Args:
+        name: of the DVC stage; its seconds go into metrics/time/<name>.json.
+        work: what the stage does, given all parameters.
+        keras: set up the backend before `work` imports what needs Keras.
+    """
+    started = time.perf_counter()
+    try:
+        settings = params.load()
+        if keras:
+            backend.use(settings.backend)
+        work(settings)
+    except ThawError as error:
+        sys.exit(f"{name}: {error}")
+    files.write_json(paths.METRICS / "time" / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2)})

@@ -1,0 +1,225 @@
+"""One training run at one cut: epochs, learning rate, early stopping, the best epoch restored."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from thaw import seeds
+from thaw.errors import ThawError
+from thaw.network import Network, adapt_batch_norm
+from thaw.params import Augment, Training
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs (n, ...) and labels, integers (n,); inputs may be memory-mapped."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of examples in a given order."""
+
+    def __init__(self, examples: Examples, batch_size: int, order: np.ndarray | None = None) -> None:
+        """Take the rows in `order`, without a last short batch; without `order` all rows as they lie."""
+        super().__init__()
+        self.examples, self.batch_size, self.order = examples, batch_size, order
+
+    def __len__(self) -> int:
+        if self.order is not None:
+            return len(self.order) // self.batch_size
+        return math.ceil(len(self.examples) / self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        # Sorted rows are read from a memory map in one direction; within a batch order has no effect.
+        chosen = rows if self.order is None else np.sort(self.order[rows])
+        return self.examples.inputs[chosen], self.examples.labels[chosen]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is, apart from the model and the data.
+
+    Attributes:
+        stage: the DVC stage, such as unfreeze@all; randomness is drawn by its name.
+        phase: what the curve calls it.
+        training: epochs, learning rate and the like.
+        batch_size: examples per step.
+        seed: of everything random in it.
+        history: rows of the phases before; epochs are counted on from them.
+    """
+
+    stage: str
+    phase: str
+    training: Training
+    batch_size: int
+    seed: int
+    history: list[Row]
+
+
+def fit(
+    model: keras.Model,
+    run: Run,
+    views: Callable[[int], Examples],
+    val: Examples,
+    report: Callable[[list[Row]], None],
+) -> list[Row]:
+    """Train a model and leave in it the weights of its best epoch.
+
+    The best epoch is the one of the highest validation accuracy, of the lowest validation loss
+    among equals; the weights that the run starts from count as epoch 0, so that no run ends worse
+    on validation than it began.
+
+    Args:
+        model: from inputs to logits; what is to stay as it is, is frozen.
+        run: the settings.
+        views: the training examples of an epoch, counted from 1.
+        val: validation examples.
+        report: called with the rows so far at the start and after each epoch.
+
+    Returns:
+        One row per epoch, the first for the starting weights: epoch (counted through all phases),
+        phase, learning_rate (halfway through the epoch), train_loss, train_accuracy, val_loss,
+        val_accuracy, and best, which is true for the row whose weights the model has now.
+
+    Raises:
+        ThawError: the loss is no longer finite.
+    """
+    training = run.training
+    before = run.history[-1]["epoch"] if run.history else 0
+    steps = len(views(1)) // run.batch_size
+    if steps == 0:
+        raise ThawError(f"batch_size: received {run.batch_size}; accepted: 1 to {len(views(1))}, the training pictures")
+    schedule = learning_rate(training, steps)
+    model.compile(
+        optimizer=keras.optimizers.Adam(schedule),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    rows = [_row(before, run.phase, None, None, _evaluate(model, val, run.batch_size))]
+    best, best_weights = rows[0], model.get_weights()
+    report(rows)
+    for epoch in range(1, training.epochs + 1):
+        started = time.perf_counter()
+        order = seeds.generator(run.seed, run.stage, "order", epoch).permutation(len(views(epoch)))
+        seeds.reseed(model, run.seed, run.stage, "layers", epoch)
+        logs = model.fit(Batches(views(epoch), run.batch_size, order), epochs=1, shuffle=False, verbose=0).history
+        rate = float(schedule((epoch - 0.5) * steps)) if callable(schedule) else schedule
+        rows.append(_row(before + epoch, run.phase, rate, logs, _evaluate(model, val, run.batch_size)))
+        _refuse_infinite(rows[-1], run)
+        if _rank(rows[-1]) > _rank(best):
+            best, best_weights = rows[-1], model.get_weights()
+        report(rows)
+        print(_line(run, epoch, rows[-1], time.perf_counter() - started), flush=True)
+        if _stops(training, epoch, best["epoch"] - before):
+            print(f"{run.stage}: no better validation accuracy in {training.patience} epochs; stopping", flush=True)
+            break
+    model.set_weights(best_weights)
+    for row in rows:
+        row["best"] = row is best
+    return rows
+
+
+def fit_network(
+    network: Network,
+    run: Run,
+    train: Examples,
+    val: Examples,
+    *,
+    augment: Augment,
+    batch_norm: str,
+    report: Callable[[list[Row]], None],
+) -> list[Row]:
+    """Train what is thawed of a network, and its head, on pictures that are augmented anew each epoch.
+
+    Args:
+        network: frozen up to its cut; has the weights of the best epoch afterwards.
+        run: the settings.
+        train, val: pictures, uint8 (n, 32, 32, 3), and labels.
+        augment: of the training pictures.
+        batch_norm: mode of thawed BatchNorm, inference or train.
+        report: as for `fit`.
+
+    Returns:
+        The rows of `fit`.
+    """
+    if batch_norm == "train":
+        adapt_batch_norm(network.layers(), steps=len(train) // run.batch_size)
+    return fit(network.classifier(augment, batch_norm), run, lambda epoch: train, val, report)
+
+
+def learning_rate(training: Training, steps: int) -> keras.optimizers.schedules.LearningRateSchedule | float:
+    """The learning rate over a run of `steps` steps an epoch.
+
+    Constant, or a linear warm-up to the peak and half a cosine down to 0 (Loshchilov and Hutter,
+    "SGDR", 2017; warm-up as in Goyal et al., "Accurate, Large Minibatch SGD", 2017).
+    """
+    if training.lr_schedule == "constant":
+        return training.learning_rate
+    warmup = round(training.warmup_epochs * steps)
+    total = training.epochs * steps
+    if not warmup:
+        return keras.optimizers.schedules.CosineDecay(training.learning_rate, max(total, 1))
+    return keras.optimizers.schedules.CosineDecay(
+        # The first step, too, is to learn something.
+        initial_learning_rate=training.learning_rate / warmup,
+        warmup_target=training.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=max(total - warmup, 1),
+    )
+
+
+def _stops(training: Training, epoch: int, best: int) -> bool:
+    """Whether patience is at its end; epochs of warm-up do not try it."""
+    if training.patience is None:
+        return False
+    warmup = math.ceil(training.warmup_epochs) if training.lr_schedule == "cosine" else 0
+    return epoch - max(best, warmup) >= training.patience
+
+
+def _evaluate(model: keras.Model, examples: Examples, batch_size: int) -> dict[str, float]:
+    return model.evaluate(Batches(examples, batch_size), verbose=0, return_dict=True)
+
+
+def _row(epoch: int, phase: str, rate: float | None, train: dict | None, val: dict) -> Row:
+    return {
+        "epoch": epoch,
+        "phase": phase,
+        "learning_rate": rate,
+        "train_loss": train["loss"][0] if train else None,
+        "train_accuracy": train["accuracy"][0] if train else None,
+        "val_loss": val["loss"],
+        "val_accuracy": val["accuracy"],
+    }
+
+
+def _rank(row: Row) -> tuple[float, float]:
+    return row["val_accuracy"], -row["val_loss"]
+
+
+def _refuse_infinite(row: Row, run: Run) -> None:
+    if not math.isfinite(row["train_loss"] + row["val_loss"]):
+        raise ThawError(
+            f"{run.stage}: the loss is {row['train_loss']} in training and {row['val_loss']} in validation in epoch "
+            f"{row['epoch']}, at a learning rate of {row['learning_rate']:.2g}; a lower learning_rate may help"
+        )
+
+
+def _line(run: Run, epoch: int, row: Row, seconds: float) -> str:
+    return (
+        f"{run.stage}: epoch {epoch}/{run.training.epochs}, {seconds:.1f} s, "
+        f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}, "
+        f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
+    )
