@@ -33,15 +33,17 @@ def unpack(archive: Path, layout: Archive, folder: Path) -> None:
     sizes = _file_sizes(layout)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        # As a stream: damage then always ends in a TarError, where seeking also meets zlib.error and ValueError.
+        with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
                 _refuse_unsafe(archive, member)
                 name = PurePosixPath(member.name)
                 if name.parent.name != layout.folder or name.name not in sizes or not member.isfile():
                     continue
-                size = sizes.pop(name.name)
-                if member.size != size if name.suffix == ".bin" else member.size > size:
-                    raise ThawError(f"{archive}: {name} has {member.size:,} bytes; expected {size:,}")
+                size, exact = sizes.pop(name.name), name.suffix == ".bin"
+                if member.size != size if exact else member.size > size:
+                    expected = f"{size:,}" if exact else f"at most {size:,}"
+                    raise ThawError(f"{archive}: {name} has {member.size:,} bytes; expected {expected}")
                 with tar.extractfile(member) as source, open(folder / name.name, "wb") as target:
                     shutil.copyfileobj(source, target)
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -119,9 +121,16 @@ def _join(parts: list[Pictures]) -> Pictures:
 
 
 def read_digits(folder: Path) -> tuple[Pictures, Pictures]:
-    """scikit-learn's digits, 8x8 pixels of 0 to 16, enlarged four times; every fifth of a class for test."""
-    images = np.load(folder / "images.npy", allow_pickle=False)
-    labels = np.load(folder / "labels.npy", allow_pickle=False).astype(np.uint8)
+    """scikit-learn's digits, 8x8 pixels of 0 to 16, enlarged four times; every fifth of a class for test.
+
+    Raises:
+        ThawError: a missing or damaged file.
+    """
+    try:
+        images = np.load(folder / "images.npy", allow_pickle=False)
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+    except Exception:  # numpy fails in many ways on a damaged header
+        raise ThawError(f"{folder}: no readable digits; delete data/raw and run again") from None
     large = (images * (255 / 16)).round().astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     large = np.repeat(large[..., None], 3, axis=-1)
     test = np.zeros(len(labels), bool)

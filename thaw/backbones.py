@@ -78,9 +78,7 @@ def _cnn(image_size: int, alpha: None, weights: None):
         for conv in (1, 2):
             name = f"block{block}_conv{conv}"
             # BatchNorm follows, so that a bias would do nothing.
-            x = layers.Conv2D(
-                filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
-            )(x)
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
             x = layers.BatchNormalization(name=f"{name}_bn")(x)
             x = layers.ReLU(name=f"{name}_relu")(x)
         x = layers.MaxPooling2D(name=f"block{block}_pool")(x)

@@ -22,7 +22,7 @@ def use(backend: str) -> None:
     os.environ["KERAS_BACKEND"] = backend
     try:
         with _quiet():
-            import keras
+            import keras  # noqa: F401, with what it loads of the backend
     except ModuleNotFoundError as error:
         install = {"tensorflow": "requirements.txt", "jax": "requirements-jax.txt"}[backend]
         raise ParamError(
@@ -35,8 +35,6 @@ def use(backend: str) -> None:
         tf.get_logger().setLevel("ERROR")
         # Same bits twice on one machine; on JAX that is so without asking.
         tf.config.experimental.enable_op_determinism()
-    # Op determinism refuses unseeded random operations; what is random seeds itself (thaw.seeds).
-    keras.utils.set_random_seed(0)
 
 
 @contextmanager

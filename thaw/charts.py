@@ -28,8 +28,14 @@ def phases(path: Path, history: list[Row]) -> None:
         for axes in (top, middle, bottom):
             axes.axvline(rows[0]["epoch"], color="0.8", linewidth=1, zorder=0)
         top.annotate(
-            name, (rows[0]["epoch"], 1), (4, -4), xycoords=("data", "axes fraction"),
-            textcoords="offset points", va="top", color=color, fontsize=9,
+            name,
+            (rows[0]["epoch"], 1),
+            (4, -4),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            color=color,
+            fontsize=9,
         )
     top.set_ylabel("accuracy")
     middle.set_ylabel("loss")

@@ -78,7 +78,7 @@ def read_info(folder: Path) -> Info:
     """
     try:
         content = json.loads((folder / JSON).read_text(encoding="utf-8"))
-        content.pop("sha256")
+        del content["sha256"]
         return Info(**content)
     except (OSError, ValueError, KeyError, TypeError):
         raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None

@@ -5,6 +5,12 @@ class ThawError(Exception):
     """An expected failure; its text is one line that names the cause and what to do."""
 
 
+class Words(str):
+    """What is said in place of a received value; shown without quotes."""
+
+    __repr__ = str.__str__
+
+
 class ParamError(ThawError):
     """A parameter with a value that is not accepted."""
 

@@ -65,7 +65,4 @@ def per_class(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> list[dict[str, str]]:
     """One row per picture, as DVC's confusion template counts them: actual and predicted class."""
     best = predicted.argmax(axis=1)
-    return [
-        {"actual": classes[label], "predicted": classes[guess]} for label, guess in zip(labels, best, strict=True)
-    ]
-
+    return [{"actual": classes[label], "predicted": classes[guess]} for label, guess in zip(labels, best, strict=True)]

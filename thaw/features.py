@@ -59,11 +59,10 @@ def extract(
             "classes": classes,
         }
         files.write_json(beside / JSON, content)
-        sizes = {
+        return {
             _name(depth): sum(file.stat().st_size for file in beside.glob(f"{_name(depth)}-*.npy"))
             for depth in settings.cuts
         }
-    return sizes
 
 
 def _pass(
@@ -103,10 +102,15 @@ def _name(depth: int) -> str:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """What is stored: cuts, views, pool, dtype, classes."""
+    """What is stored: cuts, views, pool, dtype, classes.
+
+    Raises:
+        ThawError: the JSON is missing or damaged.
+    """
     try:
-        return json.loads((folder / JSON).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads((folder / JSON).read_text(encoding="utf-8"))
+        return {name: content[name] for name in ("cuts", "views", "pool", "dtype", "classes")}
+    except (OSError, ValueError, KeyError, TypeError):
         raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
 
 
@@ -117,6 +121,9 @@ def read(folder: Path, depth: int, view: int | str) -> Examples:
         folder: of the features.
         depth: the cut.
         view: number of a view of the training set, or "val".
+
+    Raises:
+        ThawError: a file is missing or damaged.
     """
     name, labels = (f"view{view}", "train") if isinstance(view, int) else (view, view)
     try:

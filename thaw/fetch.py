@@ -12,7 +12,8 @@ from thaw.errors import ThawError
 TRIES = 5
 # Seconds without a byte before a connection is given up.
 TIMEOUT = 30.0
-CHUNK = 1 << 20
+# What a connection that breaks may lose of the bytes that have come, at most.
+CHUNK = 1 << 16
 
 
 class WrongHash(ThawError):
@@ -23,7 +24,8 @@ def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, paus
     """The archive at `url`, from `folder` if it is there already.
 
     A part of it that an earlier call left is gone on with by a range request. What arrives is
-    hashed before it gets its name.
+    hashed before it gets its name. Of several calls at once, as queued experiments make them, one
+    downloads and the others wait for it.
 
     Args:
         url: an http://, https:// or file:// address.
@@ -44,15 +46,31 @@ def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, paus
     if address.scheme == "file":
         return _local(Path(urllib.request.url2pathname(address.path)), wanted)
     archive = folder / Path(urllib.parse.unquote(address.path)).name
+    if not _is_there(archive, wanted):
+        with files.locked(folder / f"{archive.name}.lock"):
+            if not _is_there(archive, wanted):  # the call that held the lock may have brought it
+                _bring(url, wanted, archive, timeout, pause)
+    return archive
+
+
+def _is_there(archive: Path, wanted: str) -> bool:
+    return archive.is_file() and files.sha256(archive) == wanted
+
+
+def _bring(url: str, wanted: str, archive: Path, timeout: float, pause: float) -> None:
+    """Download `archive` and verify it, in place of one that is there."""
     if archive.is_file():
-        if files.sha256(archive) == wanted:
-            return archive
         print(f"{archive} has another SHA-256 than dataset.sha256; fetching it again", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
     # Named after the hash too, so that a part of another version is never gone on with.
-    part = folder / f"{archive.name}.{wanted[:12]}.part"
+    part = archive.with_name(f"{archive.name}.{wanted[:12]}.part")
+    left = part.is_file()
     _download(url, part, archive, timeout, pause)
     found = files.sha256(part)
+    if found != wanted and left:
+        print(f"{part}, left by an earlier run, was damaged; fetching from the start", flush=True)
+        part.unlink()
+        _download(url, part, archive, timeout, pause)
+        found = files.sha256(part)
     if found != wanted:
         part.unlink()
         raise WrongHash(
@@ -60,7 +78,6 @@ def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, paus
             "Check dataset.url and dataset.sha256"
         )
     part.replace(archive)
-    return archive
 
 
 def _local(path: Path, wanted: str) -> Path:
@@ -105,11 +122,12 @@ def _get(requests, url: str, part: Path, timeout: float) -> None:
     # Compressed transfer would change what a range means.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
-        if reply.status_code == 416:  # the part is as long as the file, or longer; its hash will tell
+        if have and reply.status_code == 416:  # the part is as long as the file, or longer; its hash will tell
             return
-        if 400 <= reply.status_code < 500 and reply.status_code not in (408, 429):
-            raise _Final(f"the server answers {reply.status_code} {reply.reason}")
-        reply.raise_for_status()
+        if reply.status_code >= 400:
+            again = reply.status_code >= 500 or reply.status_code in (408, 429)
+            kind = requests.HTTPError if again else _Final
+            raise kind(f"the server answers {reply.status_code} {reply.reason}")
         resumed = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         start = have if resumed else 0
         length = reply.headers.get("Content-Length")

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside, flushed to the disk, renamed into place."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,15 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A lock that one process holds at a time, as long as the block lasts; the others wait for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -91,6 +91,8 @@ class Network:
         """
         row = BACKBONES[self.name]
         x = pictures = keras.Input((PICTURE_SIZE, PICTURE_SIZE, 3), dtype="uint8", name="pictures")
+        # Resizing gives the type that it gets, on JAX: pictures that are not augmented would lose fractions.
+        x = keras.ops.cast(x, "float32")
         for layer in augmentation.layers(augment, always) if augment else []:
             x = layer(x)
         if self.image_size != PICTURE_SIZE:

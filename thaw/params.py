@@ -1,8 +1,9 @@
 """The one schema of params.yaml: every stage reads it through `load`, which checks all of it."""
 
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import urllib.parse
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,16 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from thaw import paths
 from thaw.backbones import BACKBONES
 from thaw.datasets import DATASETS
-from thaw.errors import ParamError, ThawError
+from thaw.errors import ParamError, ThawError, Words
 
 # Names that stages use under models/.
 RESERVED_PHASES = ("head", "backbone")
+PHASE_NAME = f"a letter or digit, then letters, digits, - and _; not {' or '.join(RESERVED_PHASES)}"
 
 # The text after `Accepted` is what the user is shown when a value is refused.
 Accepted = Field
 Count = Annotated[int, Accepted(ge=1, description="a whole number from 1 up")]
 Seed = Annotated[int, Accepted(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")]
 Share = Annotated[float, Accepted(ge=0, lt=1, allow_inf_nan=False, description="a number from 0 to below 1")]
+Rate = Annotated[float, Accepted(gt=0, le=10, allow_inf_nan=False, description="a number above 0, 10 at most")]
 Classes = Annotated[
     list[str | int] | None, Accepted(description="a list of class names or numbers, or null for all classes")
 ]
@@ -35,13 +38,9 @@ class Training(Section):
     """How one training run goes, whatever it trains."""
 
     epochs: Count
-    learning_rate: Annotated[
-        float, Accepted(gt=0, le=10, allow_inf_nan=False, description="a number above 0, 10 at most")
-    ]
+    learning_rate: Rate
     lr_schedule: Annotated[Literal["constant", "cosine"], Accepted(description="constant or cosine")]
-    warmup_epochs: Annotated[
-        float, Accepted(ge=0, allow_inf_nan=False, description="a number from 0 up to the epochs")
-    ]
+    warmup_epochs: Annotated[float, Accepted(ge=0, allow_inf_nan=False, description="a number from 0 up to the epochs")]
     patience: Annotated[int | None, Accepted(ge=1, description="a whole number from 1 up, or null")]
 
 
@@ -66,6 +65,7 @@ class Backbone(Section):
     weights: Annotated[str, Accepted(min_length=1, description="imagenet, none, or the path of a weights file")]
     weights_file: Annotated[str, Accepted(description="what `make params` writes")]
     image_size: Annotated[int, Accepted(ge=1, le=1024, description="a whole number of pixels, 1024 at most")]
+    learning_rate: Rate
     source: Annotated[
         Source | None,
         Accepted(description=f"null, or a mapping with {', '.join(Source.model_fields)}"),
@@ -141,7 +141,7 @@ def load(path: Path = paths.PARAMS) -> Params:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506, a SafeLoader
     except FileNotFoundError:
         raise ThawError(f"{path}: not found; run from the root of the checkout, or `make params`") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise ThawError(f"{path}{line}: not a YAML file") from None
@@ -182,24 +182,26 @@ _Loader.add_implicit_resolver(
 def _first_line(error: ValidationError, raw: dict) -> ParamError:
     """The first of pydantic's errors, in our words: parameter, received, accepted."""
     first = error.errors()[0]
-    section, value, accepted, names = Params, raw, "", []
+    if first["loc"][-1] == "[key]":  # the name of a phase that is no text, such as 1 or true
+        return ParamError(".".join(map(str, [*first["loc"][:-2], first["input"]])), first["input"], PHASE_NAME)
+    section, by_name, value, accepted, names = Params, False, raw, "", []
+    # The last part may be no key, but which type of a union was tried: then the value is no mapping.
     for part in first["loc"]:
-        if isinstance(value, dict) and (part in value or first["type"] == "missing"):
-            known = section.model_fields if section else {}
-            value = value.get(part)
-            field = known.get(part)
+        if isinstance(value, dict) and section is not None:
+            field = None if by_name else section.model_fields.get(part)
             names.append(str(part))
             if field is not None:
-                accepted = field.description or ""
-                section = _section(field.annotation)
-            elif first["type"] == "extra_forbidden":
-                return ParamError(".".join(names), "an unknown key", f"{', '.join(known)}")
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+                accepted, section = field.description or "", _section(field.annotation)
+                by_name = get_origin(field.annotation) is dict
+            elif by_name:
+                accepted, by_name = "", False
+            else:
+                return ParamError(".".join(names), Words("an unknown key"), ", ".join(section.model_fields))
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
             names.append(str(part))
             value = value[part]
-    if not accepted and section:
-        accepted = f"a mapping with {', '.join(section.model_fields)}"
-    return ParamError(".".join(names), value, accepted)
+    return ParamError(".".join(names), value, accepted or f"a mapping with {', '.join(section.model_fields)}")
 
 
 def _section(annotation: Any) -> type[Section] | None:
@@ -219,7 +221,7 @@ def _check_dataset(dataset: Dataset) -> None:
             if getattr(dataset, key) is not None:
                 raise ParamError(f"dataset.{key}", getattr(dataset, key), f"null, as {dataset.name} is not downloaded")
     else:
-        if not re.match(r"(https?://[^/]+/|file:///).*[^/]$", dataset.url or ""):
+        if not _is_archive_url(dataset.url or ""):
             raise ParamError("dataset.url", dataset.url, "an http://, https:// or file:// address of an archive")
         if not re.fullmatch(r"[0-9a-fA-F]{64}", dataset.sha256 or ""):
             raise ParamError("dataset.sha256", dataset.sha256, "64 hexadecimal digits")
@@ -230,6 +232,18 @@ def _check_dataset(dataset: Dataset) -> None:
         raise ParamError("dataset.val_fraction", dataset.val_fraction, "a share that leaves pictures of each class")
     if dataset.limit is not None and not n_classes <= dataset.limit <= left:
         raise ParamError("dataset.limit", dataset.limit, f"{n_classes} to {left} for {dataset.name}, or null for all")
+
+
+def _is_archive_url(url: str) -> bool:
+    """Whether it is an address that `thaw.fetch` takes and that ends in the name of a file."""
+    try:
+        address = urllib.parse.urlsplit(url)
+        remote = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:  # a port that is no number, or a [ that is not closed
+        return False
+    local = address.scheme == "file" and not address.netloc and address.path.startswith("/")
+    name = PurePosixPath(urllib.parse.unquote(address.path)).name
+    return bool(remote or local) and not address.path.endswith("/") and name not in ("", "..")
 
 
 def check_classes(parameter: str, chosen: list[str | int] | None, names: tuple[str, ...]) -> list[int]:
@@ -306,9 +320,7 @@ def _check_schedule(schedule: Schedule, backbone: str) -> None:
     for name, phase in phases.items():
         where = f"schedule.phases.{name}"
         if name in RESERVED_PHASES or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise ParamError(
-                where, name, f"a name of letters, digits, - and _, other than {' and '.join(RESERVED_PHASES)}"
-            )
+            raise ParamError(where, name, PHASE_NAME)
         if phase.after != "head" and phase.after not in phases:
             raise ParamError(f"{where}.after", phase.after, f"one of {', '.join(['head', *phases])}")
         _check_cut(where, phase, backbone)
@@ -318,7 +330,8 @@ def _check_schedule(schedule: Schedule, backbone: str) -> None:
     for name in phases:
         if name not in chain:
             raise ParamError(
-                f"schedule.phases.{name}", f"a phase outside the chain {' -> '.join(chain)}",
+                f"schedule.phases.{name}",
+                Words(f"a phase outside the chain {' -> '.join(chain)}"),
                 "a phase that schedule.final comes after, or none",
             )
     for earlier, later in zip(chain[1:], chain[2:], strict=False):
@@ -333,7 +346,7 @@ def _check_cut(where: str, phase: Phase, backbone: str) -> None:
     row = BACKBONES[backbone]
     if (phase.depth is None) == (phase.layers is None):
         received = "both depth and layers" if phase.depth is not None else "neither depth nor layers"
-        raise ParamError(where, received, "one of the two")
+        raise ParamError(where, Words(received), "one of the two")
     if isinstance(phase.depth, int) and not 1 <= phase.depth <= len(row.blocks):
         raise ParamError(f"{where}.depth", phase.depth, f"1 to {len(row.blocks)}, the blocks of {backbone}, or all")
     if phase.layers is not None and phase.layers >= row.layer_count:
@@ -367,8 +380,6 @@ def _chain(schedule: Schedule) -> list[str]:
 def _check_extract(params: Params) -> None:
     cuts, blocks = params.extract.cuts, len(BACKBONES[params.backbone.name].blocks)
     if 0 not in cuts or len(set(cuts)) != len(cuts) or not 0 <= min(cuts) <= max(cuts) <= blocks:
-        raise ParamError(
-            "extract.cuts", cuts, f"different depths from 0 to {blocks}, 0 (the head's cut) among them"
-        )
+        raise ParamError("extract.cuts", cuts, f"different depths from 0 to {blocks}, 0 (the head's cut) among them")
     if params.augment.changes_nothing and params.augment.views > 1:
         raise ParamError("augment.views", params.augment.views, "1 where nothing is augmented")

@@ -1,6 +1,7 @@
 """Randomness as a function of what it is for, not of a stream that a crash loses."""
 
 import hashlib
+import random
 
 import numpy as np
 
@@ -16,10 +17,12 @@ def generator(*parts: object) -> np.random.Generator:
 
 
 def initialise(*parts: object) -> None:
-    """Fix what layers that are built next draw their initial weights from."""
-    import keras
+    """Fix what layers that are built next draw their initial weights from.
 
-    keras.utils.set_random_seed(derive(*parts))
+    Keras's initialisers take their seeds from Python's generator. `keras.utils.set_random_seed` sets
+    it too, but imports TensorFlow, where it is installed, also under JAX: 4 seconds.
+    """
+    random.seed(derive(*parts))
 
 
 def reseed(model, *parts: object) -> None:

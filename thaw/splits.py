@@ -33,19 +33,18 @@ def stratified(labels: np.ndarray, count: int, generator: np.random.Generator) -
     # The largest remainders get the rows that rounding down left over.
     quota[np.argsort(quota - exact, kind="stable")[: count - quota.sum()]] += 1
     picks = [
-        generator.permutation(np.flatnonzero(labels == value))[:take]
-        for value, take in zip(values, quota, strict=True)
+        generator.permutation(np.flatnonzero(labels == value))[:take] for value, take in zip(values, quota, strict=True)
     ]
     return np.sort(np.concatenate(picks))
 
 
 def write(folder: Path, pictures: Pictures) -> None:
     """Store one split: images.npy, labels.npy, and coarse_labels.npy where there are superclasses."""
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "images.npy", np.ascontiguousarray(pictures.images))
-    np.save(folder / "labels.npy", pictures.labels)
-    if pictures.coarse is not None:
-        np.save(folder / "coarse_labels.npy", pictures.coarse)
+    with files.replacing_folder(folder) as beside:
+        np.save(beside / "images.npy", np.ascontiguousarray(pictures.images))
+        np.save(beside / "labels.npy", pictures.labels)
+        if pictures.coarse is not None:
+            np.save(beside / "coarse_labels.npy", pictures.coarse)
 
 
 def write_names(names: dict[str, list[str]]) -> None:
@@ -54,7 +53,11 @@ def write_names(names: dict[str, list[str]]) -> None:
 
 def class_names(chosen: list[str | int] | None = None, parameter: str = "dataset.classes") -> list[str]:
     """The names of the chosen classes, in the order in which a model numbers them."""
-    names = json.loads((paths.PROCESSED / "classes.json").read_text(encoding="utf-8"))["classes"]
+    file = paths.PROCESSED / "classes.json"
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))["classes"]
+    except (OSError, ValueError, KeyError):
+        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
     return [names[number] for number in check_classes(parameter, chosen, tuple(names))]
 
 
@@ -86,8 +89,10 @@ def read(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
 def _load(file: Path, dtype: type, dimensions: int) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except Exception:  # numpy fails in many ways on a damaged header, tokenize.TokenError among them
         raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
     if array.dtype != dtype or array.ndim != dimensions:
-        raise ThawError(f"{file}: is {array.dtype} {array.shape}; expected {np.dtype(dtype)} in {dimensions} dimensions")
+        raise ThawError(
+            f"{file}: is {array.dtype} {array.shape}; expected {np.dtype(dtype)} in {dimensions} dimensions"
+        )
     return array

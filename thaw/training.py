@@ -194,14 +194,16 @@ def _evaluate(model: keras.Model, examples: Examples, batch_size: int) -> dict[s
 
 
 def _row(epoch: int, phase: str, rate: float | None, train: dict | None, val: dict) -> Row:
-    return {
-        "epoch": epoch,
-        "phase": phase,
+    numbers = {
         "learning_rate": rate,
         "train_loss": train["loss"][0] if train else None,
         "train_accuracy": train["accuracy"][0] if train else None,
         "val_loss": val["loss"],
         "val_accuracy": val["accuracy"],
+    }
+    # 7 digits are what float32 has; more would only be noise to read.
+    return {"epoch": epoch, "phase": phase} | {
+        name: None if value is None else float(f"{value:.7g}") for name, value in numbers.items()
     }
 
 

@@ -14,7 +14,7 @@ from thaw.network import Network, split
 from thaw.params import Backbone
 
 # Layers of a classifier on top, which a file "with top" has and a backbone has not.
-CLASSIFIER = {"fc1", "fc2", "fc1000", "predictions", "Logits"}
+CLASSIFIER = {"fc1", "fc2", "fc1000", "predictions", "probs", "Logits"}
 
 
 def backbone(chosen: Backbone, seed: int) -> Network:
@@ -71,8 +71,8 @@ def load_file(model: keras.Model, path: Path) -> None:
                 found = _by_class(file, model)
             else:
                 raise ParamError("backbone.weights", str(path), "a file in keras.applications' or Keras 3's layout")
-    except OSError:
-        raise ParamError("backbone.weights", str(path), "an HDF5 weights file") from None
+    except (OSError, KeyError, ValueError):  # KeyError: what the file lists is not all in it
+        raise ParamError("backbone.weights", str(path), "an HDF5 weights file that is not damaged") from None
     layers = [layer for layer in model.layers if layer.weights]
     for number, layer in enumerate(layers):
         name, values = found[number] if number < len(found) else ("no such layer", [])
@@ -80,13 +80,16 @@ def load_file(model: keras.Model, path: Path) -> None:
         if wanted != has:
             raise ParamError(
                 "backbone.weights",
-                f"{path}, whose layer {number + 1} of {len(found)} ({name}) has {has}",
-                f"a file that fits layer {layer.name} of {model.name} with {wanted}",
+                str(path),
+                f"a file that fits layer {layer.name} of {model.name} with {wanted}; "
+                f"layer {number + 1} of the {len(found)} in this one ({name}) has {has}",
             )
     extra = [name for name, _ in found[len(layers) :] if name not in CLASSIFIER]
     if extra:
         raise ParamError(
-            "backbone.weights", f"{path}, with a further layer {extra[0]}", f"a file of the {len(layers)} layers of {model.name}"
+            "backbone.weights",
+            str(path),
+            f"a file of the {len(layers)} layers of {model.name} alone; this one also has {extra[0]}",
         )
     for layer, (_, values) in zip(layers, found, strict=False):
         layer.set_weights(values)

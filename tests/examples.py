@@ -1,0 +1,86 @@
+"""What several test files start from: pictures that can be told apart, and settings in full."""
+
+import keras
+import numpy as np
+
+from thaw import seeds
+from thaw.backbones import BACKBONES
+from thaw.network import Network
+from thaw.params import Augment, Backbone, Training
+from thaw.training import Examples, Run
+
+
+def pictures(count: int, classes: int = 4, seed: int = 0) -> Examples:
+    """Pictures, uint8 (count, 32, 32, 3), whose colour tells the class, under noise of their own."""
+    # The colours do not follow the seed, so that training and validation pictures show the same classes.
+    colours = np.random.default_rng(99).integers(50, 206, (classes, 1, 1, 3))
+    labels = (np.arange(count) % classes).astype(np.int32)
+    noise = np.random.default_rng(seed).integers(-50, 51, (count, 32, 32, 3))
+    return Examples((colours[labels] + noise).astype(np.uint8), labels)
+
+
+def points(count: int, classes: int = 3, seed: int = 0, width: int = 6, spread: float = 0.6) -> Examples:
+    """Features, float32 (count, width), around one centre for each class."""
+    centres = np.random.default_rng(99).normal(size=(classes, width))
+    labels = (np.arange(count) % classes).astype(np.int32)
+    noise = np.random.default_rng(seed).normal(size=(count, width)) * spread
+    return Examples((centres[labels] + noise).astype(np.float32), labels)
+
+
+def augment(**chosen) -> Augment:
+    """No augmentation but for what is chosen."""
+    nothing = {"flip": False, "translation": 0.0, "rotation": 0.0, "zoom": 0.0, "contrast": 0.0, "views": 1, "seed": 0}
+    return Augment(**nothing | chosen)
+
+
+def narrowest(name: str) -> float | None:
+    """The least alpha that the backbone has ImageNet weights for; None where it has no alpha."""
+    return BACKBONES[name].alphas[0] if BACKBONES[name].alphas else None
+
+
+def backbone(name: str, **chosen) -> Backbone:
+    """The section of the parameters: a narrow backbone with random weights, but for what is chosen."""
+    usual = {"weights": "none", "image_size": 32, "learning_rate": 0.001, "source": None, "alpha": narrowest(name)}
+    chosen = usual | chosen
+    return Backbone(name=name, weights_file=chosen["weights"], **chosen)
+
+
+def training(**chosen) -> Training:
+    usual = {"epochs": 3, "learning_rate": 0.01, "lr_schedule": "constant", "warmup_epochs": 0.0, "patience": None}
+    return Training(**usual | chosen)
+
+
+def run(settings: Training | None = None, **chosen) -> Run:
+    usual = {"stage": "unfreeze@all", "phase": "all", "batch_size": 8, "seed": 0, "history": []}
+    return Run(training=settings or training(), **usual | chosen)
+
+
+def small_network() -> Network:
+    """A network without head that is traced in a moment: two blocks with BatchNorm, of 8x8 and 4x4 positions.
+
+    It takes pictures of 16 pixels and normalises them as the cnn does.
+    """
+    seeds.initialise(0, "small_network")
+    x = start = keras.Input((16, 16, 3))
+    blocks = []
+    for name, filters in (("low", 8), ("high", 16)):
+        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = keras.layers.ReLU(name=f"{name}_relu")(x)
+        blocks.append(keras.Model(start, x, name=name))
+        start = x
+    order = ["input"] + [layer.name for block in blocks for layer in block.layers[1:]]
+    return Network("cnn", 16, None, blocks, order)
+
+
+def weights(model) -> dict[str, np.ndarray]:
+    """Copies of all weights of a model (or of a list of layers), by layer and name."""
+    layers = model if isinstance(model, list) else model.layers
+    return {f"{layer.name}/{weight.name}": np.array(weight.numpy()) for layer in layers for weight in layer.weights}
+
+
+def scramble(model, seed: int) -> None:
+    """Give every weight values of its own, so that no two of one shape can be mistaken for each other."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(generator.normal(size=weight.shape).astype("float32"))

@@ -1,0 +1,274 @@
+"""A checkpoint holds a network to the bit, is written whole or not at all, and says what is wrong with it."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors
+
+from tests.examples import augment, pictures, run, scramble, training, weights
+from thaw import checkpoint, files, seeds
+from thaw import network as networks
+from thaw import training as runs
+from thaw.checkpoint import Info
+from thaw.errors import ThawError
+from thaw.network import Network
+
+HEAD = {"pool": "avg", "units": 5, "dropout": 0.5}
+CLASSES = ["cat", "dog", "frog", "horse"]
+BLOCKS = ["block1", "block2", "block3", "block4"]
+
+
+def network_of(seed: int = 0, name: str = "cnn", image_size: int = 16, alpha: float | None = None) -> Network:
+    network = networks.build(name, image_size, alpha)
+    network.attach(**HEAD, classes=len(CLASSES))
+    for number, part in enumerate([*network.blocks, network.head]):
+        scramble(part, seed=100 * seed + number)
+    return network
+
+
+def info_of(network: Network) -> Info:
+    return Info(
+        backbone={"name": network.name, "image_size": network.image_size, "alpha": network.alpha},
+        weights={"origin": "none", "seed": 0},
+        head=HEAD,
+        classes=CLASSES,
+        # A number that takes all digits to come back.
+        history=[{"epoch": 0, "phase": "head", "train_loss": None, "val_loss": 0.1 + 0.2, "best": True}],
+    )
+
+
+def saved(folder: Path, seed: int = 0) -> Network:
+    network = network_of(seed)
+    checkpoint.save_network(folder, info_of(network), network)
+    return network
+
+
+def all_weights(network: Network) -> dict[str, np.ndarray]:
+    return weights(network.layers()) | weights(network.head)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ThawError) as caught:
+        checkpoint.load(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(("name", "image_size", "alpha"), [("cnn", 16, None), ("mobilenetv2", 32, 0.35)])
+def test_a_network_comes_back_to_the_bit_with_its_head(name, image_size, alpha, tmp_path):
+    network = network_of(0, name, image_size, alpha)
+    checkpoint.save_network(tmp_path / "model", info_of(network), network)
+    loaded, info = checkpoint.load(tmp_path / "model")
+    assert info == info_of(network)
+    assert (loaded.name, loaded.image_size, loaded.alpha, loaded.pool) == (name, image_size, alpha, "avg")
+    before, after = all_weights(network), all_weights(loaded)
+    assert before.keys() == after.keys()
+    for key in before:
+        np.testing.assert_array_equal(before[key], after[key], err_msg=key)
+
+
+def test_a_loaded_network_classifies_as_the_saved_one(tmp_path):
+    network = saved(tmp_path / "model")
+    loaded, _ = checkpoint.load(tmp_path / "model")
+    images = pictures(8).inputs
+    expected = network.classifier().predict(images, verbose=0)
+    np.testing.assert_array_equal(loaded.classifier().predict(images, verbose=0), expected)
+
+
+def test_a_head_is_left_out_where_it_is_not_wanted_or_not_there(tmp_path):
+    network = saved(tmp_path / "with")
+    loaded, info = checkpoint.load(tmp_path / "with", with_head=False)
+    assert loaded.head is None
+    assert info.head == HEAD
+
+    network.head = None
+    backbone = info_of(network)
+    backbone.head, backbone.classes = None, []
+    checkpoint.save_network(tmp_path / "without", backbone, network)
+    assert "head.safetensors" not in content(tmp_path / "without")
+    loaded, info = checkpoint.load(tmp_path / "without")
+    assert loaded.head is None
+    assert info.head is None
+
+
+def test_a_checkpoint_is_one_file_for_each_block_one_for_the_head_and_a_json_with_their_hashes(tmp_path):
+    saved(tmp_path / "model")
+    tensors = {f"{name}.safetensors" for name in [*BLOCKS, "head"]}
+    assert content(tmp_path / "model").keys() == tensors | {"checkpoint.json"}
+    told = json.loads((tmp_path / "model/checkpoint.json").read_text())["sha256"]
+    assert told == {name: files.sha256(tmp_path / "model" / name) for name in tensors}
+
+
+def test_the_same_weights_have_the_same_bytes(tmp_path):
+    network = saved(tmp_path / "one")
+    checkpoint.save_network(tmp_path / "two", info_of(network), network)
+    loaded, info = checkpoint.load(tmp_path / "one")
+    checkpoint.save_network(tmp_path / "three", info, loaded)
+    assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "three")
+
+
+def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecessors(tmp_path):
+    # Weights that can learn, as scrambled ones hardly can.
+    seeds.initialise(0, "test")
+    start = networks.build("cnn", 16, None)
+    start.attach(**HEAD, classes=len(CLASSES))
+    checkpoint.save_network(tmp_path / "before", info_of(start), start)
+
+    network, info = checkpoint.load(tmp_path / "before")
+    network.freeze(22)
+    examples = pictures(16)
+    rows = runs.fit_network(
+        network,
+        run(training(epochs=3, learning_rate=0.01)),
+        examples,
+        # Nothing is right at first, so that a later epoch is the best.
+        runs.Examples(examples.inputs, wrong_guesses(network, examples)),
+        augment=augment(),
+        batch_norm="train",
+        report=lambda rows: None,
+    )
+    assert not rows[0]["best"]
+    checkpoint.save_network(tmp_path / "after", info, network)
+    before, after = content(tmp_path / "before"), content(tmp_path / "after")
+    same = {name for name in before if before[name] == after[name]}
+    assert same == {"block1.safetensors", "block2.safetensors", "block3.safetensors"}
+
+
+def wrong_guesses(network: Network, examples: runs.Examples) -> np.ndarray:
+    """The labels, but others where the network that is not yet trained guesses them."""
+    guesses = network.classifier().predict(examples.inputs, verbose=0).argmax(axis=1)
+    return np.where(guesses == examples.labels, (guesses + 1) % len(CLASSES), examples.labels)
+
+
+def test_a_new_head_takes_over_the_files_of_the_backbone(tmp_path):
+    saved(tmp_path / "backbone")
+    other = network_of(seed=1)
+    info = info_of(other)
+    checkpoint.save(tmp_path / "head", info, {checkpoint.HEAD: other.head}, unchanged=tmp_path / "backbone")
+    before, after = content(tmp_path / "backbone"), content(tmp_path / "head")
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] == after[name]} == {f"{name}.safetensors" for name in BLOCKS}
+    loaded, _ = checkpoint.load(tmp_path / "head")
+    for key, value in weights(other.head).items():
+        np.testing.assert_array_equal(weights(loaded.head)[key], value)
+
+
+def test_a_head_of_the_source_task_is_not_taken_over(tmp_path):
+    network = saved(tmp_path / "backbone")
+    checkpoint.save(tmp_path / "bare", info_of(network), {"block4": network.blocks[3]}, unchanged=tmp_path / "backbone")
+    assert "head.safetensors" not in content(tmp_path / "bare")
+
+
+def test_a_checkpoint_replaces_what_was_there(tmp_path):
+    saved(tmp_path / "model", seed=0)
+    (tmp_path / "model/left_over.safetensors").write_bytes(b"old")
+    saved(tmp_path / "model", seed=1)
+    saved(tmp_path / "fresh", seed=1)
+    assert content(tmp_path / "model") == content(tmp_path / "fresh")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "fresh"}
+
+
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch):
+    saved(tmp_path / "model", seed=0)
+    before = content(tmp_path / "model")
+    written = []
+
+    def full_disk(tensors):
+        if written:
+            raise OSError("No space left on device")
+        written.append(tensors)
+        return b"half of it"
+
+    monkeypatch.setattr("safetensors.numpy.save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        saved(tmp_path / "model", seed=1)
+    assert content(tmp_path / "model") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(OSError, match="No space left"):
+        saved(tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_files_have_the_usual_modes(tmp_path):
+    saved(tmp_path / "model")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o777 & ~umask
+    for file in (tmp_path / "model").iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~umask, file.name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", '{"sha256": {}}', "[]", "null", '"text"', '{"sha256": {}, "backbone": {}, "weights": {}, "other": 1}'],
+)
+def test_a_damaged_json_is_refused_in_one_line(text, tmp_path):
+    saved(tmp_path / "model")
+    (tmp_path / "model/checkpoint.json").write_text(text)
+    assert refusal(tmp_path / "model").startswith(f"{tmp_path}/model/checkpoint.json: missing or damaged")
+
+
+def test_a_missing_folder_is_refused_in_one_line(tmp_path):
+    assert refusal(tmp_path / "model").startswith(f"{tmp_path}/model/checkpoint.json: missing or damaged")
+
+
+def missing(file: Path) -> None:
+    file.unlink()
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def no_safetensors(file: Path) -> None:
+    file.write_bytes(b"no safetensors" * 100)
+
+
+@pytest.mark.parametrize("spoil", [missing, empty, cut_short, no_safetensors])
+@pytest.mark.parametrize("name", ["block2", "head"])
+def test_a_damaged_file_is_refused_by_its_name(spoil, name, tmp_path):
+    saved(tmp_path / "model")
+    file = tmp_path / "model" / f"{name}.safetensors"
+    spoil(file)
+    assert refusal(tmp_path / "model").startswith(f"{file}: missing or damaged")
+
+
+def changed(file: Path, **change: np.ndarray | None) -> None:
+    """Rewrite a file with some tensors in place of its own, or (None) without."""
+    tensors = safetensors.load_file(file)
+    for name, value in change.items():
+        name = name.replace("__", "/")
+        if value is None:
+            del tensors[name]
+        else:
+            tensors[name] = value
+    file.write_bytes(safetensors.save(tensors))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"block3_conv1_bn__gamma": np.ones(127, "float32")}, "has (127,) for block3_conv1_bn/gamma; expected (128,)"),
+        ({"block3_conv1_bn__gamma": None}, "has nothing for block3_conv1_bn/gamma; expected (128,)"),
+        ({"more__kernel": np.ones(3, "float32")}, "has more/kernel, which the network has not"),
+    ],
+    ids=["wrong shape", "missing tensor", "extra tensor"],
+)
+def test_a_file_that_does_not_fit_is_refused_by_its_tensor(change, told, tmp_path):
+    saved(tmp_path / "model")
+    file = tmp_path / "model/block3.safetensors"
+    changed(file, **change)
+    assert refusal(tmp_path / "model") == f"{file}: {told}"

@@ -1,0 +1,141 @@
+"""The pipeline as its users run it: real git, real dvc, the demo's data, few epochs."""
+
+import csv
+import json
+import time
+
+import pytest
+
+from tests.project import TINY, Project, ran
+
+ALL = ["download", "preprocess", "backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
+BASE = ["recipe=demo", *TINY]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.first = project.exp_run(*BASE)
+    project.commit("the demo is the default")
+    return project
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_command_runs_every_stage_in_order(project):
+    assert ran(project.first) == ALL
+
+
+def test_metrics_hold_the_target_and_the_source_task(project):
+    metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    scores = {"accuracy", "loss", "macro_precision", "macro_recall", "macro_f1"}
+    # 3 classes: no top-5 accuracy; 7 in the source task.
+    assert set(metrics) == scores | {"train_accuracy", "val_accuracy", "source"}
+    assert set(metrics["source"]) == scores | {"top5_accuracy"}
+    final = json.loads((project.folder / "metrics/phases/all.json").read_text())
+    assert metrics["val_accuracy"] == pytest.approx(final["val_accuracy"], abs=1e-6)
+
+
+def test_no_phase_ends_worse_on_validation_than_it_began(project):
+    history = json.loads((project.folder / "models/all/checkpoint.json").read_text())["history"]
+    ends = {row["phase"]: row["val_accuracy"] for row in history if row["best"]}
+    starts = {row["phase"]: row["val_accuracy"] for row in reversed(history)}
+    assert list(ends) == ["head", "top", "all"]
+    assert starts["top"] == pytest.approx(ends["head"], abs=1e-6)
+    assert starts["all"] == pytest.approx(ends["top"], abs=1e-6)
+    assert all(ends[phase] >= starts[phase] for phase in ends)
+
+
+def test_each_training_stage_has_a_curve_of_its_own(project):
+    for name, epochs in (("backbone", [0, 1]), ("head", [0, 1, 2]), ("top", [2, 3]), ("all", [3, 4])):
+        curve = rows(project.folder / f"plots/curves/{name}.csv")
+        assert list(curve[0]) == [
+            "epoch", "phase", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+        ]  # fmt: skip
+        assert [int(row["epoch"]) for row in curve] == epochs
+
+
+def test_frozen_blocks_are_the_same_file_in_every_phase(project):
+    def data(phase, block):
+        return (project.folder / f"models/{phase}/{block}.safetensors").read_bytes()
+
+    for block in ("block1", "block2", "block3", "block4"):
+        assert data("backbone", block) == data("head", block)
+    for block in ("block1", "block2", "block3"):
+        assert data("head", block) == data("top", block)
+    assert data("head", "block4") != data("top", "block4")
+
+
+def test_a_second_repro_runs_nothing(project):
+    started = time.perf_counter()
+    output = project.dvc("repro")
+    seconds = time.perf_counter() - started
+    assert ran(output) == []
+    assert "up to date" in output
+    assert seconds < 6  # the goal is 3; this machine may be busy
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("schedule.phases.all.epochs=2", ["unfreeze@all"]),
+        ("schedule.phases.top.learning_rate=0.001", ["unfreeze@top"]),
+        ("head.units=128", ["train_head"]),
+        ("head.pool=flatten", ["extract", "train_head"]),
+        ("dataset.limit=500", ["preprocess"]),
+        ("dataset.classes=[8,9]", ["extract"]),
+        ("augment.seed=1", ["backbone", "extract", "unfreeze@top", "unfreeze@all"]),
+        ("seed=1", ["backbone", "train_head", "unfreeze@top", "unfreeze@all"]),
+        ("backend=jax", ALL[2:]),
+        ("dataset=cifar10", ["download", "preprocess"]),
+    ],
+)
+def test_a_parameter_is_tracked_by_the_stages_that_read_it_and_no_others(project, override, stages):
+    """The stages that a change reaches by their own parameters; DVC goes on from their outputs."""
+    try:
+        assert project.would_run(*BASE, override) == stages
+    finally:
+        project.git("checkout", "--", ".")
+
+
+def test_there_and_back_again_restores_from_the_cache(project):
+    output = project.exp_run(*BASE, "head.units=16")
+    assert ran(output) == ["train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
+
+    loss = json.loads(project.dvc("metrics", "diff", "--json"))["metrics/evaluate.json"]["loss"]
+    assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
+    assert loss["diff"] != 0
+
+    changed = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    output = project.exp_run(*BASE)
+    assert ran(output) == []
+    assert json.loads((project.folder / "metrics/evaluate.json").read_text()) != changed
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_plots_show_draws_the_pages_plots(project):
+    drawn = json.loads(project.dvc("plots", "show", "--json"))["data"]
+    assert set(drawn) >= {"Accuracy", "Loss", "plots/confusion.csv", "plots/per_class.csv", "plots/phases.png"}
+    assert "file://" in project.dvc("plots", "show", "-o", "page")
+    assert "file://" in project.dvc("plots", "diff", "-o", "page", "HEAD~1", "HEAD")
+
+
+def test_an_untrained_head_alone_is_a_valid_run(project):
+    output = project.exp_run(
+        *BASE[:1], "schedule=head-only", "~schedule.phases.top", "~schedule.phases.all", "schedule.final=head",
+        "backbone.source.epochs=1", "augment.views=2", "head.epochs=0",
+    )  # fmt: skip
+    assert ran(output) == ["train_head", "evaluate"]
+    assert [row["epoch"] for row in rows(project.folder / "plots/history.csv")] == ["0"]
+    project.git("checkout", "--", ".")
+    project.dvc("checkout")
+
+
+def test_a_wrong_parameter_stops_before_any_work(project):
+    output = project.dvc("exp", "run", "-S", "recipe=demo", "-S", "head.dropout=1.5", check=False)
+    assert "head.dropout: received 1.5; accepted: a number from 0 to below 1" in output
+    assert "Traceback" not in output
+    project.git("checkout", "--", ".")

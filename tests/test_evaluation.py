@@ -1,0 +1,142 @@
+"""The numbers of the evaluation, against counts by hand and against scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from thaw import evaluation, seeds
+from thaw import network as networks
+from thaw.training import Examples
+
+# Four pictures of three classes; the last class is never predicted.
+LABELS = np.array([0, 0, 1, 2], np.int32)
+PREDICTED = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.6, 0.3], [0.3, 0.4, 0.3]])
+CLASSES = ["cat", "dog", "frog"]
+
+
+def drawn(classes: int, count: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and probabilities that are right more often than not."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, count).astype(np.int32)
+    logits = generator.normal(size=(count, classes)) + 1.5 * np.eye(classes)[labels]
+    return labels, evaluation.softmax(logits)
+
+
+def test_softmax_by_hand():
+    found = evaluation.softmax(np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]))
+    np.testing.assert_allclose(found, [[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_softmax_is_exact_in_double_for_logits_of_any_type_and_size(dtype):
+    logits = np.array([[6e4, 0, -6e4], [-6e4, -6e4, -6e4], [0, -30, -700]], dtype)
+    found = evaluation.softmax(logits)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found[0], [1, 0, 0])
+    np.testing.assert_allclose(found[1], 1 / 3)
+    values = logits[2].astype(float)
+    np.testing.assert_allclose(found[2], np.exp(values) / np.exp(values).sum(), rtol=1e-12)
+    assert found[2, 2] > 0, "which a float32 could not hold"
+
+
+def test_scores_by_hand():
+    assert evaluation.scores(LABELS, PREDICTED) == pytest.approx(
+        {
+            "accuracy": 2 / 4,
+            "loss": -np.log([0.8, 0.2, 0.6, 0.3]).mean(),
+            "macro_precision": (1 + 1 / 3 + 0) / 3,
+            "macro_recall": (1 / 2 + 1 + 0) / 3,
+            "macro_f1": (2 / 3 + 1 / 2 + 0) / 3,
+        }
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 5, 6, 10, 100])
+def test_scores_equal_those_of_scikit_learn(classes):
+    labels, predicted = drawn(classes)
+    guesses, every = predicted.argmax(axis=1), np.arange(classes)
+    options = {"average": "macro", "labels": every, "zero_division": 0}
+    expected = {
+        "accuracy": metrics.accuracy_score(labels, guesses),
+        "loss": metrics.log_loss(labels, predicted, labels=every),
+        "macro_precision": metrics.precision_score(labels, guesses, **options),
+        "macro_recall": metrics.recall_score(labels, guesses, **options),
+        "macro_f1": metrics.f1_score(labels, guesses, **options),
+    }
+    if classes > 5:
+        expected["top5_accuracy"] = metrics.top_k_accuracy_score(labels, predicted, k=5, labels=every)
+    assert evaluation.scores(labels, predicted) == pytest.approx(expected)
+
+
+def test_scores_are_numbers_that_json_takes():
+    assert {type(value) for value in evaluation.scores(*drawn(10)).values()} == {float}
+
+
+@pytest.mark.parametrize(("classes", "told"), [(3, False), (5, False), (6, True), (10, True)])
+def test_top5_accuracy_is_told_for_more_than_five_classes(classes, told):
+    assert ("top5_accuracy" in evaluation.scores(*drawn(classes))) == told
+
+
+def test_top5_accuracy_by_hand():
+    # The label is the most likely class, the fifth, and the sixth.
+    order = np.array([0.3, 0.25, 0.2, 0.12, 0.08, 0.05])
+    result = evaluation.scores(np.array([0, 4, 5, 5]), np.tile(order, (4, 1)))
+    assert result["top5_accuracy"] == 2 / 4
+    assert result["accuracy"] == 1 / 4
+
+
+def test_a_class_without_pictures_counts_in_the_macro_averages_as_zero():
+    result = evaluation.scores(np.array([0, 1]), np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1]]))
+    assert result["accuracy"] == 1
+    assert result["macro_precision"] == result["macro_recall"] == result["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_a_probability_of_zero_costs_much_and_not_infinity():
+    result = evaluation.scores(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert result["loss"] == pytest.approx(-np.log(np.finfo(np.float64).tiny) / 2)
+
+
+def test_per_class_by_hand():
+    rows = evaluation.per_class(LABELS, PREDICTED, CLASSES)
+    expected = [("cat", 1, 1 / 2, 2 / 3, 2), ("dog", 1 / 3, 1, 1 / 2, 1), ("frog", 0, 0, 0, 1)]
+    assert [row["class"] for row in rows] == CLASSES
+    for row, (_, precision, recall, f1, count) in zip(rows, expected, strict=True):
+        assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((precision, recall, f1))
+        assert row["pictures"] == count
+
+
+def test_per_class_averages_to_the_macro_scores():
+    labels, predicted = drawn(10)
+    rows = evaluation.per_class(labels, predicted, [str(number) for number in range(10)])
+    result = evaluation.scores(labels, predicted)
+    for name in ("precision", "recall", "f1"):
+        assert np.mean([row[name] for row in rows]) == pytest.approx(result[f"macro_{name}"])
+    assert sum(row["pictures"] for row in rows) == 200
+
+
+def test_confusion_has_a_row_for_each_picture_in_order():
+    assert evaluation.confusion(LABELS, PREDICTED, CLASSES) == [
+        {"actual": "cat", "predicted": "cat"},
+        {"actual": "cat", "predicted": "dog"},
+        {"actual": "dog", "predicted": "dog"},
+        {"actual": "frog", "predicted": "dog"},
+    ]
+
+
+def test_confusion_counts_as_scikit_learn_does():
+    labels, predicted = drawn(4)
+    names = ["a", "b", "c", "d"]
+    counts = np.zeros((4, 4), int)
+    for row in evaluation.confusion(labels, predicted, names):
+        counts[names.index(row["actual"]), names.index(row["predicted"])] += 1
+    np.testing.assert_array_equal(counts, metrics.confusion_matrix(labels, predicted.argmax(axis=1)))
+
+
+def test_probabilities_are_of_all_examples_also_of_the_last_short_batch():
+    seeds.initialise(0, "test")
+    model = networks.build_head(6, 5, 0.5, 3)
+    x = np.random.default_rng(0).normal(size=(11, 6)).astype("float32")
+    found = evaluation.probabilities(model, Examples(x, np.zeros(11, np.int32)), batch_size=4)
+    np.testing.assert_allclose(found, evaluation.softmax(np.asarray(model(x, training=False))), rtol=1e-5)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found.sum(axis=1), 1)

@@ -1,0 +1,227 @@
+"""Stored features: one file for each cut and view, of the values that the network gives, or a clear refusal."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tests.examples import augment, pictures, small_network
+from thaw import features, seeds
+from thaw.errors import ThawError
+from thaw.params import Augment, Extract
+from thaw.training import Examples
+
+TRAIN, VAL = pictures(20), pictures(9, seed=1)
+CLASSES = ["cat", "dog", "frog", "horse"]
+VARIED = augment(flip=True, translation=0.2, views=2, seed=3)
+PLAIN = augment()
+
+
+def settings(**chosen) -> Extract:
+    return Extract(**{"cuts": [0, 1], "dtype": "float32", "batch_size": 8} | chosen)
+
+
+def extract(
+    folder: Path, how: Augment = VARIED, pool: str = "avg", train: Examples = TRAIN, **chosen
+) -> dict[str, int]:
+    return features.extract(folder, small_network(), pool, CLASSES, train, VAL, how, settings(**chosen))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """The usual extraction, to read from alone."""
+    folder = tmp_path_factory.mktemp("data") / "features"
+    extract(folder)
+    return folder
+
+
+@pytest.fixture
+def spoilt(stored, tmp_path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(stored, tmp_path / "features"))
+
+
+def test_there_is_one_file_for_each_cut_and_view_and_no_other(stored):
+    arrays = {f"depth{depth}-{view}.npy" for depth in (0, 1) for view in ("val", "view0", "view1")}
+    assert content(stored).keys() == arrays | {"train_labels.npy", "val_labels.npy", "features.json"}
+    assert [path.name for path in stored.parent.iterdir()] == ["features"]
+
+
+@pytest.mark.parametrize(("view", "count"), [("val", 9), (0, 20), (1, 20)])
+def test_features_have_a_row_for_each_picture_and_its_label(stored, view, count):
+    for depth, shape in ((0, (16,)), (1, (8, 8, 8))):
+        found = features.read(stored, depth, view)
+        assert found.inputs.shape == (count, *shape)
+        assert found.inputs.dtype == np.float32
+        np.testing.assert_array_equal(found.labels, (VAL if view == "val" else TRAIN).labels)
+
+
+def test_features_are_read_as_a_memory_map(stored):
+    assert isinstance(features.read(stored, 1, 0).inputs, np.memmap)
+
+
+def test_the_json_tells_what_is_stored(stored):
+    told = {"cuts": [0, 1], "views": 2, "pool": "avg", "dtype": "float32", "classes": CLASSES}
+    assert features.read_info(stored) == told == json.loads((stored / "features.json").read_text())
+
+
+def test_the_bytes_of_each_cut_are_told(tmp_path):
+    sizes = extract(tmp_path / "features", PLAIN, cuts=[2, 0], dtype="float16")
+    assert sizes == {
+        name: sum(len(data) for file, data in content(tmp_path / "features").items() if file.startswith(name))
+        for name in ("depth2", "depth0")
+    }
+    assert sizes["depth2"] > (20 + 9) * 16 * 16 * 3 * 2
+
+
+@pytest.mark.parametrize("view", ["val", 0, 1])
+def test_values_are_those_that_the_network_gives_for_the_view(stored, view):
+    network, images = small_network(), (VAL if view == "val" else TRAIN).inputs
+    model = network.features([0, 1], "avg", None if view == "val" else VARIED)
+    # The first chunk of the view.
+    seeds.reseed(model, VARIED.seed, view, 0)
+    for depth, expected in zip((0, 1), model.predict(images, batch_size=8, verbose=0), strict=True):
+        assert np.ptp(expected) > 0
+        np.testing.assert_array_equal(features.read(stored, depth, view).inputs, expected)
+
+
+def test_views_differ_from_each_other_and_from_the_pictures_as_they_are(stored):
+    plain = small_network().features([0, 1], "avg", None).predict(TRAIN.inputs, batch_size=8, verbose=0)
+    for depth, unchanged in zip((0, 1), plain, strict=True):
+        first, second = (features.read(stored, depth, view).inputs for view in (0, 1))
+        assert not np.allclose(first, second)
+        assert not np.allclose(first, unchanged)
+
+
+def test_all_cuts_of_a_view_show_the_same_augmented_pictures(stored):
+    x = np.asarray(features.read(stored, 1, 1).inputs)
+    for block in small_network().blocks[1:]:
+        x = np.asarray(block(x, training=False))
+    np.testing.assert_allclose(features.read(stored, 0, 1).inputs, x.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_without_augmentation_a_view_is_of_the_pictures_as_they_are(tmp_path):
+    extract(tmp_path / "features", PLAIN, train=VAL, cuts=[0])
+    view, val = (features.read(tmp_path / "features", 0, name).inputs for name in (0, "val"))
+    np.testing.assert_array_equal(view, val)
+
+
+def test_pooling_is_the_heads(tmp_path):
+    extract(tmp_path / "features", PLAIN, pool="flatten", cuts=[0])
+    network = small_network()
+    maps = network.features([1], "flatten", None).predict(VAL.inputs, batch_size=8, verbose=0)
+    expected = np.asarray(network.blocks[-1](keras.tree.flatten(maps)[0], training=False)).reshape(9, -1)
+    np.testing.assert_allclose(features.read(tmp_path / "features", 0, "val").inputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_extraction_has_the_same_bytes(stored, tmp_path):
+    extract(tmp_path / "again")
+    assert content(tmp_path / "again") == content(stored)
+
+
+def test_another_seed_of_augmentation_changes_the_views_alone(stored, tmp_path):
+    extract(tmp_path / "other", VARIED.model_copy(update={"seed": 4}))
+    before, after = content(stored), content(tmp_path / "other")
+    assert {name for name in before if before[name] != after[name]} == {name for name in before if "view" in name}
+
+
+def test_chunks_do_not_show_in_features_of_pictures_as_they_are(tmp_path, monkeypatch):
+    extract(tmp_path / "whole", PLAIN)
+    monkeypatch.setattr(features, "CHUNK", 8)
+    extract(tmp_path / "chunks", PLAIN)
+    assert content(tmp_path / "chunks") == content(tmp_path / "whole")
+
+
+def test_augmentation_goes_on_from_chunk_to_chunk(tmp_path, monkeypatch):
+    one = TRAIN.inputs[:1].repeat(16, axis=0)
+    monkeypatch.setattr(features, "CHUNK", 8)
+    extract(tmp_path / "features", VARIED, train=Examples(one, np.zeros(16, np.int32)), cuts=[0])
+    found = features.read(tmp_path / "features", 0, 0).inputs
+    assert not np.allclose(found[:8], found[8:])
+
+
+def test_float16_is_the_rounded_float32(stored, tmp_path):
+    extract(tmp_path / "half", dtype="float16")
+    for depth in (0, 1):
+        half = features.read(tmp_path / "half", depth, 1).inputs
+        assert half.dtype == np.float16
+        np.testing.assert_array_equal(half, features.read(stored, depth, 1).inputs.astype(np.float16))
+
+
+def test_what_exceeds_float16_is_stored_as_its_largest_number(tmp_path):
+    network = small_network()
+    scales = [layer for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    scales[-1].gamma.assign(np.full(16, 1e8, "float32"))
+    features.extract(
+        tmp_path / "features", network, "avg", CLASSES, TRAIN, VAL, PLAIN, settings(cuts=[0], dtype="float16")
+    )
+    found = features.read(tmp_path / "features", 0, 0).inputs
+    assert np.isfinite(found).all()
+    assert found.max() == np.finfo(np.float16).max
+
+
+def test_a_failure_leaves_the_features_that_were_there(spoilt, monkeypatch):
+    before = content(spoilt)
+
+    def fail(values, dtype):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(features, "_stored", fail)
+    with pytest.raises(OSError, match="No space left"):
+        extract(spoilt, PLAIN)
+    assert content(spoilt) == before
+    assert [path.name for path in spoilt.parent.iterdir()] == ["features"]
+
+
+def missing(file: Path) -> None:
+    file.unlink()
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def no_array(file: Path) -> None:
+    file.write_bytes(b"no array" * 100)
+
+
+@pytest.mark.parametrize("spoil", [missing, empty, cut_short, no_array])
+@pytest.mark.parametrize("name", ["depth1-view1.npy", "train_labels.npy"])
+def test_a_damaged_array_is_refused_in_one_line(spoilt, spoil, name):
+    spoil(spoilt / name)
+    with pytest.raises(ThawError, match=rf"^{re.escape(str(spoilt))}: depth1, view1: missing or damaged; [^\n]+$"):
+        features.read(spoilt, 1, 1)
+    # What lies beside is not affected.
+    features.read(spoilt, 1, "val")
+
+
+def test_a_cut_or_view_that_was_not_extracted_is_refused_in_one_line(stored):
+    for depth, view in ((2, 0), (0, 9)):
+        with pytest.raises(
+            ThawError, match=rf"^{re.escape(str(stored))}: depth{depth}, view{view}: missing or damaged; [^\n]+$"
+        ):
+            features.read(stored, depth, view)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
+def test_a_damaged_json_is_refused_in_one_line(spoilt, text):
+    (spoilt / "features.json").write_text(text)
+    with pytest.raises(ThawError, match=rf"^{re.escape(str(spoilt))}/features.json: missing or damaged; [^\n]+$"):
+        features.read_info(spoilt)
+
+
+def test_a_missing_json_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ThawError, match=rf"^{re.escape(str(tmp_path))}/features.json: missing or damaged; [^\n]+$"):
+        features.read_info(tmp_path)

@@ -1,0 +1,336 @@
+"""A training run: its learning rate, the epoch it keeps, when it stops, and that it can be repeated."""
+
+from collections.abc import Callable
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+
+from tests.examples import augment, pictures, points, run, small_network, training
+from thaw import network as networks
+from thaw import seeds
+from thaw import training as runs
+from thaw.errors import ThawError
+from thaw.params import Head
+from thaw.training import Batches, Examples, Row, Run
+
+TRAIN, VAL = points(48, spread=0.4), points(21, seed=1, spread=0.4)
+# Labels that undo what was learnt.
+WRONG = Examples(TRAIN.inputs, (TRAIN.labels + 1) % 3)
+
+
+def new_head(dropout: float = 0.0) -> keras.Model:
+    seeds.initialise(0, "test")
+    return networks.build_head(TRAIN.inputs.shape[1], None, dropout, 3)
+
+
+def fit(
+    model: keras.Model, of: Run, views: Callable[[int], Examples] = lambda epoch: TRAIN, val: Examples = VAL
+) -> list[Row]:
+    return runs.fit(model, of, views, val, lambda rows: None)
+
+
+def wrong_from(first: int) -> Callable[[int], Examples]:
+    return lambda epoch: WRONG if epoch >= first else TRAIN
+
+
+@cache
+def good_weights() -> list[np.ndarray]:
+    head = new_head()
+    fit(head, run(training(epochs=8, learning_rate=0.05)))
+    return head.get_weights()
+
+
+def learnt() -> keras.Model:
+    """A head that is as good as it gets, so that training on wrong labels can only make it worse."""
+    head = new_head()
+    head.set_weights(good_weights())
+    return head
+
+
+def accuracy(model: keras.Model, examples: Examples) -> float:
+    logits = np.asarray(model(examples.inputs.astype("float32"), training=False))
+    return float(np.mean(logits.argmax(axis=1) == examples.labels))
+
+
+def assert_equal_weights(one: list[np.ndarray], other: list[np.ndarray]) -> None:
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def cosine(**chosen) -> list[float]:
+    """The learning rate at every step and at the end of the last, of a run of 10 steps an epoch."""
+    settings = training(lr_schedule="cosine", **chosen)
+    schedule = runs.learning_rate(settings, steps=10)
+    return [float(schedule(step)) for step in range(settings.epochs * 10 + 1)]
+
+
+def test_a_constant_learning_rate_has_neither_warm_up_nor_decay():
+    assert runs.learning_rate(training(learning_rate=0.1, warmup_epochs=2.0), steps=10) == 0.1
+
+
+@pytest.mark.parametrize("warmup", [0.5, 1.0, 3.0])
+def test_a_cosine_reaches_its_peak_at_the_end_of_warm_up_and_zero_at_the_end(warmup):
+    rates, peak = cosine(epochs=4, learning_rate=0.1, warmup_epochs=warmup), round(warmup * 10)
+    assert max(rates) == pytest.approx(0.1)
+    assert np.argmax(rates) == peak
+    assert rates[0] == pytest.approx(0.1 / peak), "the first step learns something"
+    np.testing.assert_allclose(np.diff(rates[: peak + 1]), np.diff(rates[: peak + 1]).mean(), rtol=1e-3)
+    assert all(np.diff(rates[peak:]) < 0)
+    middle = peak + (40 - peak) // 2
+    assert rates[middle] == pytest.approx(0.05 * (1 + np.cos(np.pi * (middle - peak) / (40 - peak))), rel=1e-4)
+    assert rates[-1] == pytest.approx(0, abs=1e-7)
+
+
+def test_a_cosine_without_warm_up_starts_at_its_peak():
+    rates = cosine(epochs=2, learning_rate=0.1, warmup_epochs=0.0)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(0.05)
+    assert rates[-1] == pytest.approx(0, abs=1e-7)
+    assert all(np.diff(rates) < 0)
+
+
+def test_a_warm_up_of_all_epochs_ends_at_the_peak():
+    rates = cosine(epochs=2, learning_rate=0.1, warmup_epochs=2.0)
+    assert all(np.diff(rates) > 0)
+    assert rates[-1] == pytest.approx(0.1)
+
+
+def test_the_learning_rate_follows_the_schedule_through_all_epochs_and_rows_tell_it_halfway_through_each():
+    head = new_head()
+    first, *rest = fit(head, run(training(epochs=2, learning_rate=0.1, lr_schedule="cosine")))
+    assert int(head.optimizer.iterations) == 12, "and does not start anew in each epoch"
+    assert float(head.optimizer.learning_rate) == pytest.approx(0, abs=1e-7)
+    assert first["learning_rate"] is None
+    expected = [0.05 * (1 + np.cos(np.pi * share)) for share in (0.25, 0.75)]
+    assert [row["learning_rate"] for row in rest] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_weights_of_the_best_epoch_are_restored():
+    head = new_head()
+    rows = fit(head, run(training(epochs=5, learning_rate=0.1)), wrong_from(3))
+    assert len(rows) == 6, "without patience it goes on, bad as it is"
+    best = [row for row in rows if row["best"]]
+    assert best == [rows[2]], "wrong labels follow"
+    assert best[0]["val_accuracy"] == max(row["val_accuracy"] for row in rows) > rows[-1]["val_accuracy"]
+    assert accuracy(head, VAL) == pytest.approx(best[0]["val_accuracy"])
+    found = head.evaluate(VAL.inputs, VAL.labels, batch_size=8, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(best[0]["val_loss"], rel=1e-5)
+
+
+def test_among_epochs_of_one_accuracy_the_lowest_loss_is_best():
+    easy = points(48, spread=0.01)
+    rows = fit(new_head(), run(training(epochs=6, learning_rate=0.05)), lambda epoch: easy, easy)
+    top = [row for row in rows if row["val_accuracy"] == 1.0]
+    assert len(top) > 1
+    assert [row for row in rows if row["best"]] == [min(top, key=lambda row: row["val_loss"])]
+
+
+def test_a_run_that_only_does_harm_ends_with_the_weights_that_it_started_from():
+    head = learnt()
+    before = head.get_weights()
+    rows = fit(head, run(training(epochs=2, learning_rate=10.0)), wrong_from(1))
+    assert [row["best"] for row in rows] == [True, False, False]
+    assert rows[0]["val_accuracy"] > max(rows[1]["val_accuracy"], rows[2]["val_accuracy"])
+    assert_equal_weights(head.get_weights(), before)
+
+
+def test_the_first_row_is_of_the_starting_weights():
+    head = new_head()
+    expected = accuracy(head, VAL)
+    seen = []
+    rows = runs.fit(head, run(), lambda epoch: TRAIN, VAL, lambda so_far: seen.append(len(so_far)))
+    assert rows[0]["val_accuracy"] == pytest.approx(expected), "the last short batch of validation counted in"
+    assert rows[0]["train_loss"] is rows[0]["train_accuracy"] is None
+    assert seen == [1, 2, 3, 4], "the curve starts before the first epoch"
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (3, 5)])
+def test_patience_counts_from_the_best_epoch(patience, epochs):
+    # Wrong labels from epoch 3 on, so that epoch 2 is best.
+    rows = fit(new_head(), run(training(epochs=7, learning_rate=0.1, patience=patience)), wrong_from(3))
+    assert [row["epoch"] for row in rows] == list(range(epochs + 1))
+    assert rows[2]["best"]
+
+
+@pytest.mark.parametrize(
+    ("lr_schedule", "warmup", "epochs"),
+    [("cosine", 2.5, 5), ("cosine", 0.0, 2), ("constant", 3.0, 2)],
+)
+def test_warm_up_does_not_try_the_patience(lr_schedule, warmup, epochs):
+    settings = training(epochs=7, learning_rate=0.1, lr_schedule=lr_schedule, warmup_epochs=warmup, patience=2)
+    rows = fit(learnt(), run(settings), wrong_from(1))
+    assert rows[0]["best"]
+    assert len(rows) - 1 == epochs
+
+
+def test_no_epochs_leave_the_head_as_it_is():
+    head = new_head()
+    before = head.get_weights()
+    settings = Head(pool="avg", units=8, dropout=0.0, **training().model_dump() | {"epochs": 0})
+    for schedule in ("constant", "cosine"):
+        rows = fit(head, run(settings.model_copy(update={"lr_schedule": schedule})))
+        assert len(rows) == 1
+        assert rows[0]["best"]
+        assert_equal_weights(head.get_weights(), before)
+
+
+def test_epochs_are_counted_on_from_the_phases_before_and_patience_is_not():
+    settings = training(epochs=8, learning_rate=0.1, patience=1)
+    rows = fit(new_head(), run(settings, phase="later", history=[{"epoch": 3}, {"epoch": 7}]), wrong_from(3))
+    assert [row["epoch"] for row in rows] == [7, 8, 9, 10]
+    assert {row["phase"] for row in rows} == {"later"}
+
+
+@cache
+def trained(seed: int, stage: str, time: int = 1) -> tuple[list[np.ndarray], list[Row]]:
+    """A run with dropout; kept, so that another `time` is another run."""
+    of = run(seed=seed, stage=stage)
+    head = new_head(dropout=0.5)
+    rows = fit(head, of)
+    assert not rows[0]["best"], "or there would be nothing to compare"
+    return head.get_weights(), rows
+
+
+def test_two_runs_are_equal_to_the_bit_whatever_was_drawn_between_them():
+    first, rows = trained(0, "unfreeze@all")
+    keras.random.normal((10,))
+    again, same_rows = trained(0, "unfreeze@all", time=2)
+    assert_equal_weights(first, again)
+    assert rows == same_rows
+
+
+@pytest.mark.parametrize("other", [(1, "unfreeze@all"), (0, "unfreeze@other")])
+def test_another_seed_or_stage_gives_another_run(other):
+    first, _ = trained(0, "unfreeze@all")
+    second, _ = trained(*other)
+    assert not any(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_network_trains_equally_to_the_bit_with_augmentation_and_moving_statistics():
+    examples = pictures(16)
+
+    def once() -> tuple[list[np.ndarray], list[Row]]:
+        network = small_network()
+        network.attach("avg", None, 0.3, 4)
+        network.freeze(4)
+        settings = run(training(epochs=2, learning_rate=0.003))
+        rows = runs.fit_network(
+            network,
+            settings,
+            examples,
+            examples,
+            augment=augment(flip=True, translation=0.1),
+            batch_norm="train",
+            report=lambda rows: None,
+        )
+        return network.classifier().get_weights(), rows
+
+    (first, rows), (again, same_rows) = once(), once()
+    assert not rows[0]["best"], "or there would be nothing to compare"
+    assert rows == same_rows
+    assert_equal_weights(first, again)
+
+
+def test_examples_come_in_another_order_in_each_epoch():
+    orders = []
+
+    class Recorded(np.ndarray):
+        def __getitem__(self, rows):
+            orders.append(np.asarray(rows))
+            return np.asarray(self)[rows]
+
+    recorded = Examples(TRAIN.inputs.view(Recorded), TRAIN.labels)
+    fit(new_head(), run(training(epochs=2), batch_size=48), lambda epoch: recorded)
+    assert all(np.array_equal(order, np.arange(48)) for order in orders), "in one batch all are read from front to back"
+    orders.clear()
+    fit(new_head(), run(training(epochs=2), batch_size=24), lambda epoch: recorded)
+    # Keras looks at the first batch once more, for shapes and types.
+    assert len({order.tobytes() for order in orders}) == 4
+
+
+@pytest.mark.parametrize("spoilt", ["training", "validation"])
+def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(spoilt):
+    bad = Examples(np.full_like(TRAIN.inputs, np.nan), TRAIN.labels)
+    views = (lambda epoch: bad if epoch == 2 else TRAIN) if spoilt == "training" else (lambda epoch: TRAIN)
+    of = run(training(learning_rate=0.025))
+    with pytest.raises(ThawError) as caught:
+        fit(new_head(), of, views, bad if spoilt == "validation" else VAL)
+    message = str(caught.value)
+    assert message.startswith("unfreeze@all: the loss is ")
+    assert f"epoch {2 if spoilt == 'training' else 1}, " in message
+    assert "learning rate of 0.025" in message
+    assert "\n" not in message
+
+
+def test_a_batch_larger_than_the_training_set_is_refused_in_one_line():
+    with pytest.raises(ThawError, match=r"^batch_size: received 49; accepted: 1 to 48, the training pictures$"):
+        fit(new_head(), run(batch_size=49))
+
+
+def test_each_epoch_trains_on_the_view_that_it_is_given():
+    asked = set()
+
+    def views(epoch: int) -> Examples:
+        asked.add(epoch)
+        return wrong_from(3)(epoch)
+
+    rows = fit(learnt(), run(training(epochs=4, learning_rate=0.001)), views)
+    assert asked == {1, 2, 3, 4}
+    assert min(rows[1]["train_accuracy"], rows[2]["train_accuracy"]) > 0.8
+    assert max(rows[3]["train_accuracy"], rows[4]["train_accuracy"]) < 0.2
+
+
+def test_batches_in_an_order_leave_the_last_short_one_out():
+    order = np.array([9, 3, 7, 1, 5, 0, 2, 8, 4, 6, 10])
+    batches = Batches(Examples(np.arange(11) * 10, np.arange(11)), 4, order)
+    found = [batches[number] for number in range(len(batches))]
+    assert [set(labels) for _, labels in found] == [{9, 3, 7, 1}, {5, 0, 2, 8}]
+    for inputs, labels in found:
+        np.testing.assert_array_equal(inputs, labels * 10)
+
+
+def test_batches_without_an_order_hold_all_examples_as_they_lie():
+    examples = Examples(np.arange(11) * 10, np.arange(11))
+    batches = Batches(examples, 4)
+    found = [batches[number] for number in range(len(batches))]
+    assert [len(labels) for _, labels in found] == [4, 4, 3]
+    np.testing.assert_array_equal(np.concatenate([inputs for inputs, _ in found]), examples.inputs)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in found]), examples.labels)
+
+
+def test_inputs_stored_as_float16_train_as_their_values_in_float32_do():
+    half = Examples(TRAIN.inputs.astype(np.float16), TRAIN.labels)
+    single = Examples(half.inputs.astype(np.float32), TRAIN.labels)
+    results = []
+    for examples in (half, single):
+        head = new_head()
+        rows = fit(head, run(), lambda epoch, examples=examples: examples, examples)
+        results.append((head.get_weights(), rows))
+    assert_equal_weights(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+def test_training_on_activations_equals_training_through_the_frozen_network():
+    train, val = pictures(24), pictures(8, seed=1)
+    network = small_network()
+    network.attach("avg", 8, 0.0, 4)
+    network.freeze(7)
+    start = network.head.get_weights()
+    of = run(training(epochs=2, learning_rate=0.003))
+    model = network.features([0], "avg", None)
+    stored = [
+        Examples(keras.tree.flatten(model.predict(part.inputs, verbose=0))[0], part.labels) for part in (train, val)
+    ]
+    rows = fit(network.head, of, lambda epoch: stored[0], stored[1])
+    short_way = network.head.get_weights()
+    assert not rows[0]["best"], "or there would be nothing to compare"
+
+    network.head.set_weights(start)
+    through = runs.fit_network(
+        network, of, train, val, augment=augment(), batch_norm="inference", report=lambda rows: None
+    )
+    for a, b in zip(short_way, network.head.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert [row["val_loss"] for row in rows] == pytest.approx([row["val_loss"] for row in through], rel=1e-4)
