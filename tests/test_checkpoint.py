@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,36 +118,30 @@ def test_the_same_weights_have_the_same_bytes(tmp_path):
 
 
 def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecessors(tmp_path):
-    # Weights that can learn, as scrambled ones hardly can.
+    # Weights and a head that learn at once, as scrambled ones do not.
     seeds.initialise(0, "test")
     start = networks.build("cnn", 16, None)
-    start.attach(**HEAD, classes=len(CLASSES))
-    checkpoint.save_network(tmp_path / "before", info_of(start), start)
+    head = {"pool": "avg", "units": None, "dropout": 0.0}
+    start.attach(**head, classes=len(CLASSES))
+    checkpoint.save_network(tmp_path / "before", replace(info_of(start), head=head), start)
 
     network, info = checkpoint.load(tmp_path / "before")
     network.freeze(22)
     examples = pictures(16)
     rows = runs.fit_network(
         network,
-        run(training(epochs=3, learning_rate=0.01)),
+        run(training(epochs=2, learning_rate=0.003)),
         examples,
-        # Nothing is right at first, so that a later epoch is the best.
-        runs.Examples(examples.inputs, wrong_guesses(network, examples)),
+        examples,
         augment=augment(),
-        batch_norm="train",
+        batch_norm="inference",
         report=lambda rows: None,
     )
-    assert not rows[0]["best"]
+    assert not rows[0]["best"], "or all files would stay the same"
     checkpoint.save_network(tmp_path / "after", info, network)
     before, after = content(tmp_path / "before"), content(tmp_path / "after")
     same = {name for name in before if before[name] == after[name]}
     assert same == {"block1.safetensors", "block2.safetensors", "block3.safetensors"}
-
-
-def wrong_guesses(network: Network, examples: runs.Examples) -> np.ndarray:
-    """The labels, but others where the network that is not yet trained guesses them."""
-    guesses = network.classifier().predict(examples.inputs, verbose=0).argmax(axis=1)
-    return np.where(guesses == examples.labels, (guesses + 1) % len(CLASSES), examples.labels)
 
 
 def test_a_new_head_takes_over_the_files_of_the_backbone(tmp_path):

@@ -36,7 +36,7 @@ def test_metrics_hold_the_target_and_the_source_task(project):
     assert set(metrics) == scores | {"train_accuracy", "val_accuracy", "source"}
     assert set(metrics["source"]) == scores | {"top5_accuracy"}
     final = json.loads((project.folder / "metrics/phases/all.json").read_text())
-    assert metrics["val_accuracy"] == pytest.approx(final["val_accuracy"], abs=1e-6)
+    assert metrics["val_accuracy"] == pytest.approx(final["val_accuracy"]["all"], abs=1e-6)
 
 
 def test_no_phase_ends_worse_on_validation_than_it_began(project):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw import fetch
+from thaw import fetch, paths
 from thaw.errors import ThawError
 
 ROOT = Path(__file__).parent.parent
@@ -352,6 +352,13 @@ def test_a_file_address_of_no_file_is_refused(tmp_path, no_network, there):
     if there == "folder":
         file.mkdir()
     assert refusal(file.as_uri(), SHA256, tmp_path / "downloads") == f"dataset.url: no file at {file}"
+
+
+@pytest.mark.parametrize("place", [".", ".dvc/tmp/exps/tmp1a2b3c", ".dvc/tmp/exps/temp/tmp1a2b3c"])
+def test_queued_experiments_share_the_downloads_of_the_checkout(tmp_path, monkeypatch, place):
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / place)
+    assert paths.downloads() == tmp_path / "downloads"
 
 
 # --- what the two stages cost ---

@@ -105,9 +105,9 @@ def test_real_pictures_and_real_weights_are_learned_phase_by_phase(project):
         f"dataset.sha256={files.sha256(archive)}", "dataset.limit=2000", "dataset.val_fraction=0.04",
         "schedule.phases.all.epochs=3",
     )  # fmt: skip
-    head = json.loads((project.folder / "metrics/phases/head.json").read_text())
+    head = json.loads((project.folder / "metrics/phases/head.json").read_text())["val_accuracy"]["head"]
     metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
     # One run gave 0.62 and 0.70; chance is 0.1, and random features stay below 0.4.
-    assert head["val_accuracy"] > 0.57
-    assert metrics["val_accuracy"] > head["val_accuracy"]
+    assert head > 0.57
+    assert metrics["val_accuracy"] > head
     assert metrics["accuracy"] > 0.63

@@ -308,6 +308,7 @@ BAD = [
     *each("head.epochs", -1, True, 1.5, NAN, INF, "1", None),
     *training("head"),
     Bad("head.warmup_epochs", 10.5),
+    Bad("head.warmup_epochs", INF, base=("head.lr_schedule=constant",)),
     Bad("head.epochs", 1, "head.warmup_epochs", ("head.warmup_epochs=2",)),
     # augment
     *each("augment.flip", 0, 1, "yes", None, NAN),

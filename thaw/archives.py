@@ -46,7 +46,7 @@ def unpack(archive: Path, layout: Archive, folder: Path) -> None:
                     raise ThawError(f"{archive}: {name} has {member.size:,} bytes; expected {expected}")
                 with tar.extractfile(member) as source, open(folder / name.name, "wb") as target:
                     shutil.copyfileobj(source, target)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, TypeError) as error:  # TypeError: a header of 3 bytes
         if isinstance(error, OSError) and error.errno is not None:  # a full disk is not a bad archive
             raise
         raise ThawError(f"{archive}: not a readable .tar.gz archive ({error})") from None

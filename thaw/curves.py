@@ -36,11 +36,6 @@ def _live(stage: str):
 
 
 def write_metrics(phase: str, rows: list[Row]) -> None:
-    """metrics/phases/<phase>.json: the validation figures of the weights that the phase ends with."""
+    """metrics/phases/<phase>.json: the validation accuracy that the phase ends with, under a name of its own."""
     best = next(row for row in rows if row["best"])
-    content = {
-        "val_accuracy": best["val_accuracy"],
-        "val_loss": best["val_loss"],
-        "best_epoch": best["epoch"] - rows[0]["epoch"],
-    }
-    files.write_json(paths.METRICS / "phases" / f"{phase}.json", content)
+    files.write_json(paths.METRICS / "phases" / f"{phase}.json", {"val_accuracy": {phase: best["val_accuracy"]}})
