@@ -130,7 +130,7 @@ def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecesso
     examples = pictures(16)
     rows = runs.fit_network(
         network,
-        run(training(epochs=2, learning_rate=0.003)),
+        run(training(epochs=4, learning_rate=0.003)),
         examples,
         examples,
         augment=augment(),
