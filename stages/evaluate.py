@@ -5,7 +5,7 @@ from thaw.params import Params
 
 
 def evaluate(params: Params) -> None:
-    from thaw import charts, checkpoint, evaluation, splits, tables
+    from thaw import charts, checkpoint, curves, evaluation, splits, tables
     from thaw.training import Examples
 
     def predict(classifier, split: str, classes: list[str]):
@@ -20,7 +20,7 @@ def evaluate(params: Params) -> None:
         result[f"{split}_accuracy"] = evaluation.scores(*predict(classifier, split, info.classes))["accuracy"]
     tables.write(paths.PLOTS / "confusion.csv", evaluation.confusion(labels, predicted, info.classes))
     tables.write(paths.PLOTS / "per_class.csv", evaluation.per_class(labels, predicted, info.classes))
-    tables.write(paths.PLOTS / "history.csv", info.history)
+    tables.write(paths.PLOTS / "history.csv", info.history, curves.COLUMNS)
     charts.phases(paths.PLOTS / "phases.png", info.history)
 
     source = checkpoint.read_info(paths.BACKBONE)

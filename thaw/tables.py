@@ -8,8 +8,11 @@ from thaw import files
 
 
 def write(path: Path, rows: list[dict[str, Any]], columns: list[str] | None = None) -> None:
-    """Write rows under a header; a value that is None stays empty, a key that is no column is left out."""
+    """Write rows under a header; a key that is no column is left out.
+
+    What is not known, None, becomes nan: Vega takes an empty cell for 0 and draws a line down to it.
+    """
     with files.replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns or list(rows[0]), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: "nan" if value is None else value for key, value in row.items()} for row in rows)
