@@ -9,7 +9,7 @@ SOURCE_HEAD = {"pool": "avg", "units": None, "dropout": 0.0}
 
 def backbone(params: Params) -> None:
     from thaw import checkpoint, curves, splits, training, weights
-    from thaw.training import Examples
+    from thaw.training import Data, Examples
 
     chosen = params.backbone
     network = weights.backbone(chosen, params.seed)
@@ -25,16 +25,16 @@ def backbone(params: Params) -> None:
         info.classes = splits.class_names(chosen.source.classes, "backbone.source.classes")
         network.attach(**SOURCE_HEAD, classes=len(info.classes))
         network.freeze(0)
+        train = Examples(*splits.read("train", info.classes))
         info.history = training.fit_network(
             network,
             training.Run("backbone", "source", chosen.source, params.batch_size, params.seed, []),
-            Examples(*splits.read("train", info.classes)),
-            Examples(*splits.read("val", info.classes)),
+            Data(None, lambda epoch: train, Examples(*splits.read("val", info.classes))),
             augment=params.augment,
             batch_norm="train",
             report=report,
         )
-    checkpoint.save_network(paths.BACKBONE, info, network)
+    checkpoint.save(paths.BACKBONE, info, network)
 
 
 if __name__ == "__main__":

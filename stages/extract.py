@@ -12,11 +12,7 @@ def extract(params: Params) -> None:
     network, _ = checkpoint.load(paths.BACKBONE, with_head=False)
     train = Examples(*splits.read("train", classes))
     val = Examples(*splits.read("val", classes))
-    sizes = features.extract(
-        paths.FEATURES, network, params.head.pool, classes, train, val, params.augment, params.extract
-    )
-    for cut, size in sizes.items():
-        print(f"extract: {cut}, {size / 1e6:,.1f} MB in {params.augment.views} views and val")
+    features.extract(paths.FEATURES, network, params.head.pool, classes, train, val, params.augment, params.extract)
 
     shown = pictures.samples(train.labels, len(classes))
     plain = train.inputs[shown]

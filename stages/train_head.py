@@ -5,25 +5,26 @@ from thaw.params import Params
 
 
 def train_head(params: Params) -> None:
-    from thaw import checkpoint, curves, features, network, seeds, training
+    from thaw import checkpoint, curves, features, seeds, training
 
-    stored = features.read_info(paths.FEATURES)
-    val = features.read(paths.FEATURES, 0, "val")
     chosen = params.head
-    info = checkpoint.read_info(paths.BACKBONE)
+    network, info = checkpoint.load(paths.BACKBONE, with_head=False)
+    stored = features.read_info(paths.FEATURES)
     info.head = {"pool": stored["pool"], "units": chosen.units, "dropout": chosen.dropout}
     info.classes = stored["classes"]
 
     seeds.initialise(params.seed, "train_head")
-    head = network.build_head(val.inputs.shape[1], chosen.units, chosen.dropout, len(info.classes))
-    info.history = training.fit(
-        head,
+    network.attach(**info.head, classes=len(info.classes))
+    network.freeze(len(network.order))
+    info.history = training.fit_network(
+        network,
         training.Run("train_head", "head", chosen, params.batch_size, params.seed, []),
-        lambda epoch: features.read(paths.FEATURES, 0, (epoch - 1) % stored["views"]),
-        val,
-        curves.reporter("train_head", "head"),
+        features.data(paths.FEATURES, 0, info.classes),
+        augment=params.augment,
+        batch_norm="inference",
+        report=curves.reporter("train_head", "head"),
     )
-    checkpoint.save(paths.model("head"), info, {checkpoint.HEAD: head}, unchanged=paths.BACKBONE)
+    checkpoint.save(paths.model("head"), info, network)
     curves.write_metrics("head", info.history)
 
 

@@ -9,26 +9,27 @@ from thaw.params import Params
 
 
 def unfreeze(params: Params, name: str) -> None:
-    from thaw import checkpoint, curves, splits, training
-    from thaw.training import Examples
+    from thaw import checkpoint, curves, features, training
 
     phase = params.schedule.phases.get(name)
     if phase is None:
         raise ParamError("phase", name, f"one of {', '.join(params.schedule.phases) or 'none'}, as in schedule.phases")
-    network, info = checkpoint.load(paths.model(phase.after))
-    network.freeze(schema.frozen_layers(phase, network.name))
     stage_name = f"unfreeze@{name}"
+    network, info = checkpoint.load(paths.model(phase.after))
+    frozen = schema.frozen_layers(phase, network.name)
+    network.freeze(frozen)
+    data = features.data(paths.FEATURES, network.depth_above(frozen), info.classes)
+    print(f"{stage_name}: from {'pictures' if data.depth is None else f'activations stored at depth {data.depth}'}")
     rows = training.fit_network(
         network,
         training.Run(stage_name, name, phase, params.batch_size, params.seed, info.history),
-        Examples(*splits.read("train", info.classes)),
-        Examples(*splits.read("val", info.classes)),
+        data,
         augment=params.augment,
         batch_norm=phase.batch_norm,
         report=curves.reporter(stage_name, name),
     )
     info.history += rows
-    checkpoint.save_network(paths.model(name), info, network)
+    checkpoint.save(paths.model(name), info, network)
     curves.write_metrics(name, rows)
 
 

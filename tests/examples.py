@@ -7,7 +7,7 @@ from thaw import seeds
 from thaw.backbones import BACKBONES
 from thaw.network import Network
 from thaw.params import Augment, Backbone, Training
-from thaw.training import Examples, Run
+from thaw.training import Data, Examples, Run
 
 
 def pictures(count: int, classes: int = 4, seed: int = 0) -> Examples:
@@ -25,6 +25,11 @@ def points(count: int, classes: int = 3, seed: int = 0, width: int = 6, spread: 
     labels = (np.arange(count) % classes).astype(np.int32)
     noise = np.random.default_rng(seed).normal(size=(count, width)) * spread
     return Examples((centres[labels] + noise).astype(np.float32), labels)
+
+
+def data(train: Examples, val: Examples | None = None, depth: int | None = None) -> Data:
+    """The same training examples in every epoch, and `val`, or the same again, for validation."""
+    return Data(depth, lambda epoch: train, val or train)
 
 
 def augment(**chosen) -> Augment:
@@ -84,3 +89,19 @@ def scramble(model, seed: int) -> None:
     generator = np.random.default_rng(seed)
     for weight in model.weights:
         weight.assign(generator.normal(size=weight.shape).astype("float32"))
+
+
+def measure_statistics(network: Network, images: np.ndarray) -> None:
+    """Set all BatchNorm statistics to those of some pictures, as training would in the end.
+
+    With the statistics that a new network starts with, deep ones give almost nothing.
+    """
+    norms = [layer for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    x = keras.ops.image.resize(images.astype("float32") / 127.5 - 1, (network.image_size, network.image_size))
+    for block in network.blocks:
+        x = block(x, training=True)
+    for layer, momentum in zip(norms, before, strict=True):
+        layer.momentum = momentum

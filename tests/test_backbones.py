@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.examples import backbone, narrowest, pictures, weights
+from tests.examples import backbone, measure_statistics, narrowest, pictures, weights
 from thaw import network as networks
 from thaw import seeds
 from thaw import weights as sources
@@ -28,26 +28,15 @@ CUTS = [(name, depth) for name, row in BACKBONES.items() for depth in range(len(
 EXAMPLES = pictures(8)
 
 
-def batch_norms(network: Network) -> list[keras.layers.BatchNormalization]:
-    return [layer for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)]
-
-
 @cache
 def prepared(name: str) -> tuple[Network, list[np.ndarray], keras.Model]:
-    """A network with a head, weights that it can learn from, and the backbone as it was before the split.
-
-    With Keras's initial statistics of BatchNorm activations vanish on their way through MobileNetV2,
-    and so do gradients. So it gets those of the pictures, as any trained network has them.
-    """
+    """A network with a head, weights that it can learn from, and the backbone as it was before the split."""
     seeds.initialise(0, name)
     model = BACKBONES[name].build(32, narrowest(name), None)
     network = networks.split(name, model, narrowest(name))
     network.attach("avg", None, 0.0, 4)
-    for layer in batch_norms(network):
-        layer.momentum = 0.0
-    network.classifier(batch_norm="train")(EXAMPLES.inputs, training=True)
-    for layer in batch_norms(network):
-        layer.momentum = 0.99  # Keras's own
+    # Or MobileNetV2 would give almost nothing, and its first layers get no gradient to speak of.
+    measure_statistics(network, EXAMPLES.inputs)
     return network, network.classifier().get_weights(), model
 
 

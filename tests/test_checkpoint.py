@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from tests.examples import augment, pictures, run, scramble, training, weights
+from tests.examples import augment, data, pictures, run, scramble, training, weights
 from thaw import checkpoint, files, seeds
 from thaw import network as networks
 from thaw import training as runs
@@ -44,7 +44,7 @@ def info_of(network: Network) -> Info:
 
 def saved(folder: Path, seed: int = 0) -> Network:
     network = network_of(seed)
-    checkpoint.save_network(folder, info_of(network), network)
+    checkpoint.save(folder, info_of(network), network)
     return network
 
 
@@ -67,7 +67,7 @@ def refusal(folder: Path) -> str:
 @pytest.mark.parametrize(("name", "image_size", "alpha"), [("cnn", 16, None), ("mobilenetv2", 32, 0.35)])
 def test_a_network_comes_back_to_the_bit_with_its_head(name, image_size, alpha, tmp_path):
     network = network_of(0, name, image_size, alpha)
-    checkpoint.save_network(tmp_path / "model", info_of(network), network)
+    checkpoint.save(tmp_path / "model", info_of(network), network)
     loaded, info = checkpoint.load(tmp_path / "model")
     assert info == info_of(network)
     assert (loaded.name, loaded.image_size, loaded.alpha, loaded.pool) == (name, image_size, alpha, "avg")
@@ -94,7 +94,7 @@ def test_a_head_is_left_out_where_it_is_not_wanted_or_not_there(tmp_path):
     network.head = None
     backbone = info_of(network)
     backbone.head, backbone.classes = None, []
-    checkpoint.save_network(tmp_path / "without", backbone, network)
+    checkpoint.save(tmp_path / "without", backbone, network)
     assert "head.safetensors" not in content(tmp_path / "without")
     loaded, info = checkpoint.load(tmp_path / "without")
     assert loaded.head is None
@@ -111,9 +111,9 @@ def test_a_checkpoint_is_one_file_for_each_block_one_for_the_head_and_a_json_wit
 
 def test_the_same_weights_have_the_same_bytes(tmp_path):
     network = saved(tmp_path / "one")
-    checkpoint.save_network(tmp_path / "two", info_of(network), network)
+    checkpoint.save(tmp_path / "two", info_of(network), network)
     loaded, info = checkpoint.load(tmp_path / "one")
-    checkpoint.save_network(tmp_path / "three", info, loaded)
+    checkpoint.save(tmp_path / "three", info, loaded)
     assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "three")
 
 
@@ -123,7 +123,7 @@ def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecesso
     start = networks.build("cnn", 16, None)
     head = {"pool": "avg", "units": None, "dropout": 0.0}
     start.attach(**head, classes=len(CLASSES))
-    checkpoint.save_network(tmp_path / "before", replace(info_of(start), head=head), start)
+    checkpoint.save(tmp_path / "before", replace(info_of(start), head=head), start)
 
     network, info = checkpoint.load(tmp_path / "before")
     network.freeze(22)
@@ -131,36 +131,16 @@ def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecesso
     rows = runs.fit_network(
         network,
         run(training(epochs=4, learning_rate=0.003)),
-        examples,
-        examples,
+        data(examples),
         augment=augment(),
         batch_norm="inference",
         report=lambda rows: None,
     )
     assert not rows[0]["best"], "or all files would stay the same"
-    checkpoint.save_network(tmp_path / "after", info, network)
+    checkpoint.save(tmp_path / "after", info, network)
     before, after = content(tmp_path / "before"), content(tmp_path / "after")
     same = {name for name in before if before[name] == after[name]}
     assert same == {"block1.safetensors", "block2.safetensors", "block3.safetensors"}
-
-
-def test_a_new_head_takes_over_the_files_of_the_backbone(tmp_path):
-    saved(tmp_path / "backbone")
-    other = network_of(seed=1)
-    info = info_of(other)
-    checkpoint.save(tmp_path / "head", info, {checkpoint.HEAD: other.head}, unchanged=tmp_path / "backbone")
-    before, after = content(tmp_path / "backbone"), content(tmp_path / "head")
-    assert before.keys() == after.keys()
-    assert {name for name in before if before[name] == after[name]} == {f"{name}.safetensors" for name in BLOCKS}
-    loaded, _ = checkpoint.load(tmp_path / "head")
-    for key, value in weights(other.head).items():
-        np.testing.assert_array_equal(weights(loaded.head)[key], value)
-
-
-def test_a_head_of_the_source_task_is_not_taken_over(tmp_path):
-    network = saved(tmp_path / "backbone")
-    checkpoint.save(tmp_path / "bare", info_of(network), {"block4": network.blocks[3]}, unchanged=tmp_path / "backbone")
-    assert "head.safetensors" not in content(tmp_path / "bare")
 
 
 def test_a_checkpoint_replaces_what_was_there(tmp_path):

@@ -22,13 +22,11 @@ PLAIN = augment()
 
 
 def settings(**chosen) -> Extract:
-    return Extract(**{"cuts": [0, 1], "dtype": "float32", "batch_size": 8} | chosen)
+    return Extract(**{"cuts": [0, 1], "budget_gb": 1.0, "dtype": "float32", "batch_size": 8} | chosen)
 
 
-def extract(
-    folder: Path, how: Augment = VARIED, pool: str = "avg", train: Examples = TRAIN, **chosen
-) -> dict[str, int]:
-    return features.extract(folder, small_network(), pool, CLASSES, train, VAL, how, settings(**chosen))
+def extract(folder: Path, how: Augment = VARIED, pool: str = "avg", train: Examples = TRAIN, **chosen) -> None:
+    features.extract(folder, small_network(), pool, CLASSES, train, VAL, how, settings(**chosen))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -73,13 +71,28 @@ def test_the_json_tells_what_is_stored(stored):
     assert features.read_info(stored) == told == json.loads((stored / "features.json").read_text())
 
 
-def test_the_bytes_of_each_cut_are_told(tmp_path):
-    sizes = extract(tmp_path / "features", PLAIN, cuts=[2, 0], dtype="float16")
-    assert sizes == {
-        name: sum(len(data) for file, data in content(tmp_path / "features").items() if file.startswith(name))
-        for name in ("depth2", "depth0")
-    }
-    assert sizes["depth2"] > (20 + 9) * 16 * 16 * 3 * 2
+@pytest.mark.parametrize(
+    ("budget", "cuts"),
+    [
+        (1.0, [0, 1, 2]),
+        # 29 pictures of 16, 512 and 768 values of 4 bytes: 1,856, 59,392 and 89,088 bytes.
+        (150_336e-9, [0, 1, 2]),
+        (150_335e-9, [0, 1]),
+        (61_248e-9, [0, 1]),
+        (61_247e-9, [0]),
+        (1_856e-9, [0]),
+        (1_855e-9, []),
+        (0.0, []),
+    ],
+)
+def test_cuts_are_stored_shallow_first_within_the_budget(tmp_path, capsys, budget, cuts):
+    extract(tmp_path / "features", PLAIN, cuts=[2, 0, 1], budget_gb=budget)
+    assert features.read_info(tmp_path / "features")["cuts"] == cuts
+    stored = {name.split("-")[0] for name in content(tmp_path / "features") if name.startswith("depth")}
+    assert stored == {f"depth{depth}" for depth in cuts}
+    told = [line for line in capsys.readouterr().out.splitlines() if " values a picture, " in line]
+    assert [line.split(":")[1].split(",")[0].strip() for line in told] == ["depth 0", "depth 1", "depth 2"]
+    assert [line.endswith(", stored") for line in told] == [depth in cuts for depth in range(3)]
 
 
 @pytest.mark.parametrize("view", ["val", 0, 1])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.examples import augment, pictures, run, training, weights
+from tests.examples import augment, data, pictures, run, training, weights
 from thaw import network as networks
 from thaw import seeds
 from thaw import training as runs
@@ -114,9 +114,7 @@ def test_a_run_adapts_the_momentum_where_batch_norm_trains():
     network = build()
     network.freeze(networks.BACKBONES["cnn"].layer_count - 7)
     short = run(training(epochs=1))
-    runs.fit_network(
-        network, short, EXAMPLES, EXAMPLES, augment=augment(), batch_norm="train", report=lambda rows: None
-    )
+    runs.fit_network(network, short, data(EXAMPLES), augment=augment(), batch_norm="train", report=lambda rows: None)
     found = {
         layer.name: layer.momentum for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)
     }
@@ -196,7 +194,7 @@ def test_a_translation_moves_whole_pixels():
 def test_a_classifier_augments_in_training_and_never_in_inference():
     network = build()
     x = keras.ops.convert_to_tensor(EXAMPLES.inputs)
-    augmenting, plain = network.classifier(augment(flip=True, translation=0.3)), network.classifier()
+    augmenting, plain = network.classifier(augment=augment(flip=True, translation=0.3)), network.classifier()
     expected = np.asarray(plain(x, training=False))
     np.testing.assert_array_equal(np.asarray(augmenting(x, training=False)), expected)
     np.testing.assert_array_equal(np.asarray(plain(x, training=True)), expected)
@@ -245,6 +243,7 @@ def test_the_network_takes_stored_pictures_and_resizes_them_without_rounding(ima
 def test_freezing_counts_in_the_layers_of_the_architecture_and_spares_the_head(layers):
     network = build()
     network.freeze(29)
+    network.head.trainable = False
     network.freeze(layers)
     trainable = {layer.name for layer in network.layers() if layer.trainable}
     assert trainable == set(network.order[max(layers, 1) :])  # the first is the input, which holds nothing

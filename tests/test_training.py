@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.examples import augment, pictures, points, run, small_network, training
+from tests.examples import augment, data, pictures, points, run, small_network, training
 from thaw import network as networks
 from thaw import seeds
 from thaw import training as runs
@@ -32,6 +32,7 @@ def fit(
 
 
 def wrong_from(first: int) -> Callable[[int], Examples]:
+    """Views that teach up to an epoch and undo it from there on; in many small steps, at once."""
     return lambda epoch: WRONG if epoch >= first else TRAIN
 
 
@@ -109,7 +110,7 @@ def test_the_learning_rate_follows_the_schedule_through_all_epochs_and_rows_tell
 
 def test_the_weights_of_the_best_epoch_are_restored():
     head = new_head()
-    rows = fit(head, run(training(epochs=5, learning_rate=0.1)), wrong_from(3))
+    rows = fit(head, run(training(epochs=5, learning_rate=0.05), batch_size=2), wrong_from(3))
     assert len(rows) == 6, "without patience it goes on, bad as it is"
     best = [row for row in rows if row["best"]]
     assert best == [rows[2]], "wrong labels follow"
@@ -149,7 +150,7 @@ def test_the_first_row_is_of_the_starting_weights():
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (3, 5)])
 def test_patience_counts_from_the_best_epoch(patience, epochs):
     # Wrong labels from epoch 3 on, so that epoch 2 is best.
-    rows = fit(new_head(), run(training(epochs=7, learning_rate=0.1, patience=patience)), wrong_from(3))
+    rows = fit(new_head(), run(training(epochs=7, learning_rate=0.05, patience=patience), batch_size=2), wrong_from(3))
     assert [row["epoch"] for row in rows] == list(range(epochs + 1))
     assert rows[2]["best"]
 
@@ -177,8 +178,9 @@ def test_no_epochs_leave_the_head_as_it_is():
 
 
 def test_epochs_are_counted_on_from_the_phases_before_and_patience_is_not():
-    settings = training(epochs=8, learning_rate=0.1, patience=1)
-    rows = fit(new_head(), run(settings, phase="later", history=[{"epoch": 3}, {"epoch": 7}]), wrong_from(3))
+    settings = training(epochs=8, learning_rate=0.05, patience=1)
+    of = run(settings, phase="later", batch_size=2, history=[{"epoch": 3}, {"epoch": 7}])
+    rows = fit(new_head(), of, wrong_from(3))
     assert [row["epoch"] for row in rows] == [7, 8, 9, 10]
     assert {row["phase"] for row in rows} == {"later"}
 
@@ -219,8 +221,7 @@ def test_a_network_trains_equally_to_the_bit_with_augmentation_and_moving_statis
         rows = runs.fit_network(
             network,
             settings,
-            examples,
-            examples,
+            data(examples),
             augment=augment(flip=True, translation=0.1),
             batch_norm="train",
             report=lambda rows: None,
@@ -329,7 +330,7 @@ def test_training_on_activations_equals_training_through_the_frozen_network():
 
     network.head.set_weights(start)
     through = runs.fit_network(
-        network, of, train, val, augment=augment(), batch_norm="inference", report=lambda rows: None
+        network, of, data(train, val), augment=augment(), batch_norm="inference", report=lambda rows: None
     )
     for a, b in zip(short_way, network.head.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -43,31 +43,17 @@ class Info:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save(folder: Path, info: Info, parts: dict[str, "keras.Model"], unchanged: Path | None = None) -> None:
-    """Write a checkpoint whole, or not at all.
-
-    Args:
-        folder: becomes the checkpoint; what was there is replaced.
-        info: goes into the JSON.
-        parts: blocks by name, and the head under `head`.
-        unchanged: a checkpoint whose other parts are taken over byte for byte.
-    """
+def save(folder: Path, info: Info, network: "Network") -> None:
+    """Write a network as a checkpoint, whole or not at all; what was in `folder` is replaced."""
+    parts = {block.name: block for block in network.blocks}
+    if network.head is not None:
+        parts[HEAD] = network.head
     with files.replacing_folder(folder) as beside:
-        if unchanged is not None:
-            for file in sorted(unchanged.glob("*.safetensors")):
-                if file.stem not in (HEAD, *parts):
-                    (beside / file.name).write_bytes(file.read_bytes())
         for name, part in parts.items():
             # No metadata: safetensors writes its keys in random order.
             (beside / f"{name}.safetensors").write_bytes(safetensors.save(_tensors(part)))
         hashes = {file.name: files.sha256(file) for file in sorted(beside.glob("*.safetensors"))}
         files.write_json(beside / JSON, vars(info) | {"sha256": hashes})
-
-
-def save_network(folder: Path, info: Info, network: "Network") -> None:
-    """Write all of a network as a checkpoint."""
-    parts = {block.name: block for block in network.blocks}
-    save(folder, info, parts | ({HEAD: network.head} if network.head is not None else {}))
 
 
 def read_info(folder: Path) -> Info:

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from thaw import files, seeds
+from thaw import files, seeds, splits
 from thaw.errors import ThawError
 from thaw.network import Network
 from thaw.params import Augment, Extract
-from thaw.training import Examples
+from thaw.training import Data, Examples
 
 JSON = "features.json"
 # Pictures between two settings of the random state, and between two writes.
@@ -28,8 +28,10 @@ def extract(
     val: Examples,
     augment: Augment,
     settings: Extract,
-) -> dict[str, int]:
-    """Pass every view of the training set, and the validation set as it is, through the backbone.
+) -> None:
+    """Pass every view of the training set, and the validation set as it is, through the backbone once.
+
+    The activations at each cut within the budget are kept; which ones are, and their bytes, is printed.
 
     Args:
         folder: becomes the features: one .npy per cut and view, labels, and a JSON.
@@ -38,35 +40,51 @@ def extract(
         classes: what the labels mean.
         train, val: pictures, uint8 (n, 32, 32, 3), and labels.
         augment: how views differ, how many there are, and their seed.
-        settings: cuts, storage type, pictures per step.
-
-    Returns:
-        Bytes stored per cut, by name.
+        settings: cuts, budget, storage type, pictures per step.
     """
+    rows = augment.views * len(train) + len(val)
+    cuts = plan(network.widths(pool), rows, settings)
     with files.replacing_folder(folder) as beside:
         np.save(beside / "train_labels.npy", train.labels)
         np.save(beside / "val_labels.npy", val.labels)
-        plain = network.features(settings.cuts, pool, None)
-        varied = plain if augment.changes_nothing else network.features(settings.cuts, pool, augment)
-        _pass(beside, "val", plain, val.inputs, settings, (augment.seed, "val"))
-        for view in range(augment.views):
-            _pass(beside, f"view{view}", varied, train.inputs, settings, (augment.seed, view))
-        content = {
-            "cuts": settings.cuts,
-            "views": augment.views,
-            "pool": pool,
-            "dtype": settings.dtype,
-            "classes": classes,
-        }
+        if cuts:
+            plain = network.features(cuts, pool, None)
+            varied = plain if augment.changes_nothing else network.features(cuts, pool, augment)
+            _pass(beside, "val", plain, cuts, val.inputs, settings, (augment.seed, "val"))
+            for view in range(augment.views):
+                _pass(beside, f"view{view}", varied, cuts, train.inputs, settings, (augment.seed, view))
+        content = {"cuts": cuts, "views": augment.views, "pool": pool, "dtype": settings.dtype, "classes": classes}
         files.write_json(beside / JSON, content)
-        return {
-            _name(depth): sum(file.stat().st_size for file in beside.glob(f"{_name(depth)}-*.npy"))
-            for depth in settings.cuts
-        }
+
+
+def plan(widths: dict[int, int], rows: int, settings: Extract) -> list[int]:
+    """The cuts to store, shallow first, as long as all of them fit the budget; says so of each.
+
+    Args:
+        widths: values per picture at each depth.
+        rows: pictures in all views and in validation.
+        settings: cuts, budget_gb, dtype.
+    """
+    chosen, left = [], round(settings.budget_gb * 1e9)
+    for depth in sorted(settings.cuts):
+        size = widths[depth] * rows * np.dtype(settings.dtype).itemsize
+        fits = size <= left
+        if fits:
+            chosen.append(depth)
+            left -= size
+        why = "stored" if fits else f"streamed: over the {left / 1e9:.2f} GB left of extract.budget_gb"
+        print(f"extract: depth {depth}, {widths[depth]:,} values a picture, {size / 1e9:.3f} GB, {why}", flush=True)
+    return chosen
 
 
 def _pass(
-    folder: Path, view: str, model: keras.Model, images: np.ndarray, settings: Extract, seed: tuple[object, ...]
+    folder: Path,
+    view: str,
+    model: keras.Model,
+    cuts: list[int],
+    images: np.ndarray,
+    settings: Extract,
+    seed: tuple[object, ...],
 ) -> None:
     """Run one view through the backbone, chunk by chunk, so that memory does not grow with the dataset."""
     started = time.perf_counter()
@@ -74,7 +92,7 @@ def _pass(
         np.lib.format.open_memmap(
             folder / f"{_name(depth)}-{view}.npy", "w+", settings.dtype, (len(images), *output.shape[1:])
         )
-        for depth, output in zip(settings.cuts, model.outputs, strict=True)
+        for depth, output in zip(cuts, model.outputs, strict=True)
     ]
     for start in range(0, len(images), CHUNK):
         seeds.reseed(model, *seed, start // CHUNK)
@@ -112,6 +130,22 @@ def read_info(folder: Path) -> dict[str, Any]:
         return {name: content[name] for name in ("cuts", "views", "pool", "dtype", "classes")}
     except (OSError, ValueError, KeyError, TypeError):
         raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
+
+
+def data(folder: Path, depth: int, classes: list[str]) -> Data:
+    """What a phase learns from whose cut has `depth` blocks above it: stored activations, or else pictures.
+
+    Args:
+        folder: of the features.
+        depth: the cut.
+        classes: that the pictures are to show; those of the features have been chosen.
+    """
+    stored = read_info(folder)
+    if depth not in stored["cuts"]:
+        train, val = (Examples(*splits.read(split, classes)) for split in ("train", "val"))
+        return Data(None, lambda epoch: train, val)
+    views = [read(folder, depth, view) for view in range(stored["views"])]
+    return Data(depth, lambda epoch: views[(epoch - 1) % len(views)], read(folder, depth, "val"))
 
 
 def read(folder: Path, depth: int, view: int | str) -> Examples:

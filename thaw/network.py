@@ -1,5 +1,7 @@
 """The network in blocks: built, cut, frozen, and put together again as Keras models."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,9 +50,24 @@ class Network:
         if self.head is not None:
             self.head.trainable = True
 
+    def depth_above(self, layers: int) -> int:
+        """The least depth whose cut has all that is thawed above it when the first `layers` are frozen.
+
+        A cut within a block counts for the boundary below it: two tensors may cross it.
+        """
+        ends = itertools.accumulate(count for _, count in BACKBONES[self.name].blocks)
+        return sum(end > layers for end in ends)
+
     def layers(self) -> list[keras.Layer]:
         """The backbone's layers that hold or may hold weights, bottom to top."""
         return [layer for block in self.blocks for layer in block.layers if not _is_input(layer)]
+
+    def widths(self, pool: str) -> dict[int, int]:
+        """Values per picture at the cut of each depth; at 0 after pooling."""
+        top = len(self.blocks)
+        shapes = {top - number: block.input.shape for number, block in enumerate(self.blocks)}
+        shapes[0] = _pool(pool)(keras.KerasTensor(self.blocks[-1].output.shape)).shape
+        return {depth: math.prod(shape[1:]) for depth, shape in shapes.items()}
 
     def features(self, depths: Sequence[int], pool: str, augment: Augment | None) -> keras.Model:
         """From pictures, uint8 (n, 32, 32, 3), to the activations at each cut.
@@ -71,18 +88,30 @@ class Network:
         at[0] = _pool(pool)(x)
         return keras.Model(pictures, [at[depth] for depth in depths])
 
-    def classifier(self, augment: Augment | None = None, batch_norm: str = "inference") -> keras.Model:
-        """From pictures, uint8 (n, 32, 32, 3), to logits, float32 (n, classes), through the whole network.
+    def classifier(
+        self, depth: int | None = None, augment: Augment | None = None, batch_norm: str = "inference"
+    ) -> keras.Model:
+        """From pictures, or from the activations at a cut, to logits, float32 (n, classes).
 
         Args:
-            augment: augment in training; None never does.
+            depth: the cut that the model starts from, as the number of blocks above; it takes what
+                `features` gives there. None starts from pictures, uint8 (n, 32, 32, 3).
+            augment: augment pictures in training; None never does.
             batch_norm: inference (statistics stay, also where thawed) or train. Frozen BatchNorm is
                 always in inference mode, as Keras has it for layers that are not trainable.
         """
-        pictures, x = self._pictures(augment, always=False)
-        for block in self.blocks:
+        if depth == 0:
+            features = keras.Input(self.head.input.shape[1:], name="features")
+            return keras.Model(features, self.head(features))
+        if depth is None:
+            inputs, x = self._pictures(augment, always=False)
+            blocks = self.blocks
+        else:
+            blocks = self.blocks[-depth:]
+            x = inputs = keras.Input(blocks[0].input.shape[1:], name="activations")
+        for block in blocks:
             x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
-        return keras.Model(pictures, self.head(_pool(self.pool)(x)))
+        return keras.Model(inputs, self.head(_pool(self.pool)(x)))
 
     def _pictures(self, augment: Augment | None, always: bool):
         """The input, and the tensor that the lowest block takes: augmented, resized, normalised.

@@ -112,6 +112,7 @@ class Schedule(Section):
 
 class Extract(Section):
     cuts: Annotated[list[int], Accepted(min_length=1, description="a list of different depths, 0 among them")]
+    budget_gb: Annotated[float, Accepted(ge=0, allow_inf_nan=False, description="a number of gigabytes, from 0 up")]
     dtype: Annotated[Literal["float16", "float32"], Accepted(description="float16 or float32")]
     batch_size: Count
 
@@ -379,7 +380,9 @@ def _chain(schedule: Schedule) -> list[str]:
 
 def _check_extract(params: Params) -> None:
     cuts, blocks = params.extract.cuts, len(BACKBONES[params.backbone.name].blocks)
-    if 0 not in cuts or len(set(cuts)) != len(cuts) or not 0 <= min(cuts) <= max(cuts) <= blocks:
-        raise ParamError("extract.cuts", cuts, f"different depths from 0 to {blocks}, 0 (the head's cut) among them")
+    if 0 not in cuts or len(set(cuts)) != len(cuts) or not 0 <= min(cuts) <= max(cuts) < blocks:
+        raise ParamError(
+            "extract.cuts", cuts, f"different depths from 0 to {blocks - 1}, 0 (the head's cut) among them"
+        )
     if params.augment.changes_nothing and params.augment.views > 1:
         raise ParamError("augment.views", params.augment.views, "1 where nothing is augmented")

@@ -49,6 +49,21 @@ class Batches(keras.utils.PyDataset):
 
 
 @dataclass(frozen=True)
+class Data:
+    """What a phase learns from.
+
+    Attributes:
+        depth: the cut whose stored activations these are; None for pictures.
+        views: the training examples of an epoch, counted from 1.
+        val: validation examples.
+    """
+
+    depth: int | None
+    views: Callable[[int], Examples]
+    val: Examples
+
+
+@dataclass(frozen=True)
 class Run:
     """What a run is, apart from the model and the data.
 
@@ -133,22 +148,15 @@ def fit(
 
 
 def fit_network(
-    network: Network,
-    run: Run,
-    train: Examples,
-    val: Examples,
-    *,
-    augment: Augment,
-    batch_norm: str,
-    report: Callable[[list[Row]], None],
+    network: Network, run: Run, data: Data, *, augment: Augment, batch_norm: str, report: Callable[[list[Row]], None]
 ) -> list[Row]:
-    """Train what is thawed of a network, and its head, on pictures that are augmented anew each epoch.
+    """Train what is thawed of a network, and its head, from the cut that the data starts at.
 
     Args:
         network: frozen up to its cut; has the weights of the best epoch afterwards.
         run: the settings.
-        train, val: pictures, uint8 (n, 32, 32, 3), and labels.
-        augment: of the training pictures.
+        data: pictures, which are augmented anew each epoch, or activations stored at or below the cut.
+        augment: of pictures.
         batch_norm: mode of thawed BatchNorm, inference or train.
         report: as for `fit`.
 
@@ -156,8 +164,8 @@ def fit_network(
         The rows of `fit`.
     """
     if batch_norm == "train":
-        adapt_batch_norm(network.layers(), steps=len(train) // run.batch_size)
-    return fit(network.classifier(augment, batch_norm), run, lambda epoch: train, val, report)
+        adapt_batch_norm(network.layers(), steps=len(data.views(1)) // run.batch_size)
+    return fit(network.classifier(data.depth, augment, batch_norm), run, data.views, data.val, report)
 
 
 def learning_rate(training: Training, steps: int) -> keras.optimizers.schedules.LearningRateSchedule | float:
