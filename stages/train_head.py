@@ -18,7 +18,7 @@ def train_head(params: Params) -> None:
     network.freeze(len(network.order))
     info.history = training.fit_network(
         network,
-        training.Run("train_head", "head", chosen, params.batch_size, params.seed, []),
+        training.Run("train_head", "head", chosen, params.batch_size, params.seed, [], chosen.mixup),
         features.data(paths.FEATURES, 0, info.classes),
         augment=params.augment,
         batch_norm="inference",

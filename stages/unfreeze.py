@@ -22,7 +22,7 @@ def unfreeze(params: Params, name: str) -> None:
     print(f"{stage_name}: from {'pictures' if data.depth is None else f'activations stored at depth {data.depth}'}")
     rows = training.fit_network(
         network,
-        training.Run(stage_name, name, phase, params.batch_size, params.seed, info.history),
+        training.Run(stage_name, name, phase, params.batch_size, params.seed, info.history, phase.mixup),
         data,
         augment=params.augment,
         batch_norm=phase.batch_norm,

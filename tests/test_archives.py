@@ -75,6 +75,12 @@ def tiny_tar(files: dict[str, bytes], extra: list[tarfile.TarInfo] = ()) -> byte
     return raw.getvalue()
 
 
+def with_checksum(header: bytes) -> bytes:
+    """A header that is believed, whatever it says."""
+    blank = header[:148] + b" " * 8 + header[156:]
+    return bytes(header[:148] + b"%06o\0 " % sum(blank) + header[156:])
+
+
 def unpack(tmp_path: Path, compressed: bytes) -> Path:
     """Unpack a tiny archive from bytes."""
     (tmp_path / "archive.tar.gz").write_bytes(compressed)
@@ -168,6 +174,8 @@ def test_a_good_small_archive_is_read(tmp_path):
         member("tiny-bin/train_1.bin", tarfile.CHRTYPE),
         member("tiny-bin/train_1.bin", tarfile.BLKTYPE),
         member("tiny-bin/train_1.bin", tarfile.FIFOTYPE),
+        # Its size is not what is passed over to the next one.
+        member("tiny-bin/train_1.bin", tarfile.GNUTYPE_SPARSE),
         # What the layout does not ask for is no safer.
         member("elsewhere/readme.html", tarfile.SYMTYPE, "/outside"),
     ],
@@ -207,13 +215,39 @@ def test_an_archive_with_other_files_is_refused(tmp_path, files, said):
     assert said in refusal(unpack, tmp_path, gzip.compress(tiny_tar(files)))
 
 
-def test_a_names_file_that_claims_to_be_huge_is_not_unpacked(tmp_path):
-    # The header alone says a terabyte; nothing may be read or written to find out.
-    info = member("tiny-bin/fine.txt")
-    info.size = 1 << 40
-    raw = info.tobuf() + tiny_tar(tiny_files())
+@pytest.mark.parametrize("name", ["tiny-bin/fine.txt", "tiny-bin/readme.html", "elsewhere"])
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+def test_a_file_that_claims_to_be_huge_is_refused_at_once(tmp_path, name, form):
+    # The header alone says an exabyte; to read, write or pass over that much would never end.
+    info = member(name)
+    info.size = 1 << 60
+    raw = info.tobuf(form) + tiny_tar(tiny_files())
     assert "expected at most 65,536" in refusal(unpack, tmp_path, gzip.compress(raw))
     assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_a_file_that_claims_less_than_nothing_is_refused(tmp_path):
+    info = member("tiny-bin/fine.txt")
+    info.pax_headers = {"size": "-5"}
+    raw = info.tobuf(tarfile.PAX_FORMAT) + tiny_tar(tiny_files())
+    assert "has -5 bytes" in refusal(unpack, tmp_path, gzip.compress(raw))
+
+
+def sparse_without_end() -> bytes:
+    info = bytearray(member("readme.html", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    info[482] = 1  # "an extension follows", and none does
+    return with_checksum(info)
+
+
+def sparse_of_no_numbers() -> bytes:
+    info = member("readme.html")
+    info.pax_headers = {"GNU.sparse.map": "a,b"}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize("header", [sparse_without_end(), sparse_of_no_numbers()], ids=["no end", "no numbers"])
+def test_a_header_that_tarfile_stumbles_over_is_refused(tmp_path, header):
+    assert "archive.tar.gz: not a readable .tar.gz archive" in refusal(unpack, tmp_path, gzip.compress(header))
 
 
 @pytest.mark.parametrize(
@@ -325,9 +359,7 @@ def test_an_archive_with_a_strange_header_is_read_or_refused(number, places):
     start = [place for place in range(0, len(raw), 512) if raw[place + 257 : place + 262] == b"ustar"][number]
     for place, byte in places.items():
         raw[start + place] = byte
-    checked = raw[start : start + 512]
-    checked[148:156] = b" " * 8
-    raw[start + 148 : start + 156] = b"%06o\0 " % sum(checked)
+    raw[start : start + 512] = with_checksum(raw[start : start + 512])
     found = read_or_refuse(gzip.compress(bytes(raw), 1))
     assert found is None or found[0].images.shape == (6, 32, 32, 3)
 

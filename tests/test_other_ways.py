@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,21 +32,21 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
-def test_the_demo_runs_on_jax(project):
+def test_the_demo_runs_on_jax_and_as_plain_modules_without_tensorflow_dvc_and_dvclive(project):
     output = project.exp_run("recipe=demo", *TINY, "backend=jax")
     assert ran(output)[-1] == "evaluate"
-    assert json.loads((project.folder / "metrics/evaluate.json").read_text())["accuracy"] > 0.5
+    metrics = project.folder / "metrics/evaluate.json"
+    expected = metrics.read_bytes()
+    assert json.loads(expected)["accuracy"] > 0.5
 
-
-def test_stages_run_as_plain_modules_without_tensorflow_dvc_and_dvclive(project):
-    project.run("python", "-m", "thaw", "params", "recipe=demo", *TINY, "backend=jax")
+    for made in ("data", "metrics", "dvclive"):
+        shutil.rmtree(project.folder / made)
     code = WITHOUT.format(blocked=("tensorflow", "dvc", "dvclive"))
-    stages = ["download", "preprocess", "backbone", "extract", "train_head", "unfreeze top", "unfreeze all", "evaluate"]
-    for stage in stages:
+    # What the backbone's own training needs, the other phases need too.
+    for stage in ("download", "preprocess", "extract", "train_head", "unfreeze top", "unfreeze all", "evaluate"):
         name, *arguments = stage.split()
         project.run("python", "-c", code, f"stages.{name}", *arguments)
-    assert (project.folder / "metrics/evaluate.json").is_file()
-    assert (project.folder / "plots/curves/all.csv").is_file()
+    assert metrics.read_bytes() == expected
     assert not (project.folder / "dvclive").exists()
 
 

@@ -116,7 +116,8 @@ def test_the_weights_of_the_best_epoch_are_restored():
     assert best == [rows[2]], "wrong labels follow"
     assert best[0]["val_accuracy"] == max(row["val_accuracy"] for row in rows) > rows[-1]["val_accuracy"]
     assert accuracy(head, VAL) == pytest.approx(best[0]["val_accuracy"])
-    found = head.evaluate(VAL.inputs, VAL.labels, batch_size=8, verbose=0, return_dict=True)
+    rows_of_labels = np.eye(3, dtype=np.float32)[VAL.labels]
+    found = head.evaluate(VAL.inputs, rows_of_labels, batch_size=8, verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(best[0]["val_loss"], rel=1e-5)
 
 
@@ -169,7 +170,7 @@ def test_warm_up_does_not_try_the_patience(lr_schedule, warmup, epochs):
 def test_no_epochs_leave_the_head_as_it_is():
     head = new_head()
     before = head.get_weights()
-    settings = Head(pool="avg", units=8, dropout=0.0, **training().model_dump() | {"epochs": 0})
+    settings = Head(pool="avg", units=8, dropout=0.0, mixup=0.0, **training().model_dump() | {"epochs": 0})
     for schedule in ("constant", "cosine"):
         rows = fit(head, run(settings.model_copy(update={"lr_schedule": schedule})))
         assert len(rows) == 1
@@ -335,3 +336,29 @@ def test_training_on_activations_equals_training_through_the_frozen_network():
     for a, b in zip(short_way, network.head.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert [row["val_loss"] for row in rows] == pytest.approx([row["val_loss"] for row in through], rel=1e-4)
+
+
+def test_mixup_blends_a_batch_with_itself_and_its_labels_alike():
+    mix = runs.Mix(1.0, 3, (0, "stage", 1))
+    inputs = np.arange(8, dtype=np.float16)[:, None] * np.ones((8, 2), np.float16)
+    labels = np.arange(8) % 3
+    mixed, rows = mix(0, inputs, labels)
+    assert mixed.dtype == rows.dtype == np.float32
+    np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-6)
+    # Of inputs and labels that are the same rows, the same mixture comes out.
+    same, rows = mix(0, np.eye(3, dtype=np.float32)[labels], labels)
+    np.testing.assert_array_equal(same, rows)
+    # Row i is a*i + (1-a)*p(i) for one a and one permutation p.
+    share = float(seeds.generator(0, "stage", 1, 0).beta(1.0, 1.0))
+    partner = (mixed[:, 0] - share * np.arange(8)) / (1 - share)
+    np.testing.assert_allclose(np.sort(partner), np.arange(8), atol=1e-2)
+    # The same draw again, another one for another batch.
+    np.testing.assert_array_equal(mix(0, inputs, labels)[0], mixed)
+    assert not np.array_equal(mix(1, inputs, labels)[0], mixed)
+
+
+def test_without_mixup_inputs_stay_as_they_are():
+    inputs, labels = np.ones((4, 2), np.float16), np.array([2, 0, 1, 1])
+    same, rows = runs.Mix(0.0, 3, ())(0, inputs, labels)
+    assert same is inputs
+    np.testing.assert_array_equal(rows.argmax(axis=1), labels)

@@ -23,6 +23,7 @@ Count = Annotated[int, Accepted(ge=1, description="a whole number from 1 up")]
 Seed = Annotated[int, Accepted(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")]
 Share = Annotated[float, Accepted(ge=0, lt=1, allow_inf_nan=False, description="a number from 0 to below 1")]
 Rate = Annotated[float, Accepted(gt=0, le=10, allow_inf_nan=False, description="a number above 0, 10 at most")]
+Mixup = Annotated[float, Accepted(ge=0, le=10, allow_inf_nan=False, description="a number from 0 to 10")]
 Classes = Annotated[
     list[str | int] | None, Accepted(description="a list of class names or numbers, or null for all classes")
 ]
@@ -76,6 +77,7 @@ class Backbone(Section):
 
 
 class Head(Training):
+    mixup: Mixup
     pool: Annotated[Literal["avg", "flatten"], Accepted(description="avg or flatten")]
     units: Annotated[int | None, Accepted(ge=1, description="a whole number from 1 up, or null for no hidden layer")]
     dropout: Share
@@ -102,6 +104,7 @@ class Phase(Training):
         int | Literal["all"] | None, Accepted(description="a whole number of blocks from 1 up, or all")
     ] = None
     layers: Annotated[int | None, Accepted(ge=0, description="a whole number of layers to freeze, from 0 up")] = None
+    mixup: Mixup
     batch_norm: Annotated[Literal["inference", "train"], Accepted(description="inference or train")]
 
 

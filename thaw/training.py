@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -28,13 +28,42 @@ class Examples:
         return len(self.labels)
 
 
+@dataclass(frozen=True)
+class Mix:
+    """Mixup: each batch is mixed with itself in another order, inputs and labels alike.
+
+    Zhang et al., "mixup" (2018); of activations: Verma et al., "Manifold Mixup" (2019).
+
+    Attributes:
+        alpha: the share of the one is drawn from Beta(alpha, alpha), once for a batch; 0 never mixes.
+        classes: labels become rows of so many shares.
+        seed: what the draws follow, next to the number of the batch.
+    """
+
+    alpha: float
+    classes: int
+    seed: tuple[object, ...]
+
+    def __call__(self, number: int, inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.eye(self.classes, dtype=np.float32)[labels]
+        if not self.alpha:
+            return inputs, rows
+        generator = seeds.generator(*self.seed, number)
+        share = np.float32(generator.beta(self.alpha, self.alpha))
+        other = generator.permutation(len(labels))
+        inputs = np.asarray(inputs, np.float32)
+        return share * inputs + (1 - share) * inputs[other], share * rows + (1 - share) * rows[other]
+
+
 class Batches(keras.utils.PyDataset):
     """Batches of examples in a given order."""
 
-    def __init__(self, examples: Examples, batch_size: int, order: np.ndarray | None = None) -> None:
+    def __init__(
+        self, examples: Examples, batch_size: int, order: np.ndarray | None = None, mix: Mix | None = None
+    ) -> None:
         """Take the rows in `order`, without a last short batch; without `order` all rows as they lie."""
         super().__init__()
-        self.examples, self.batch_size, self.order = examples, batch_size, order
+        self.examples, self.batch_size, self.order, self.mix = examples, batch_size, order, mix
 
     def __len__(self) -> int:
         if self.order is not None:
@@ -45,7 +74,8 @@ class Batches(keras.utils.PyDataset):
         rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
         # Sorted rows are read from a memory map in one direction; within a batch order has no effect.
         chosen = rows if self.order is None else np.sort(self.order[rows])
-        return self.examples.inputs[chosen], self.examples.labels[chosen]
+        inputs, labels = self.examples.inputs[chosen], self.examples.labels[chosen]
+        return (inputs, labels) if self.mix is None else self.mix(number, inputs, labels)
 
 
 @dataclass(frozen=True)
@@ -74,6 +104,7 @@ class Run:
         batch_size: examples per step.
         seed: of everything random in it.
         history: rows of the phases before; epochs are counted on from them.
+        mixup: alpha of mixed training inputs; 0 never mixes.
     """
 
     stage: str
@@ -82,6 +113,7 @@ class Run:
     batch_size: int
     seed: int
     history: list[Row]
+    mixup: float = 0.0
 
 
 def fit(
@@ -120,19 +152,27 @@ def fit(
     schedule = learning_rate(training, steps)
     model.compile(
         optimizer=keras.optimizers.Adam(schedule),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    rows = [_row(before, run.phase, None, None, _evaluate(model, val, run.batch_size))]
+
+    def batches(examples: Examples, order: np.ndarray | None, alpha: float, *drawn: object) -> Batches:
+        return Batches(examples, run.batch_size, order, Mix(alpha, model.output_shape[-1], drawn))
+
+    def evaluate() -> dict[str, float]:
+        return model.evaluate(batches(val, None, 0.0), verbose=0, return_dict=True)
+
+    rows = [_row(before, run.phase, None, None, evaluate())]
     best, best_weights = rows[0], model.get_weights()
     report(rows)
     for epoch in range(1, training.epochs + 1):
         started = time.perf_counter()
         order = seeds.generator(run.seed, run.stage, "order", epoch).permutation(len(views(epoch)))
         seeds.reseed(model, run.seed, run.stage, "layers", epoch)
-        logs = model.fit(Batches(views(epoch), run.batch_size, order), epochs=1, shuffle=False, verbose=0).history
+        examples = batches(views(epoch), order, run.mixup, run.seed, run.stage, "mixup", epoch)
+        logs = model.fit(examples, epochs=1, shuffle=False, verbose=0).history
         rate = float(schedule((epoch - 0.5) * steps)) if callable(schedule) else schedule
-        rows.append(_row(before + epoch, run.phase, rate, logs, _evaluate(model, val, run.batch_size)))
+        rows.append(_row(before + epoch, run.phase, rate, logs, evaluate()))
         _refuse_infinite(rows[-1], run)
         if _rank(rows[-1]) > _rank(best):
             best, best_weights = rows[-1], model.get_weights()
@@ -154,7 +194,7 @@ def fit_network(
 
     Args:
         network: frozen up to its cut; has the weights of the best epoch afterwards.
-        run: the settings.
+        run: the settings; mixup is of stored activations alone.
         data: pictures, which are augmented anew each epoch, or activations stored at or below the cut.
         augment: of pictures.
         batch_norm: mode of thawed BatchNorm, inference or train.
@@ -163,6 +203,8 @@ def fit_network(
     Returns:
         The rows of `fit`.
     """
+    if data.depth is None:
+        run = replace(run, mixup=0.0)
     if batch_norm == "train":
         adapt_batch_norm(network.layers(), steps=len(data.views(1)) // run.batch_size)
     return fit(network.classifier(data.depth, augment, batch_norm), run, data.views, data.val, report)
@@ -195,10 +237,6 @@ def _stops(training: Training, epoch: int, best: int) -> bool:
         return False
     warmup = math.ceil(training.warmup_epochs) if training.lr_schedule == "cosine" else 0
     return epoch - max(best, warmup) >= training.patience
-
-
-def _evaluate(model: keras.Model, examples: Examples, batch_size: int) -> dict[str, float]:
-    return model.evaluate(Batches(examples, batch_size), verbose=0, return_dict=True)
 
 
 def _row(epoch: int, phase: str, rate: float | None, train: dict | None, val: dict) -> Row:
