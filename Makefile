@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint params check-python
+.PHONY: help demo test test-all params bench check-python
 
 VENV ?= .venv
 # The first Python of 3.11 to 3.13 there is, unless PYTHON names one.
@@ -25,6 +25,9 @@ test-all: test ## the slow tests too
 
 params: $(VENV)/installed ## compose conf/ into params.yaml, the defaults of `dvc repro`
 	@$(IN_VENV) python -m thaw params
+
+bench: $(VENV)/installed ## thaw against fit() over pictures, on data/processed and the backbone of params.yaml
+	@$(IN_VENV) python -m bench.schedule
 
 check-python:
 	@test -n "$(FOUND)" || { echo "thaw needs Python 3.11 to 3.13; found" \
