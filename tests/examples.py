@@ -1,5 +1,8 @@
 """What several test files start from: pictures that can be told apart, and settings in full."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import keras
 import numpy as np
 
@@ -105,3 +108,12 @@ def measure_statistics(network: Network, images: np.ndarray) -> None:
         x = block(x, training=True)
     for layer, momentum in zip(norms, before, strict=True):
         layer.momentum = momentum
+
+
+# What may happen to a file, by name.
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "empty": lambda file: file.write_bytes(b""),
+    "cut_short": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+    "something_else": lambda file: file.write_bytes(b"neither an array nor safetensors" * 50),
+}

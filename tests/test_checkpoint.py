@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from tests.examples import augment, data, pictures, run, scramble, training, weights
+from tests.examples import SPOILT, augment, data, pictures, run, scramble, training, weights
 from thaw import checkpoint, files, seeds
 from thaw import network as networks
 from thaw import training as runs
@@ -196,23 +196,7 @@ def test_a_missing_folder_is_refused_in_one_line(tmp_path):
     assert refusal(tmp_path / "model").startswith(f"{tmp_path}/model/checkpoint.json: missing or damaged")
 
 
-def missing(file: Path) -> None:
-    file.unlink()
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def cut_short(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-def no_safetensors(file: Path) -> None:
-    file.write_bytes(b"no safetensors" * 100)
-
-
-@pytest.mark.parametrize("spoil", [missing, empty, cut_short, no_safetensors])
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 @pytest.mark.parametrize("name", ["block2", "head"])
 def test_a_damaged_file_is_refused_by_its_name(spoil, name, tmp_path):
     saved(tmp_path / "model")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.examples import augment, pictures, small_network
+from tests.examples import SPOILT, augment, pictures, small_network
 from thaw import features, seeds
 from thaw.errors import ThawError
 from thaw.params import Augment, Extract
@@ -194,23 +194,7 @@ def test_a_failure_leaves_the_features_that_were_there(spoilt, monkeypatch):
     assert [path.name for path in spoilt.parent.iterdir()] == ["features"]
 
 
-def missing(file: Path) -> None:
-    file.unlink()
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def cut_short(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-def no_array(file: Path) -> None:
-    file.write_bytes(b"no array" * 100)
-
-
-@pytest.mark.parametrize("spoil", [missing, empty, cut_short, no_array])
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 @pytest.mark.parametrize("name", ["depth1-view1.npy", "train_labels.npy"])
 def test_a_damaged_array_is_refused_in_one_line(spoilt, spoil, name):
     spoil(spoilt / name)
