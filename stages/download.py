@@ -1,7 +1,5 @@
 """download: the archive, verified, into data/raw."""
 
-import shutil
-
 import numpy as np
 
 from thaw import archives, fetch, files, paths, stage
@@ -22,7 +20,7 @@ def download(params: Params) -> None:
             return
         archive = fetch.fetch(dataset.url, dataset.sha256, paths.downloads())
         archives.unpack(archive, row.archive, folder)
-    print(f"download: {archive.name} verified, {shutil.disk_usage(paths.RAW).free / 1e9:,.0f} GB of disk left")
+    print(f"download: {archive} verified and unpacked")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from thaw import paths
+from thaw import checkpoint, params, paths
 from thaw.errors import ThawError
 
 FOLDER = Path("demo")
@@ -49,8 +49,8 @@ def _git(*arguments: str, folder: Path = Path()) -> str:
 def summary(folder: Path) -> str:
     """A table of the phases and the test figures of a finished run in `folder`."""
     metrics = json.loads((folder / paths.METRICS / "evaluate.json").read_text(encoding="utf-8"))
-    final = _final(folder)
-    history = json.loads((folder / paths.model(final) / "checkpoint.json").read_text(encoding="utf-8"))["history"]
+    final = params.load(folder / paths.PARAMS).schedule.final
+    history = checkpoint.read_info(folder / paths.model(final)).history
     lines = ["", "phase      epochs  validation accuracy, before -> after", "-" * 52]
     for phase in dict.fromkeys(row["phase"] for row in history):
         rows = [row for row in history if row["phase"] == phase]
@@ -66,9 +66,3 @@ def summary(folder: Path) -> str:
         f"clone of its own to play with: cd {folder} && dvc plots show",
     ]
     return "\n".join(lines)
-
-
-def _final(folder: Path) -> str:
-    from thaw import params
-
-    return params.load(folder / paths.PARAMS).schedule.final
