@@ -1,5 +1,7 @@
 """A training run: its learning rate, the epoch it keeps, when it stops, and that it can be repeated."""
 
+import re
+import time
 from collections.abc import Callable
 from functools import cache
 
@@ -314,30 +316,6 @@ def test_inputs_stored_as_float16_train_as_their_values_in_float32_do():
     assert results[0][1] == results[1][1]
 
 
-def test_training_on_activations_equals_training_through_the_frozen_network():
-    train, val = pictures(24), pictures(8, seed=1)
-    network = small_network()
-    network.attach("avg", 8, 0.0, 4)
-    network.freeze(7)
-    start = network.head.get_weights()
-    of = run(training(epochs=2, learning_rate=0.003))
-    model = network.features([0], "avg", None)
-    stored = [
-        Examples(keras.tree.flatten(model.predict(part.inputs, verbose=0))[0], part.labels) for part in (train, val)
-    ]
-    rows = fit(network.head, of, lambda epoch: stored[0], stored[1])
-    short_way = network.head.get_weights()
-    assert not rows[0]["best"], "or there would be nothing to compare"
-
-    network.head.set_weights(start)
-    through = runs.fit_network(
-        network, of, data(train, val), augment=augment(), batch_norm="inference", report=lambda rows: None
-    )
-    for a, b in zip(short_way, network.head.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    assert [row["val_loss"] for row in rows] == pytest.approx([row["val_loss"] for row in through], rel=1e-4)
-
-
 def test_mixup_blends_a_batch_with_itself_and_its_labels_alike():
     mix = runs.Mix(1.0, 3, (0, "stage", 1))
     inputs = np.arange(8, dtype=np.float16)[:, None] * np.ones((8, 2), np.float16)
@@ -360,5 +338,24 @@ def test_mixup_blends_a_batch_with_itself_and_its_labels_alike():
 def test_without_mixup_inputs_stay_as_they_are():
     inputs, labels = np.ones((4, 2), np.float16), np.array([2, 0, 1, 1])
     same, rows = runs.Mix(0.0, 3, ())(0, inputs, labels)
-    assert same is inputs
+    assert same.dtype == inputs.dtype
+    np.testing.assert_array_equal(same, inputs)
     np.testing.assert_array_equal(rows.argmax(axis=1), labels)
+
+
+def test_a_run_says_how_long_its_steps_may_have_waited_for_data(capsys):
+    class Slow(np.ndarray):
+        """An array that takes its time to be read."""
+
+        def __getitem__(self, rows):
+            time.sleep(0.05)
+            return np.asarray(self).__getitem__(rows)
+
+    def waited(inputs: np.ndarray) -> float:
+        slow = Examples(inputs, TRAIN.labels)
+        fit(new_head(), run(training(epochs=2)), lambda epoch: slow)
+        line = next(line for line in capsys.readouterr().out.splitlines() if "waited for data" in line)
+        return float(re.search(r"at most ([0-9.]+)% of [0-9.]+ s of steps", line)[1])
+
+    # Each of the batches, but for what the first one overlaps with tracing, waits for its 50 ms.
+    assert waited(TRAIN.inputs.view(Slow)) > 3 * waited(TRAIN.inputs)

@@ -47,7 +47,7 @@ class Mix:
     def __call__(self, number: int, inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = np.eye(self.classes, dtype=np.float32)[labels]
         if not self.alpha:
-            return inputs, rows
+            return np.array(inputs), rows
         generator = seeds.generator(*self.seed, number)
         share = np.float32(generator.beta(self.alpha, self.alpha))
         other = generator.permutation(len(labels))
@@ -56,7 +56,12 @@ class Mix:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of examples in a given order."""
+    """Batches of examples in a given order.
+
+    Attributes:
+        seconds: spent on making batches so far. TensorFlow makes them beside the steps, so that these
+            wait no longer than that; JAX makes each between two steps, which wait just that long.
+    """
 
     def __init__(
         self, examples: Examples, batch_size: int, order: np.ndarray | None = None, mix: Mix | None = None
@@ -64,6 +69,7 @@ class Batches(keras.utils.PyDataset):
         """Take the rows in `order`, without a last short batch; without `order` all rows as they lie."""
         super().__init__()
         self.examples, self.batch_size, self.order, self.mix = examples, batch_size, order, mix
+        self.seconds = 0.0
 
     def __len__(self) -> int:
         if self.order is not None:
@@ -71,11 +77,15 @@ class Batches(keras.utils.PyDataset):
         return math.ceil(len(self.examples) / self.batch_size)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        started = time.perf_counter()
         rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
         # Sorted rows are read from a memory map in one direction; within a batch order has no effect.
         chosen = rows if self.order is None else np.sort(self.order[rows])
         inputs, labels = self.examples.inputs[chosen], self.examples.labels[chosen]
-        return (inputs, labels) if self.mix is None else self.mix(number, inputs, labels)
+        # A slice of a memory map is not read before it is copied.
+        batch = (np.array(inputs), labels) if self.mix is None else self.mix(number, inputs, labels)
+        self.seconds += time.perf_counter() - started
+        return batch
 
 
 @dataclass(frozen=True)
@@ -165,12 +175,15 @@ def fit(
     rows = [_row(before, run.phase, None, None, evaluate())]
     best, best_weights = rows[0], model.get_weights()
     report(rows)
+    stepping = loading = 0.0
     for epoch in range(1, training.epochs + 1):
         started = time.perf_counter()
         order = seeds.generator(run.seed, run.stage, "order", epoch).permutation(len(views(epoch)))
         seeds.reseed(model, run.seed, run.stage, "layers", epoch)
         examples = batches(views(epoch), order, run.mixup, run.seed, run.stage, "mixup", epoch)
         logs = model.fit(examples, epochs=1, shuffle=False, verbose=0).history
+        stepping += time.perf_counter() - started
+        loading += examples.seconds
         rate = float(schedule((epoch - 0.5) * steps)) if callable(schedule) else schedule
         rows.append(_row(before + epoch, run.phase, rate, logs, evaluate()))
         _refuse_infinite(rows[-1], run)
@@ -181,6 +194,8 @@ def fit(
         if _stops(training, epoch, best["epoch"] - before):
             print(f"{run.stage}: no better validation accuracy in {training.patience} epochs; stopping", flush=True)
             break
+    if stepping:
+        print(f"{run.stage}: waited for data at most {loading / stepping:.1%} of {stepping:.1f} s of steps", flush=True)
     model.set_weights(best_weights)
     for row in rows:
         row["best"] = row is best
