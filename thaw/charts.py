@@ -41,7 +41,7 @@ def phases(path: Path, history: list[Row]) -> None:
     middle.set_ylabel("loss")
     bottom.set(ylabel="learning rate", xlabel="epoch")
     top.plot([], [], color="0.3", marker="o", markersize=3, label="validation")
-    top.plot([], [], color="0.3", linestyle=":", label="training (augmented, with dropout)")
+    top.plot([], [], color="0.3", linestyle=":", label="training (augmented and mixed, with dropout)")
     top.legend(loc="lower right", fontsize=8, frameon=False)
     for axes in (top, middle, bottom):
         axes.spines[["top", "right"]].set_visible(False)
