@@ -87,7 +87,7 @@ def test_a_second_repro_runs_nothing(project):
         ("head.pool=flatten", ["extract", "train_head"]),
         ("dataset.limit=500", ["preprocess"]),
         ("dataset.classes=[8,9]", ["extract"]),
-        ("augment.seed=1", ["backbone", "extract", "unfreeze@top", "unfreeze@all"]),
+        ("augment.seed=1", ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all"]),
         ("seed=1", ["backbone", "train_head", "unfreeze@top", "unfreeze@all"]),
         ("backend=jax", ALL[2:]),
         ("dataset=cifar10", ["download", "preprocess"]),
