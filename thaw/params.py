@@ -142,7 +142,7 @@ def load(path: Path = paths.PARAMS) -> Params:
         ParamError: the first value that is not accepted.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506, a SafeLoader
+        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise ThawError(f"{path}: not found; run from the root of the checkout, or `make params`") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
