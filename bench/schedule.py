@@ -61,14 +61,14 @@ def _apart(side: str, seed: int) -> dict[str, Any]:
 
 def run(side: str, seed: int) -> dict[str, Any]:
     """One run of one side: seconds, validation accuracy and peak memory of each phase."""
-    from thaw import backend, params
+    from thaw import device, params
 
     chosen = params.load()
-    backend.use(chosen.backend)
+    device.use(chosen.backend, chosen.device)
 
     from thaw import params as schema
     from thaw import seeds, splits, training, weights
-    from thaw.training import Examples
+    from thaw.feeding import Examples
 
     classes = splits.class_names(chosen.dataset.classes)
     train, val = (Examples(*splits.read(split, classes)) for split in ("train", "val"))

@@ -9,7 +9,8 @@ SOURCE_HEAD = {"pool": "avg", "units": None, "dropout": 0.0}
 
 def backbone(params: Params) -> None:
     from thaw import checkpoint, curves, splits, training, weights
-    from thaw.training import Data, Examples
+    from thaw.feeding import Examples
+    from thaw.training import Data
 
     chosen = params.backbone
     network = weights.backbone(chosen, params.seed)

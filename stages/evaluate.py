@@ -6,7 +6,7 @@ from thaw.params import Params
 
 def evaluate(params: Params) -> None:
     from thaw import charts, checkpoint, curves, evaluation, splits, tables
-    from thaw.training import Examples
+    from thaw.feeding import Examples
 
     def predict(classifier, split: str, classes: list[str]):
         examples = Examples(*splits.read(split, classes))

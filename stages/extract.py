@@ -6,7 +6,7 @@ from thaw.params import Params
 
 def extract(params: Params) -> None:
     from thaw import augmentation, checkpoint, features, pictures, splits
-    from thaw.training import Examples
+    from thaw.feeding import Examples
 
     classes = splits.class_names(params.dataset.classes)
     network, _ = checkpoint.load(paths.BACKBONE, with_head=False)

@@ -1,7 +1,17 @@
 """Keras on the backend that KERAS_BACKEND names, TensorFlow otherwise, set up before any test imports it."""
 
 import os
+from dataclasses import replace
 
-from thaw import backend
+import pytest
 
-backend.use(os.environ.get("KERAS_BACKEND", "tensorflow"))
+from thaw import device
+from thaw.params import Device
+
+device.use(os.environ.get("KERAS_BACKEND", "tensorflow"), Device(xla="auto", precision="float32", data_gb="auto"))
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    """No room on the device: examples are read batch by batch."""
+    monkeypatch.setattr(device, "chosen", replace(device.chosen, data_gb=0.0))

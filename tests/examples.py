@@ -8,9 +8,10 @@ import numpy as np
 
 from thaw import seeds
 from thaw.backbones import BACKBONES
+from thaw.feeding import Examples
 from thaw.network import Network
 from thaw.params import Augment, Backbone, Training
-from thaw.training import Data, Examples, Run
+from thaw.training import Data, Run
 
 
 def pictures(count: int, classes: int = 4, seed: int = 0) -> Examples:

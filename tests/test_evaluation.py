@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from thaw import evaluation, seeds
 from thaw import network as networks
-from thaw.training import Examples
+from thaw.feeding import Examples
 
 # Four pictures of three classes; the last class is never predicted.
 LABELS = np.array([0, 0, 1, 2], np.int32)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.examples import SPOILT, augment, pictures, small_network
-from thaw import features, seeds
+from thaw import features, feeding, seeds
 from thaw.errors import ThawError
+from thaw.feeding import Examples
 from thaw.params import Augment, Extract
-from thaw.training import Examples
 
 TRAIN, VAL = pictures(20), pictures(9, seed=1)
 CLASSES = ["cat", "dog", "frog", "horse"]
@@ -148,14 +148,14 @@ def test_another_seed_of_augmentation_changes_the_views_alone(stored, tmp_path):
 
 def test_chunks_do_not_show_in_features_of_pictures_as_they_are(tmp_path, monkeypatch):
     extract(tmp_path / "whole", PLAIN)
-    monkeypatch.setattr(features, "CHUNK", 8)
+    monkeypatch.setattr(feeding, "CHUNK", 8)
     extract(tmp_path / "chunks", PLAIN)
     assert content(tmp_path / "chunks") == content(tmp_path / "whole")
 
 
 def test_augmentation_goes_on_from_chunk_to_chunk(tmp_path, monkeypatch):
     one = TRAIN.inputs[:1].repeat(16, axis=0)
-    monkeypatch.setattr(features, "CHUNK", 8)
+    monkeypatch.setattr(feeding, "CHUNK", 8)
     extract(tmp_path / "features", VARIED, train=Examples(one, np.zeros(16, np.int32)), cuts=[0])
     found = features.read(tmp_path / "features", 0, 0).inputs
     assert not np.allclose(found[:8], found[8:])
@@ -184,10 +184,10 @@ def test_what_exceeds_float16_is_stored_as_its_largest_number(tmp_path):
 def test_a_failure_leaves_the_features_that_were_there(spoilt, monkeypatch):
     before = content(spoilt)
 
-    def fail(values, dtype):
+    def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(features, "_stored", fail)
+    monkeypatch.setattr(feeding, "predict", fail)
     with pytest.raises(OSError, match="No space left"):
         extract(spoilt, PLAIN)
     assert content(spoilt) == before

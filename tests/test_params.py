@@ -259,6 +259,10 @@ def training(where: str, base: tuple[str, ...] = ()) -> list[Bad]:
 
 BAD = [
     *each("backend", "torch", "TensorFlow", *ONE_OF),
+    *each("device.xla", "on", 1, 0, None, []),
+    Bad("device.xla", False, base=("backend=jax",)),
+    *each("device.precision", "float16", "bfloat16", *ONE_OF),
+    *each("device.data_gb", -1, -0.1, NAN, INF, "1", None, True),
     *each("seed", *SEEDS),
     *each("batch_size", *WHOLE_FROM_1),
     # More than the training pictures there are: all, some, of some classes, of the source task.

@@ -6,12 +6,14 @@ import keras
 import numpy as np
 from sklearn import metrics
 
-from thaw.training import Batches, Examples
+from thaw import feeding
+from thaw.feeding import Examples
 
 
 def probabilities(classifier: keras.Model, examples: Examples, batch_size: int) -> np.ndarray:
     """Class probabilities, float64 (n, classes), of pictures uint8 (n, 32, 32, 3)."""
-    return softmax(classifier.predict(Batches(examples, batch_size), verbose=0))
+    chunks = feeding.predict(classifier, examples.inputs, batch_size)
+    return softmax(np.concatenate([logits for _, (logits,) in chunks]))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,15 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from thaw import files, seeds, splits
+from thaw import feeding, files, seeds, splits
 from thaw.errors import ThawError
+from thaw.feeding import Examples
 from thaw.network import Network
 from thaw.params import Augment, Extract
-from thaw.training import Data, Examples
+from thaw.training import Data
 
 JSON = "features.json"
-# Pictures between two settings of the random state, and between two writes.
-CHUNK = 4096
 
 
 def extract(
@@ -48,8 +47,10 @@ def extract(
         np.save(beside / "train_labels.npy", train.labels)
         np.save(beside / "val_labels.npy", val.labels)
         if cuts:
-            plain = network.features(cuts, pool, None)
-            varied = plain if augment.changes_nothing else network.features(cuts, pool, augment)
+            plain = _storing(network.features(cuts, pool, None), settings.dtype)
+            varied = plain
+            if not augment.changes_nothing:
+                varied = _storing(network.features(cuts, pool, augment), settings.dtype)
             _pass(beside, "val", plain, cuts, val.inputs, settings, (augment.seed, "val"))
             for view in range(augment.views):
                 _pass(beside, f"view{view}", varied, cuts, train.inputs, settings, (augment.seed, view))
@@ -94,25 +95,30 @@ def _pass(
         )
         for depth, output in zip(cuts, model.outputs, strict=True)
     ]
-    for start in range(0, len(images), CHUNK):
-        seeds.reseed(model, *seed, start // CHUNK)
-        chunk = slice(start, start + CHUNK)
-        # A list also where there is one cut, which Keras gives without it.
-        activations = keras.tree.flatten(
-            model.predict(np.asarray(images[chunk]), batch_size=settings.batch_size, verbose=0)
-        )
+    chunks = feeding.predict(model, images, settings.batch_size, lambda number: seeds.reseed(model, *seed, number))
+    for place, activations in chunks:
         for store, values in zip(stores, activations, strict=True):
-            store[chunk] = _stored(values, settings.dtype)
+            store[place] = values
     for store in stores:
         store.flush()
     seconds = time.perf_counter() - started
     print(f"extract: {view}, {len(images):,} pictures, {len(images) / seconds:,.0f} pictures/s", flush=True)
 
 
-def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
+def _storing(model: keras.Model, dtype: str) -> keras.Model:
+    """The model with its outputs in the storage type, turned into it where they are computed."""
+    return keras.Model(model.input, [_Stored(dtype)(output) for output in model.outputs])
+
+
+class _Stored(keras.layers.Layer):
     """Values in the storage type; float16 ends at 65,504, where an infinity would poison the head."""
-    limit = np.finfo(dtype).max
-    return np.clip(values, -limit, limit).astype(dtype)
+
+    def __init__(self, dtype: str, **options) -> None:
+        super().__init__(dtype=dtype, autocast=False, **options)
+
+    def call(self, values):
+        limit = float(np.finfo(self.compute_dtype).max)
+        return keras.ops.cast(keras.ops.clip(keras.ops.cast(values, "float32"), -limit, limit), self.compute_dtype)
 
 
 def _name(depth: int) -> str:

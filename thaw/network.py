@@ -3,11 +3,11 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 
-from thaw import augmentation
+from thaw import augmentation, folding
 from thaw.backbones import BACKBONES
 from thaw.modes import InMode
 from thaw.params import Augment
@@ -35,6 +35,10 @@ class Network:
     order: list[str]
     pool: str | None = None
     head: keras.Model | None = None
+    _pairs: list[dict[str, keras.layers.Layer]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._pairs = [folding.pairs(block) for block in self.blocks]
 
     def attach(self, pool: str, units: int | None, dropout: float, classes: int) -> None:
         """Put a new head on top; its weights follow `seeds.initialise`."""
@@ -82,8 +86,8 @@ class Network:
         """
         pictures, x = self._pictures(augment, always=True)
         at = {len(self.blocks): x}
-        for number, block in enumerate(self.blocks, start=1):
-            x = InMode(block, training=False)(x)
+        for number, block in enumerate(self._runs("inference"), start=1):
+            x = block(x)
             at[len(self.blocks) - number] = x
         at[0] = _pool(pool)(x)
         return keras.Model(pictures, [at[depth] for depth in depths])
@@ -105,13 +109,25 @@ class Network:
             return keras.Model(features, self.head(features))
         if depth is None:
             inputs, x = self._pictures(augment, always=False)
-            blocks = self.blocks
+            depth = len(self.blocks)
         else:
-            blocks = self.blocks[-depth:]
-            x = inputs = keras.Input(blocks[0].input.shape[1:], name="activations")
-        for block in blocks:
-            x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
+            x = inputs = keras.Input(self.blocks[-depth].input.shape[1:], name="activations")
+        for block in self._runs(batch_norm)[-depth:]:
+            x = block(x)
         return keras.Model(inputs, self.head(_pool(self.pool)(x)))
+
+    def _runs(self, batch_norm: str) -> list[keras.Layer]:
+        """The blocks, to be called, with BatchNorm in a mode, and folded where it is in inference mode."""
+        runs = []
+        for block, pairs in zip(self.blocks, self._pairs, strict=True):
+            trains = [
+                layer.name
+                for layer in block.layers
+                if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and batch_norm == "train"
+            ]
+            folded = folding.fold(block, pairs, keep=trains)
+            runs.append(folded if trains else InMode(folded, training=False))
+        return runs
 
     def _pictures(self, augment: Augment | None, always: bool):
         """The input, and the tensor that the lowest block takes: augmented, resized, normalised.

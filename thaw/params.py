@@ -120,10 +120,22 @@ class Extract(Section):
     batch_size: Count
 
 
+class Device(Section):
+    xla: Annotated[bool | Literal["auto"], Accepted(description="auto, true or false")]
+    precision: Annotated[
+        Literal["auto", "float32", "mixed_bfloat16"], Accepted(description="auto, float32 or mixed_bfloat16")
+    ]
+    data_gb: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"],
+        Accepted(description="auto, or a number of gigabytes from 0 up"),
+    ]
+
+
 class Params(Section):
     """All parameters of the pipeline, as params.yaml holds them."""
 
     backend: Annotated[Literal["tensorflow", "jax"], Accepted(description="tensorflow or jax")]
+    device: Device
     seed: Seed
     batch_size: Count
     dataset: Dataset
@@ -164,6 +176,8 @@ def check(raw: Any) -> Params:
         params = Params.model_validate(raw)
     except ValidationError as error:
         raise _first_line(error, raw) from None
+    if params.backend == "jax" and params.device.xla is False:
+        raise ParamError("device.xla", False, "auto or true for backend jax, which is built on XLA")
     _check_dataset(params.dataset)
     _check_backbone(params.backbone, params.dataset)
     _check_training(params)

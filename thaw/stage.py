@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from thaw import backend, files, params, paths
+from thaw import device, files, params, paths
 from thaw.errors import ThawError
 
 
@@ -20,7 +20,7 @@ def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False
     try:
         settings = params.load()
         if keras:
-            backend.use(settings.backend)
+            print(f"{name}: {device.use(settings.backend, settings.device)}", flush=True)
         work(settings)
     except ThawError as error:
         sys.exit(f"{name}: {error}")

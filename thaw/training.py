@@ -7,85 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-import numpy as np
 
-from thaw import seeds
+from thaw import device, seeds
 from thaw.errors import ThawError
+from thaw.feeding import Examples, Feed, Plan
 from thaw.network import Network, adapt_batch_norm
 from thaw.params import Augment, Training
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Inputs (n, ...) and labels, integers (n,); inputs may be memory-mapped."""
-
-    inputs: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Mix:
-    """Mixup: each batch is mixed with itself in another order, inputs and labels alike.
-
-    Zhang et al., "mixup" (2018); of activations: Verma et al., "Manifold Mixup" (2019).
-
-    Attributes:
-        alpha: the share of the one is drawn from Beta(alpha, alpha), once for a batch; 0 never mixes.
-        classes: labels become rows of so many shares.
-        seed: what the draws follow, next to the number of the batch.
-    """
-
-    alpha: float
-    classes: int
-    seed: tuple[object, ...]
-
-    def __call__(self, number: int, inputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.eye(self.classes, dtype=np.float32)[labels]
-        if not self.alpha:
-            return np.array(inputs), rows
-        generator = seeds.generator(*self.seed, number)
-        share = np.float32(generator.beta(self.alpha, self.alpha))
-        other = generator.permutation(len(labels))
-        inputs = np.asarray(inputs, np.float32)
-        return share * inputs + (1 - share) * inputs[other], share * rows + (1 - share) * rows[other]
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of examples in a given order.
-
-    Attributes:
-        seconds: spent on making batches so far. TensorFlow makes them beside the steps, so that these
-            wait no longer than that; JAX makes each between two steps, which wait just that long.
-    """
-
-    def __init__(
-        self, examples: Examples, batch_size: int, order: np.ndarray | None = None, mix: Mix | None = None
-    ) -> None:
-        """Take the rows in `order`, without a last short batch; without `order` all rows as they lie."""
-        super().__init__()
-        self.examples, self.batch_size, self.order, self.mix = examples, batch_size, order, mix
-        self.seconds = 0.0
-
-    def __len__(self) -> int:
-        if self.order is not None:
-            return len(self.order) // self.batch_size
-        return math.ceil(len(self.examples) / self.batch_size)
-
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        started = time.perf_counter()
-        rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        # Sorted rows are read from a memory map in one direction; within a batch order has no effect.
-        chosen = rows if self.order is None else np.sort(self.order[rows])
-        inputs, labels = self.examples.inputs[chosen], self.examples.labels[chosen]
-        # A slice of a memory map is not read before it is copied.
-        batch = (np.array(inputs), labels) if self.mix is None else self.mix(number, inputs, labels)
-        self.seconds += time.perf_counter() - started
-        return batch
 
 
 @dataclass(frozen=True)
@@ -156,36 +85,37 @@ def fit(
     """
     training = run.training
     before = run.history[-1]["epoch"] if run.history else 0
-    steps = len(views(1)) // run.batch_size
+    first = views(1)
+    steps = len(first) // run.batch_size
     if steps == 0:
-        raise ThawError(f"batch_size: received {run.batch_size}; accepted: 1 to {len(views(1))}, the training pictures")
+        raise ThawError(f"batch_size: received {run.batch_size}; accepted: 1 to {len(first)}, the training pictures")
     schedule = learning_rate(training, steps)
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    trains = Feed(model, first, run.batch_size, mixes=run.mixup > 0)
+    validates = Feed(model, val, run.batch_size, mixes=False)
+    optimizer = keras.optimizers.Adam(schedule)
+    # TensorFlow would make its variables while it traces the first step, and trace that a second time.
+    optimizer.build(model.trainable_variables)
+    for feed in (trains, validates):
+        feed.model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=device.chosen.xla,
+        )
 
-    def batches(examples: Examples, order: np.ndarray | None, alpha: float, *drawn: object) -> Batches:
-        return Batches(examples, run.batch_size, order, Mix(alpha, model.output_shape[-1], drawn))
-
-    def evaluate() -> dict[str, float]:
-        return model.evaluate(batches(val, None, 0.0), verbose=0, return_dict=True)
-
-    rows = [_row(before, run.phase, None, None, evaluate())]
+    rows = [_row(before, run.phase, None, None, validates.evaluate(val))]
     best, best_weights = rows[0], model.get_weights()
     report(rows)
-    stepping = loading = 0.0
+    stepping = 0.0
     for epoch in range(1, training.epochs + 1):
         started = time.perf_counter()
-        order = seeds.generator(run.seed, run.stage, "order", epoch).permutation(len(views(epoch)))
+        examples = first if epoch == 1 else views(epoch)
+        plan = Plan.draw(len(examples), run.batch_size, run.mixup, run.seed, run.stage, epoch)
         seeds.reseed(model, run.seed, run.stage, "layers", epoch)
-        examples = batches(views(epoch), order, run.mixup, run.seed, run.stage, "mixup", epoch)
-        logs = model.fit(examples, epochs=1, shuffle=False, verbose=0).history
+        logs = trains.fit(examples, plan)
         stepping += time.perf_counter() - started
-        loading += examples.seconds
         rate = float(schedule((epoch - 0.5) * steps)) if callable(schedule) else schedule
-        rows.append(_row(before + epoch, run.phase, rate, logs, evaluate()))
+        rows.append(_row(before + epoch, run.phase, rate, logs, validates.evaluate(val)))
         _refuse_infinite(rows[-1], run)
         if _rank(rows[-1]) > _rank(best):
             best, best_weights = rows[-1], model.get_weights()
@@ -195,7 +125,8 @@ def fit(
             print(f"{run.stage}: no better validation accuracy in {training.patience} epochs; stopping", flush=True)
             break
     if stepping:
-        print(f"{run.stage}: waited for data at most {loading / stepping:.1%} of {stepping:.1f} s of steps", flush=True)
+        share = trains.seconds / stepping
+        print(f"{run.stage}: waited for data at most {share:.1%} of {stepping:.1f} s of steps", flush=True)
     model.set_weights(best_weights)
     for row in rows:
         row["best"] = row is best
@@ -257,8 +188,8 @@ def _stops(training: Training, epoch: int, best: int) -> bool:
 def _row(epoch: int, phase: str, rate: float | None, train: dict | None, val: dict) -> Row:
     numbers = {
         "learning_rate": rate,
-        "train_loss": train["loss"][0] if train else None,
-        "train_accuracy": train["accuracy"][0] if train else None,
+        "train_loss": train["loss"] if train else None,
+        "train_accuracy": train["accuracy"] if train else None,
         "val_loss": val["loss"],
         "val_accuracy": val["accuracy"],
     }

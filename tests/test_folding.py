@@ -1,0 +1,97 @@
+"""BatchNorm folded into convolutions computes and learns what the two layers do."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.examples import measure_statistics, narrowest, pictures
+from thaw import folding, seeds
+from thaw import network as networks
+from thaw.backbones import BACKBONES
+
+WITH_BATCH_NORM = [name for name in BACKBONES if name != "vgg16"]
+
+
+def norms(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_batch_norm_of_every_backbone_is_folded_and_gives_what_it_gave(name):
+    seeds.initialise(0, name)
+    network = networks.build(name, 32, narrowest(name))
+    measure_statistics(network, pictures(8).inputs)
+    x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    for block in network.blocks:
+        pairs = folding.pairs(block)
+        assert set(pairs) == {layer.name for layer in norms(block)}
+        folded = folding.fold(block, pairs)
+        assert not norms(folded)
+        expected = np.asarray(block(x, training=False))
+        np.testing.assert_allclose(np.asarray(folded(x)), expected, atol=1e-5 * np.abs(expected).max())
+        x = expected
+
+
+def both(conv: keras.layers.Layer, **options) -> tuple[keras.Model, keras.Model]:
+    """A convolution and a BatchNorm that has seen something, as they are and folded."""
+    start = keras.Input((8, 8, 6))
+    norm = keras.layers.BatchNormalization(**options)
+    model = keras.Model(start, norm(conv(start)))
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(generator.uniform(0.5, 1.5, weight.shape).astype("float32"))
+    return model, folding.fold(model, folding.pairs(model))
+
+
+CONVOLUTIONS = {
+    "same": lambda: keras.layers.Conv2D(4, 3, padding="same", use_bias=False),
+    "bias": lambda: keras.layers.Conv2D(4, 3, strides=2),
+    "dilated": lambda: keras.layers.Conv2D(4, 3, dilation_rate=2),
+    "groups": lambda: keras.layers.Conv2D(4, 3, groups=2),
+    "depthwise": lambda: keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+    "depthwise, several outputs of each": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+}
+
+
+@pytest.mark.parametrize("conv", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}], ids=str)
+def test_folded_weights_compute_and_learn_the_same(conv, options):
+    plain, folded = both(conv(), **options)
+    assert not norms(folded)
+    x = np.random.default_rng(1).normal(size=(5, 8, 8, 6)).astype("float32")
+    expected = np.asarray(plain(x, training=False))
+    np.testing.assert_allclose(np.asarray(folded(x)), expected, rtol=1e-4, atol=1e-4)
+    # One step each from the same weights.
+    start, ends = plain.get_weights(), []
+    for model in (plain, folded):
+        plain.set_weights(start)
+        whole = keras.Model(model.input, networks.InMode(model, training=False)(model.input))
+        whole.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True, jit_compile=False)
+        whole.train_on_batch(x, np.zeros_like(expected))
+        ends.append(plain.get_weights())
+    assert any(not np.array_equal(a, b) for a, b in zip(start, ends[0], strict=True))
+    for mine, theirs, before in zip(ends[1], ends[0], start, strict=True):
+        np.testing.assert_allclose(mine - before, theirs - before, rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_no_plain_convolution_is_left_as_it_is():
+    start = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization()(start)
+    activated = keras.layers.Conv2D(3, 1, activation="relu")(x)
+    x = keras.layers.BatchNormalization()(activated)
+    used_twice = keras.layers.Conv2D(3, 1)(x)
+    x = keras.layers.Add()([keras.layers.BatchNormalization()(used_twice), used_twice])
+    last = keras.layers.Conv2D(3, 1)(x)
+    model = keras.Model(start, [keras.layers.BatchNormalization()(last), last])
+    assert folding.pairs(model) == {}
+    assert len(norms(folding.fold(model, {}))) == 4
+
+
+def test_folding_again_and_keeping_some_does_not_add_up():
+    plain, _ = both(CONVOLUTIONS["same"]())
+    pairs = folding.pairs(plain)
+    kept = folding.fold(plain, pairs, keep=list(pairs))
+    assert len(norms(kept)) == 1
+    again = folding.fold(plain, pairs)
+    assert not norms(again)
+    assert {id(weight) for weight in again.weights} == {id(weight) for weight in plain.weights}

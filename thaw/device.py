@@ -1,0 +1,154 @@
+"""The one place where backend and device are chosen and set up, before anything imports Keras.
+
+Backend, device, compiler and precision follow from the parameters and from what the machine has; what
+was chosen is printed, since it decides the last bits of every result.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from thaw.errors import ParamError
+from thaw.params import Device as Settings
+
+# First compute capability of NVIDIA whose matrix units take bfloat16 (Ampere).
+_BFLOAT16 = (8, 0)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computes, and how.
+
+    Attributes:
+        backend: tensorflow or jax.
+        kind: cpu or gpu.
+        name: of the GPU, or the number of cores.
+        xla: whether models are compiled by XLA. Plain TensorFlow is faster on a CPU, 4 to 10 times
+            for MobileNetV2.
+        precision: Keras's dtype policy.
+        data_gb: examples of up to so many gigabytes are kept on the device while they are learnt.
+    """
+
+    backend: str = "tensorflow"
+    kind: str = "cpu"
+    name: str = ""
+    xla: bool = False
+    precision: str = "float32"
+    data_gb: float = 0.5
+
+    def __str__(self) -> str:
+        compiler = "XLA" if self.xla else "no XLA"
+        return (
+            f"{self.backend} {version(self.backend)} on {self.kind} ({self.name}), {compiler}, {self.precision}, "
+            f"examples up to {self.data_gb:g} GB on the device"
+        )
+
+
+chosen = Device()
+
+
+def use(backend: str, settings: Settings) -> Device:
+    """Make Keras compute with `backend`, repeatably, on the device there is. Called before anything imports Keras.
+
+    Returns:
+        What was chosen, which is `device.chosen` from here on.
+
+    Raises:
+        ParamError: KERAS_BACKEND says otherwise, or the backend is not installed.
+    """
+    global chosen
+    _load(backend)
+    device = decide(backend, settings, *_found(backend))
+    import keras
+
+    keras.config.set_dtype_policy(device.precision)
+    chosen = device
+    return device
+
+
+def decide(backend: str, settings: Settings, kind: str, name: str, capability: tuple[int, int]) -> Device:
+    """What `auto` means on a device.
+
+    Args:
+        kind: cpu or gpu.
+        capability: compute capability of a GPU.
+    """
+    gpu = kind == "gpu"
+    xla, precision, data_gb = settings.xla, settings.precision, settings.data_gb
+    if xla == "auto":
+        xla = gpu or backend == "jax"
+    if precision == "auto":
+        precision = "mixed_bfloat16" if gpu and capability >= _BFLOAT16 else "float32"
+    if data_gb == "auto":
+        # Well within what either has beside a network and its activations.
+        data_gb = 8.0 if gpu else 0.5
+    return Device(backend, kind, name, xla, precision, data_gb)
+
+
+def _load(backend: str) -> None:
+    set_already = os.environ.get("KERAS_BACKEND", backend)
+    if set_already != backend:
+        raise ParamError(
+            "backend", backend, f"{set_already}, which the variable KERAS_BACKEND asks for; unset one of the two"
+        )
+    os.environ["KERAS_BACKEND"] = backend
+    try:
+        with _quiet():
+            import keras  # noqa: F401, with what it loads of the backend
+    except ModuleNotFoundError as error:
+        install = {"tensorflow": "requirements.txt", "jax": "requirements-jax.txt"}[backend]
+        raise ParamError(
+            "backend", backend, f"a backend that is installed; no module {error.name!r}: pip install -r {install}"
+        ) from None
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        # It warns of functions traced anew, which several models in one stage mean.
+        tf.get_logger().setLevel("ERROR")
+        # Same bits twice on one machine; on JAX that is so without asking.
+        tf.config.experimental.enable_op_determinism()
+
+
+def _found(backend: str) -> tuple[str, str, tuple[int, int]]:
+    """Kind and name of the first device, and a GPU's compute capability."""
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform == "gpu":
+            major, minor = str(getattr(device, "compute_capability", "0.0")).split(".")
+            return "gpu", device.device_kind, (int(major), int(minor))
+    else:
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            details = tf.config.experimental.get_device_details(gpus[0])
+            return "gpu", details.get("device_name", "unknown"), details.get("compute_capability", (0, 0))
+    return "cpu", f"{cores()} cores", (0, 0)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what TensorFlow's libraries write to standard error while they are loaded from the screen.
+
+    It comes from C++, before any setting of a log level takes effect; errors come as exceptions.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)

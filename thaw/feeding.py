@@ -1,0 +1,233 @@
+"""How examples reach a model: by row where they lie on the device, batch by batch where they are too many."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from thaw import device, seeds
+
+# Examples between two conversions of predictions from and to NumPy.
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs (n, ...) and labels, integers (n,); inputs may be memory-mapped."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which examples make up each batch, and how they are mixed.
+
+    Mixup: each batch is mixed with itself in another order, inputs and labels alike. Zhang et al.,
+    "mixup" (2018); of activations: Verma et al., "Manifold Mixup" (2019).
+
+    Attributes:
+        rows: (steps, batch size); sorted within a batch, where order has no effect, so that a memory
+            map is read in one direction.
+        partners: (steps, batch size), places within the batch of what each is mixed with; None does not mix.
+        shares: (steps,), what each keeps of itself, float32.
+    """
+
+    rows: np.ndarray
+    partners: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+    @classmethod
+    def draw(cls, count: int, batch_size: int, mixup: float, *seed: object) -> "Plan":
+        """A random order of `count` examples, without a last short batch.
+
+        Args:
+            mixup: shares are drawn from Beta(mixup, mixup), once for a batch; 0 does not mix.
+            seed: what the draws follow.
+        """
+        steps = count // batch_size
+        order = seeds.generator(*seed, "order").permutation(count)[: steps * batch_size]
+        rows = np.sort(order.reshape(steps, batch_size), axis=1)
+        if not mixup:
+            return cls(rows)
+        generator = seeds.generator(*seed, "mixup")
+        places = np.tile(np.arange(batch_size), (steps, 1))
+        shares = generator.beta(mixup, mixup, steps).astype(np.float32)
+        return cls(rows, generator.permuted(places, axis=1), shares)
+
+    def targets(self, labels: np.ndarray, classes: int) -> np.ndarray:
+        """Labels as shares of the classes, float32 (steps * batch size, classes)."""
+        own = np.eye(classes, dtype=np.float32)[labels[self.rows]]
+        if self.partners is not None:
+            other = np.take_along_axis(own, self.partners[:, :, None], axis=1)
+            share = self.shares[:, None, None]
+            own = share * own + (1 - share) * other
+        return own.reshape(-1, classes)
+
+
+class Batches(keras.utils.PyDataset):
+    """Examples in batches, read as they are asked for.
+
+    Attributes:
+        seconds: spent on making batches so far. TensorFlow makes them beside the steps, so that these
+            wait no longer than that; JAX makes each between two steps, which wait just that long.
+    """
+
+    def __init__(self, examples: Examples, batch_size: int, targets: np.ndarray, plan: Plan | None = None) -> None:
+        """Take the examples that `plan` names, else all as they lie, with rows of `targets` in the same order."""
+        super().__init__()
+        self.examples, self.batch_size, self.targets, self.plan = examples, batch_size, targets, plan
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self.plan.rows) if self.plan else math.ceil(len(self.examples) / self.batch_size)
+
+    def __getitem__(self, number: int):
+        started = time.perf_counter()
+        place = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        if self.plan is None:
+            # A slice of a memory map is not read before it is copied.
+            inputs = np.array(self.examples.inputs[place])
+        else:
+            inputs = self.examples.inputs[self.plan.rows[number]]
+            if self.plan.partners is not None:
+                share = np.full(len(inputs), self.plan.shares[number])
+                inputs = {"own": inputs, "other": inputs[self.plan.partners[number]], "share": share}
+        self.seconds += time.perf_counter() - started
+        return inputs, self.targets[place]
+
+
+class Rows(keras.layers.Layer):
+    """Rows, by number, of an array that lies on the device.
+
+    Args:
+        like: an array of the shape and type.
+    """
+
+    def __init__(self, like: np.ndarray) -> None:
+        super().__init__(name="rows", trainable=False)
+        self.array = self.add_weight(
+            shape=like.shape, dtype=like.dtype.name, initializer="zeros", trainable=False, autocast=False
+        )
+        self.loaded = None
+
+    def load(self, array: np.ndarray) -> None:
+        """Put an array onto the device, unless it is there."""
+        if array is not self.loaded:
+            self.array.assign(np.asarray(array))
+            self.loaded = array
+
+    def call(self, numbers):
+        return keras.ops.take(self.array, numbers, axis=0)
+
+    def compute_output_spec(self, numbers):
+        return keras.KerasTensor((*numbers.shape, *self.array.shape[1:]), self.array.dtype)
+
+
+class Blend(keras.layers.Layer):
+    """share * own + (1 - share) * other, of two batches (n, ...) and shares (n,), in float32."""
+
+    def __init__(self) -> None:
+        super().__init__(name="blend", dtype="float32")
+
+    def call(self, own, other, share):
+        share = keras.ops.reshape(share, (-1, *[1] * (len(own.shape) - 1)))
+        return share * own + (1 - share) * other
+
+    def compute_output_shape(self, own_shape, other_shape, share_shape):
+        return own_shape
+
+
+class Feed:
+    """A model with its way of being fed.
+
+    Examples of up to `device.chosen.data_gb` are kept on the device, and batches only name them: the
+    step then waits for nothing. What is larger is read batch by batch.
+
+    Attributes:
+        model: over the weights of the model that it was made for; to be compiled.
+        seconds: spent on bringing examples to the device so far, at which steps may have waited.
+    """
+
+    def __init__(self, model: keras.Model, like: Examples, batch_size: int, mixes: bool) -> None:
+        """Feed `model`.
+
+        Args:
+            like: examples of the shape, type and number that it will get.
+            batch_size: examples per step.
+            mixes: whether plans will mix them.
+        """
+        self.batch_size, self.classes = batch_size, model.output_shape[-1]
+        self.seconds = 0.0
+        self.rows = Rows(like.inputs) if like.inputs.nbytes <= device.chosen.data_gb * 1e9 else None
+
+        def entry(name: str):
+            if self.rows is None:
+                # uint8 pictures as they are; the model casts the activations that it is given.
+                numbers = inputs = keras.Input(like.inputs.shape[1:], dtype=like.inputs.dtype.name, name=name)
+            else:
+                numbers = keras.Input((), dtype="int32", name=name)
+                inputs = self.rows(numbers)
+            return numbers, inputs
+
+        start, x = entry("own")
+        if mixes:
+            other, y = entry("other")
+            share = keras.Input((), name="share")
+            start = {"own": start, "other": other, "share": share}
+            x = Blend()(x, y, share)
+        self.model = keras.Model(start, model(x))
+
+    def fit(self, examples: Examples, plan: Plan) -> dict[str, float]:
+        """Train for the batches of a plan; loss and accuracy over them."""
+        started = time.perf_counter()
+        targets = plan.targets(examples.labels, self.classes)
+        if self.rows is None:
+            self.seconds += time.perf_counter() - started
+            batches = Batches(examples, self.batch_size, targets, plan)
+            logs = self.model.fit(batches, shuffle=False, verbose=0).history
+            self.seconds += batches.seconds
+        else:
+            self.rows.load(examples.inputs)
+            start = plan.rows.reshape(-1).astype(np.int32)
+            if plan.partners is not None:
+                other = np.take_along_axis(plan.rows, plan.partners, axis=1).reshape(-1).astype(np.int32)
+                start = {"own": start, "other": other, "share": np.repeat(plan.shares, self.batch_size)}
+            self.seconds += time.perf_counter() - started
+            logs = self.model.fit(start, targets, self.batch_size, shuffle=False, verbose=0).history
+        return {name: values[0] for name, values in logs.items()}
+
+    def evaluate(self, examples: Examples) -> dict[str, float]:
+        """Loss and accuracy over all examples as they lie."""
+        targets = np.eye(self.classes, dtype=np.float32)[examples.labels]
+        if self.rows is None:
+            batches = Batches(examples, self.batch_size, targets)
+            return self.model.evaluate(batches, verbose=0, return_dict=True)
+        self.rows.load(examples.inputs)
+        numbers = np.arange(len(examples), dtype=np.int32)
+        return self.model.evaluate(numbers, targets, self.batch_size, verbose=0, return_dict=True)
+
+
+def predict(
+    model: keras.Model, inputs: np.ndarray, batch_size: int, before: Callable[[int], None] = lambda number: None
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """The outputs of a model chunk by chunk, so that memory does not grow with the examples.
+
+    Args:
+        before: called with the number of each chunk ahead of it.
+
+    Yields:
+        Which examples the chunk holds, and an array for each output of the model.
+    """
+    model.jit_compile = device.chosen.xla
+    for number, start in enumerate(range(0, len(inputs), CHUNK)):
+        before(number)
+        place = slice(start, start + CHUNK)
+        # A list also where there is one output, which Keras gives without it.
+        yield place, keras.tree.flatten(model.predict(np.asarray(inputs[place]), batch_size=batch_size, verbose=0))
