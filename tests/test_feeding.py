@@ -168,3 +168,27 @@ def test_predictions_come_chunk_by_chunk_and_all_of_them(monkeypatch):
     assert [place.start for place, _ in chunks] == [0, 5, 10]
     found = np.concatenate([logits for _, (logits,) in chunks])
     np.testing.assert_allclose(found, np.asarray(model(known.inputs)), rtol=1e-6)
+
+
+def test_the_first_step_is_traced_once():
+    """A variable that were made in the first step would have TensorFlow trace it a second time."""
+    calls = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            calls.append(x)
+            return x
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    start = keras.Input((2,))
+    known = examples(12)
+    feed = Feed(keras.Model(start, keras.layers.Dense(CLASSES)(Counted()(start))), known, 4, mixes=True)
+    feed.compile(keras.optimizers.Adam(1e-3))
+    calls.clear()
+    plan = Plan.draw(12, 4, 1.0, 0)
+    feed.fit(known, plan)
+    assert len(calls) == 1
+    feed.fit(known, plan)
+    assert len(calls) == 1, "nor anew in each epoch"

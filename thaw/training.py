@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from thaw import device, seeds
+from thaw import seeds
 from thaw.errors import ThawError
 from thaw.feeding import Examples, Feed, Plan
 from thaw.network import Network, adapt_batch_norm
@@ -92,16 +92,8 @@ def fit(
     schedule = learning_rate(training, steps)
     trains = Feed(model, first, run.batch_size, mixes=run.mixup > 0)
     validates = Feed(model, val, run.batch_size, mixes=False)
-    optimizer = keras.optimizers.Adam(schedule)
-    # TensorFlow would make its variables while it traces the first step, and trace that a second time.
-    optimizer.build(model.trainable_variables)
-    for feed in (trains, validates):
-        feed.model.compile(
-            optimizer=optimizer,
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=device.chosen.xla,
-        )
+    trains.compile(keras.optimizers.Adam(schedule))
+    validates.compile()
 
     rows = [_row(before, run.phase, None, None, validates.evaluate(val))]
     best, best_weights = rows[0], model.get_weights()
