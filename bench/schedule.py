@@ -1,152 +1,236 @@
 """thaw against the way notebooks do it: seconds from pictures to accuracy, over the same phases.
 
-    make bench                       # or: python -m bench.schedule --seeds 3
+    make bench                                     # or: python -m bench.schedule
+    python -m bench.schedule --case best           # each side with the learning rates that suit it best
+    python -m bench.schedule --case batch_norm     # thawed BatchNorm in training mode
+    python -m bench.schedule backbone=vgg16 backbone.weights=none
 
-Both sides train the head, then the phases of params.yaml's schedule that have a stored cut, on
-data/processed (`dvc repro preprocess` makes it) with the backbone of params.yaml: the same pictures,
-epochs, learning rates, batch size, augmentation family, BatchNorm mode, threads, and no XLA on a CPU.
+All sides train the head, then the phases of the schedule that have a stored cut, on data/processed
+(`dvc repro preprocess` makes it) with the parameters of params.yaml or, with overrides as `-S` takes them,
+of conf/: the same pictures, epochs, learning rates, optimizer, batch size, augmentation family, BatchNorm
+mode, threads, and no XLA on a CPU.
 
 - notebook: one Keras model; `fit` over the pictures, through the whole network in each epoch, with a
   compiled and prefetched input pipeline and augmentation drawn anew on the device;
-- thaw: one extraction of all cuts, then each phase from the activations stored at its cut.
+- thaw: one extraction of all cuts, then each phase from the activations stored at its cut;
+- pytorch, for speed alone, where torch is installed: MobileNetV2 with random weights in channels_last,
+  through the whole network as the notebook does (see bench/torch_peer.py); on the first seed alone.
 
 Sides alternate, each run in a process of its own. Seconds are from the pictures in memory to the end of
 the last phase, tracing and validation of each epoch included, imports and building the network excluded.
+A side's accuracy in a phase is that of its best epoch.
 """
 
 import argparse
 import json
-import os
-import platform
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-SIDES = ("notebook", "thaw")
+from bench import common
+
+SIDES = ("notebook", "thaw", "pytorch")
+# Learning rates, by phase, found on the validation split over a grid of BEST_OF for either side.
+BEST: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="thaw against fit() over pictures, side by side", epilog="make bench")
+    parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side (default 3)")
+    parser.add_argument("--case", choices=("same", "best", "batch_norm"), default="same")
     parser.add_argument("--output", type=Path, default=Path("bench/results/schedule.json"))
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps(run(arguments.side, arguments.seed)))
+        print(json.dumps(run(arguments.side, arguments.seed, arguments.case, arguments.overrides)))
         return
+    chosen = common.load(arguments.overrides)
+    sides = [side for side in SIDES if side != "pytorch" or _has_torch(chosen)]
     runs = []
     for seed in range(arguments.seeds):
-        # Who goes first alternates, too: a machine that slows down is to slow both.
-        for side in SIDES if seed % 2 == 0 else reversed(SIDES):
-            runs.append(_apart(side, seed))
+        # Who goes first alternates, too: a machine that slows down is to slow all.
+        for side in sides if seed % 2 == 0 else reversed(sides):
+            if side == "pytorch" and seed > 0:
+                continue  # it takes longest and learns nothing that another seed would change
+            options = ("--side", side, "--seed", seed, "--case", arguments.case)
+            runs.append(common.apart("bench.schedule", *options, *arguments.overrides))
             print(_line(runs[-1]), flush=True)
-    result = {"machine": machine(), "settings": settings(), "runs": runs, "summary": summary(runs)}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = {
+        "machine": common.machine("keras", "tensorflow", "numpy", "torch"),
+        "settings": common.settings(chosen),
+        "case": arguments.case,
+        "runs": runs,
+        "summary": summary(runs),
+    }
+    common.write(arguments.output, result)
     print(table(result["summary"]))
 
 
-def _apart(side: str, seed: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.schedule", "--side", side, "--seed", str(seed)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+def _has_torch(chosen) -> bool:
+    from bench import torch_peer
+
+    return chosen.backbone.name == "mobilenetv2" and torch_peer.available()
 
 
-def run(side: str, seed: int) -> dict[str, Any]:
+def run(side: str, seed: int, case: str, overrides: list[str]) -> dict[str, Any]:
     """One run of one side: seconds, validation accuracy and peak memory of each phase."""
-    from thaw import device, params
-
-    chosen = params.load()
-    device.use(chosen.backend, chosen.device)
-
+    from thaw import device, splits
     from thaw import params as schema
-    from thaw import seeds, splits, training, weights
+
+    chosen = common.load(overrides)
+    if side != "pytorch":
+        device.use(chosen.backend, chosen.device)
     from thaw.feeding import Examples
+    from thaw.memory import PeakMemory
 
     classes = splits.class_names(chosen.dataset.classes)
     train, val = (Examples(*splits.read(split, classes)) for split in ("train", "val"))
-    network = weights.backbone(chosen.backbone, seed)
-    seeds.initialise(seed, "head")
-    network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
-    phases: list[tuple[str, Any, int]] = [("head", chosen.head, len(network.order))]
+    blocks = schema.BACKBONES[chosen.backbone.name].blocks
+    phases: list[tuple[str, Any, int]] = [("head", chosen.head, sum(count for _, count in blocks))]
     for name, phase in chosen.schedule.phases.items():
-        frozen = schema.frozen_layers(phase, network.name)
-        if network.depth_above(frozen) in chosen.extract.cuts:
+        frozen = schema.frozen_layers(phase, chosen.backbone.name)
+        if phase.depth in chosen.extract.cuts:
             phases.append((name, phase, frozen))
-
-    seconds, accuracy, history = {}, {}, []
-    with tempfile.TemporaryDirectory() as folder:
-        if side == "thaw":
-            from thaw import features
-
-            started = time.perf_counter()
-            features.extract(
-                Path(folder) / "features",
-                network,
-                chosen.head.pool,
-                classes,
-                train,
-                val,
-                chosen.augment,
-                chosen.extract,
-            )
-            seconds["extract"] = time.perf_counter() - started
-        for name, phase, frozen in phases:
-            network.freeze(frozen)
-            started = time.perf_counter()
-            if side == "thaw":
-                data = features.data(Path(folder) / "features", network.depth_above(frozen), classes)
-                of = training.Run(name, name, phase, chosen.batch_size, seed, history, phase.mixup)
-                batch_norm = getattr(phase, "batch_norm", "inference")
-                rows = training.fit_network(
-                    network, of, data, augment=chosen.augment, batch_norm=batch_norm, report=lambda rows: None
-                )
-                history += rows
-                accuracy[name] = max(row["val_accuracy"] for row in rows)
-            else:
-                accuracy[name] = _fit(network, phase, train, val, chosen, seed, name)
-            seconds[name] = time.perf_counter() - started
+    if case == "batch_norm":
+        phases = [
+            (name, phase if name == "head" else phase.model_copy(update={"batch_norm": "train"}), frozen)
+            for name, phase, frozen in phases
+        ]
+    if case == "best":
+        phases = [(name, phase.model_copy(update=BEST[side].get(name, {})), frozen) for name, phase, frozen in phases]
+    with PeakMemory() as memory:
+        result = _SIDES[side](chosen, phases, train, val, classes, seed)
+    total = sum(result["seconds"].values())
     return {
         "side": side,
         "seed": seed,
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "total": round(sum(seconds.values()), 2),
-        "accuracy": accuracy,
-        "final": accuracy[phases[-1][0]],
+        **result,
+        "seconds": {name: round(value, 2) for name, value in result["seconds"].items()},
+        "total": round(total, 2),
         "epochs": {name: phase.epochs for name, phase, _ in phases},
         "pictures": len(train),
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "peak_gb": round(memory.gb, 2),
     }
 
 
-def _fit(network, phase, train, val, chosen, seed: int, name: str) -> float:
-    """A phase as notebooks run it: one `fit` over the pictures."""
+def _network(chosen, classes: list[str], seed: int):
+    from thaw import seeds, weights
+
+    network = weights.backbone(chosen.backbone, seed)
+    seeds.initialise(seed, "head")
+    network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
+    return network
+
+
+def _thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+    from thaw import features, training
+
+    network = _network(chosen, classes, seed)
+    seconds, accuracy, epochs, history = {}, {}, {}, []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "features"
+        begun = started = time.perf_counter()
+        features.extract(folder, network, chosen.head.pool, classes, train, val, chosen.augment, chosen.extract)
+        seconds["extract"] = time.perf_counter() - started
+        reached = []
+        for name, phase, frozen in phases:
+            network.freeze(frozen)
+            ends = []
+
+            def report(rows, ends=ends):
+                ends.append(time.perf_counter())
+                if len(rows) > 1:
+                    reached.append((round(ends[-1] - begun, 2), rows[-1]["val_accuracy"]))
+
+            started = time.perf_counter()
+            data = features.data(folder, network.depth_above(frozen), classes)
+            rows = training.fit_network(
+                network,
+                training.Run(name, name, phase, chosen.batch_size, seed, history, phase.mixup),
+                data,
+                augment=chosen.augment,
+                batch_norm=getattr(phase, "batch_norm", "inference"),
+                report=report,
+            )
+            seconds[name] = time.perf_counter() - started
+            history += rows
+            accuracy[name] = max(row["val_accuracy"] for row in rows)
+            epochs[name] = [round(b - a, 3) for a, b in zip(ends, ends[1:], strict=False)]
+        rows_passed = chosen.augment.views * len(train) + len(val)
+        rate = _pass_rate(network, chosen, train)
+    steps = sum(min(epochs[name]) * phase.epochs for name, phase, _ in phases)
+    return {
+        "seconds": seconds,
+        "accuracy": accuracy,
+        "final": accuracy[phases[-1][0]],
+        "reached": reached,
+        "epoch_seconds": epochs,
+        "pass_pictures_per_second": round(rate),
+        # No tracing, no start, each epoch as fast as the fastest: what the method itself costs.
+        "bound": round(rows_passed / rate + steps, 2),
+    }
+
+
+def _pass_rate(network, chosen, train) -> float:
+    """Pictures per second of the frozen network alone, the best of three passes over one chunk."""
+    from thaw import feeding
+
+    model = network.features([0, 1, 2], chosen.head.pool, chosen.augment)
+    images, seconds = train.inputs[: feeding.CHUNK], []
+    for _ in range(4):
+        started = time.perf_counter()
+        list(feeding.predict(model, images, chosen.extract.batch_size))
+        seconds.append(time.perf_counter() - started)
+    return len(images) / min(seconds[1:])
+
+
+def _notebook(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
     import keras
 
     from thaw import seeds, training
 
-    model = network.classifier(augment=chosen.augment, batch_norm=getattr(phase, "batch_norm", "inference"))
+    network = _network(chosen, classes, seed)
+    plain = _plain(network)
+    seconds, accuracy = {}, {}
     steps = len(train) // chosen.batch_size
-    model.compile(
-        optimizer=keras.optimizers.Adam(training.learning_rate(phase, steps)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    seeds.reseed(model, seed, name)
-    history = model.fit(
-        _pipeline(train, chosen.batch_size, seeds.derive(seed, name)),
-        validation_data=_pipeline(val, chosen.batch_size, None),
-        epochs=phase.epochs,
-        verbose=0,
-    ).history
-    return max(history["val_accuracy"])
+    for name, phase, frozen in phases:
+        network.freeze(frozen)
+        started = time.perf_counter()
+        model = plain(chosen.augment, getattr(phase, "batch_norm", "inference"))
+        model.compile(
+            optimizer=keras.optimizers.Adam(training.learning_rate(phase, steps)),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        seeds.reseed(model, seed, name)
+        history = model.fit(
+            _pipeline(train, chosen.batch_size, seeds.derive(seed, name)),
+            validation_data=_pipeline(val, chosen.batch_size, None),
+            epochs=phase.epochs,
+            verbose=0,
+        ).history
+        seconds[name] = time.perf_counter() - started
+        accuracy[name] = max(history["val_accuracy"])
+    return {"seconds": seconds, "accuracy": accuracy, "final": accuracy[phases[-1][0]]}
+
+
+def _plain(network):
+    """From augmentation and BatchNorm's mode to the network as Keras has it: no layer folded, none left out."""
+    import keras
+
+    from thaw.modes import InMode
+
+    def build(augment, batch_norm: str) -> keras.Model:
+        pictures, x = network.pictures(augment, always=False)
+        for block in network.blocks:
+            x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
+        return keras.Model(pictures, network.head(network.pooled(x)))
+
+    return build
 
 
 def _pipeline(examples, batch_size: int, seed: int | None):
@@ -158,26 +242,79 @@ def _pipeline(examples, batch_size: int, seed: int | None):
     return data.batch(batch_size, drop_remainder=seed is not None).prefetch(tf.data.AUTOTUNE)
 
 
+def _pytorch(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+    from bench import torch_peer
+
+    seconds = torch_peer.phases(
+        train.inputs[:],
+        train.labels,
+        val.inputs[:],
+        val.labels,
+        image_size=chosen.backbone.image_size,
+        alpha=chosen.backbone.alpha,
+        batch_size=chosen.batch_size,
+        phases=[(name, 0 if name == "head" else phase.depth, phase.epochs) for name, phase, _ in phases],
+        learning_rate=chosen.backbone.learning_rate,
+        augment=chosen.augment.flip or chosen.augment.translation > 0,
+        head_units=chosen.head.units,
+        batch_norm=getattr(phases[-1][1], "batch_norm", "inference"),
+    )
+    return {"seconds": seconds, "accuracy": {}, "final": None}
+
+
+_SIDES = {"notebook": _notebook, "thaw": _thaw, "pytorch": _pytorch}
+
+
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per phase and one for the whole: mean seconds of both sides, and the ratio with its range."""
-    pairs = [[next(r for r in runs if r["side"] == side and r["seed"] == s) for side in SIDES] for s in _seeds(runs)]
-    phases = list(pairs[0][0]["seconds"])
-    rows = []
-    for name in [*phases, "all"]:
-        times = [[_seconds(run, name, phases[0]) for run in pair] for pair in pairs]
-        ratios = [old / new for old, new in times]
-        last = phases[-1] if name == "all" else name
+    """A row for each phase, for the whole, and for the time to the notebook's accuracy.
+
+    Means over the seeds of each side's seconds and pictures per second, and the ratios to the notebook's
+    seconds, by seed, with their range.
+    """
+    by = {side: {run["seed"]: run for run in runs if run["side"] == side} for side in SIDES}
+    by = {side: found for side, found in by.items() if found}
+    seeds = sorted(by["notebook"])
+    phases = list(by["notebook"][seeds[0]]["seconds"])
+    rows = [_row(name, by, seeds, phases) for name in [*phases, "all"]]
+    times = {seed: _time_to(by["thaw"][seed], by["notebook"][seed]["final"]) for seed in seeds}
+    if all(times.values()):
+        ratios = [by["notebook"][seed]["total"] / times[seed] for seed in seeds]
         rows.append(
             {
-                "phase": name,
-                "notebook": statistics.mean(old for old, _ in times),
-                "thaw": statistics.mean(new for _, new in times),
-                "ratio": statistics.mean(ratios),
-                "ratio_range": [min(ratios), max(ratios)],
-                "accuracy": {side: [pair[i]["accuracy"][last] for pair in pairs] for i, side in enumerate(SIDES)},
+                "phase": "to the notebook's accuracy",
+                "seconds": {
+                    "notebook": statistics.mean(by["notebook"][seed]["total"] for seed in seeds),
+                    "thaw": statistics.mean(times.values()),
+                },
+                "ratio": {"thaw": [min(ratios), statistics.mean(ratios), max(ratios)]},
             }
         )
     return rows
+
+
+def _row(name: str, by: dict, seeds: list[int], phases: list[str]) -> dict[str, Any]:
+    seconds = {
+        side: {seed: _seconds(run, name, phases[0]) for seed, run in found.items()} for side, found in by.items()
+    }
+    last = phases[-1] if name == "all" else name
+    one = by["notebook"][seeds[0]]
+    trained = one["pictures"] * (sum(one["epochs"].values()) if name == "all" else one["epochs"][name])
+    row = {
+        "phase": name,
+        "seconds": {side: statistics.mean(values.values()) for side, values in seconds.items()},
+        "pictures_per_second": {side: trained / statistics.mean(values.values()) for side, values in seconds.items()},
+        "ratio": {},
+        "accuracy": {
+            side: [run["accuracy"][last] for run in found.values()] for side, found in by.items() if side != "pytorch"
+        },
+    }
+    for side in list(by)[1:]:
+        ratios = [seconds["notebook"][seed] / value for seed, value in seconds[side].items()]
+        row["ratio"][side] = [min(ratios), statistics.mean(ratios), max(ratios)]
+    if name == "all":
+        row["peak_gb"] = {side: max(run["peak_gb"] for run in found.values()) for side, found in by.items()}
+        row["bound"] = statistics.mean(by["thaw"][seed]["bound"] for seed in seeds)
+    return row
 
 
 def _seconds(run: dict[str, Any], phase: str, first: str) -> float:
@@ -187,57 +324,39 @@ def _seconds(run: dict[str, Any], phase: str, first: str) -> float:
     return run["seconds"][phase] + (run["seconds"].get("extract", 0) if phase == first else 0)
 
 
-def _seeds(runs: list[dict[str, Any]]) -> list[int]:
-    return sorted({run["seed"] for run in runs})
+def _time_to(run: dict[str, Any], accuracy: float) -> float | None:
+    return next((seconds for seconds, found in run["reached"] if found >= accuracy), None)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary in Markdown."""
+    sides = list(rows[0]["seconds"])
     lines = [
-        "| phase | notebook, s | thaw, s | ratio (range) | validation accuracy: notebook | thaw |",
-        "|---|---|---|---|---|---|",
+        f"| phase | {' | '.join(f'{side}, s' for side in sides)} | notebook / thaw (range) "
+        f"| pictures/s: {', '.join(sides)} | validation accuracy: notebook, thaw |",
+        "|" + "---|" * (len(sides) + 4),
     ]
     for row in rows:
-        low, high = row["ratio_range"]
-        old, new = (statistics.mean(row["accuracy"][side]) for side in SIDES)
+        low, mean, high = row["ratio"]["thaw"]
         name = {"head": "head, extraction included", "all": "**all**"}.get(row["phase"], row["phase"])
+        seconds = [f"{row['seconds'][side]:.1f}" if side in row["seconds"] else "" for side in sides]
+        rates = row.get("pictures_per_second", {})
+        accuracy = row.get("accuracy", {})
         lines.append(
-            f"| {name} | {row['notebook']:.1f} | {row['thaw']:.1f} | {row['ratio']:.2f} ({low:.2f} to {high:.2f}) "
-            f"| {old:.4f} | {new:.4f} |"
+            f"| {name} | {' | '.join(seconds)} | {mean:.2f} ({low:.2f} to {high:.2f}) "
+            f"| {', '.join(f'{rates[side]:,.0f}' for side in sides if side in rates)} "
+            f"| {', '.join(f'{statistics.mean(accuracy[side]):.4f}' for side in ('notebook', 'thaw') if accuracy)} |"
         )
+    whole = next(row for row in rows if row["phase"] == "all")
+    memory = ", ".join(f"{side} {gb:.2f}" for side, gb in whole["peak_gb"].items())
+    lines += ["", f"Peak anonymous memory, GB: {memory}. Bound of thaw's seconds: {whole['bound']:.1f}."]
     return "\n".join(lines)
-
-
-def settings() -> dict[str, Any]:
-    """The parameters that the runs share."""
-    from thaw import params
-
-    chosen = params.load().model_dump()
-    chosen["backbone"].pop("weights_file")
-    for section, key in (("backbone", "weights"), ("dataset", "url")):
-        # Where a file lies says nothing to others; its hash or kind does.
-        if "/" in str(chosen[section][key]):
-            chosen[section][key] = "a file"
-    return chosen
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")),
-        platform.processor(),
-    )
-    packages = {name: version(name) for name in ("keras", "tensorflow", "numpy")}
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), **packages}
-
-
-def _read(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
 
 
 def _line(one: dict[str, Any]) -> str:
     parts = ", ".join(f"{name} {value:.1f}" for name, value in one["seconds"].items())
-    return f"{one['side']}, seed {one['seed']}: {one['total']:.1f} s ({parts}), {one['final']:.4f}, {one['peak_gb']} GB"
+    final = "" if one["final"] is None else f", {one['final']:.4f}"
+    return f"{one['side']}, seed {one['seed']}: {one['total']:.1f} s ({parts}){final}, {one['peak_gb']} GB"
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Network:
         Returns:
             A model of one output for each of `depths`, in inference mode but for the augmentation.
         """
-        pictures, x = self._pictures(augment, always=True)
+        pictures, x = self.pictures(augment, always=True)
         at = {len(self.blocks): x}
         for number, block in enumerate(self._runs("inference"), start=1):
             x = block(x)
@@ -108,13 +108,17 @@ class Network:
             features = keras.Input(self.head.input.shape[1:], name="features")
             return keras.Model(features, self.head(features))
         if depth is None:
-            inputs, x = self._pictures(augment, always=False)
+            inputs, x = self.pictures(augment, always=False)
             depth = len(self.blocks)
         else:
             x = inputs = keras.Input(self.blocks[-depth].input.shape[1:], name="activations")
         for block in self._runs(batch_norm)[-depth:]:
             x = block(x)
-        return keras.Model(inputs, self.head(_pool(self.pool)(x)))
+        return keras.Model(inputs, self.head(self.pooled(x)))
+
+    def pooled(self, x):
+        """What the head takes of the last activations."""
+        return _pool(self.pool)(x)
 
     def _runs(self, batch_norm: str) -> list[keras.Layer]:
         """The blocks, to be called, with BatchNorm in a mode, and folded where it is in inference mode."""
@@ -129,7 +133,7 @@ class Network:
             runs.append(folded if trains else InMode(folded, training=False))
         return runs
 
-    def _pictures(self, augment: Augment | None, always: bool):
+    def pictures(self, augment: Augment | None, always: bool):
         """The input, and the tensor that the lowest block takes: augmented, resized, normalised.
 
         Augmentation happens in training, or also in inference where `always` says so.

@@ -1,0 +1,65 @@
+"""What the benchmarks share: the machine's description, parameters, runs in processes of their own."""
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def load(overrides: list[str]):
+    """The parameters of params.yaml or, with overrides as `-S` takes them, of conf/."""
+    from thaw import compose, params
+
+    if not overrides:
+        return params.load()
+    with tempfile.TemporaryDirectory() as folder:
+        compose.compose(overrides, Path(folder) / "params.yaml")
+        return params.load(Path(folder) / "params.yaml")
+
+
+def settings(chosen) -> dict[str, Any]:
+    """Parameters for the record, without paths: where a file lies says nothing to others; its hash or kind does."""
+    content = chosen.model_dump()
+    content["backbone"].pop("weights_file")
+    for section, key in (("backbone", "weights"), ("dataset", "url")):
+        if "/" in str(content[section][key]):
+            content[section][key] = "a file"
+    return content
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """What the figures depend on."""
+    from thaw import device
+
+    return {"cpu": _cpu(), "cores": device.cores(), "python": platform.python_version()} | {
+        name: _version(name) for name in packages if _version(name)
+    }
+
+
+def _cpu() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def apart(module: str, *arguments: object) -> Any:
+    """Run a benchmark's module in a process of its own; its last line is JSON."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
