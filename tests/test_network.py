@@ -256,3 +256,42 @@ def test_another_head_takes_the_place_of_the_first():
     network.attach("flatten", 8, 0.0, 7)
     assert predicted(network.classifier())[0].shape == (32, 7)
     assert network.head.input_shape == (None, 256)
+
+
+@pytest.fixture
+def mixed():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def test_in_mixed_precision_pictures_and_logits_stay_exact(mixed):
+    varied = augment(flip=True, translation=0.3)
+    network = build(image_size=20)
+    pixels = seen(network, varied, 0)
+    model = network.classifier(augment=varied)
+    logits = predicted(model)[0]
+    features = network.features([1], "avg", None)(keras.ops.convert_to_tensor(EXAMPLES.inputs))
+    assert keras.backend.standardize_dtype(keras.tree.flatten(features)[0].dtype) == "bfloat16"
+    assert {weight.dtype for weight in network.head.weights} == {"float32"}
+    keras.config.set_dtype_policy("float32")
+    exact = build(image_size=20)
+    np.testing.assert_array_equal(pixels, seen(exact, varied, 0))
+    expected = predicted(exact.classifier(augment=varied))[0]
+    assert logits.dtype == expected.dtype == np.float32
+    assert not np.array_equal(logits, expected)
+    np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
+
+
+def test_a_network_learns_in_mixed_precision(mixed):
+    network = build(units=8)
+    network.freeze(15)
+    rows = runs.fit_network(
+        network,
+        run(training(epochs=8, learning_rate=0.001)),
+        data(EXAMPLES),
+        augment=augment(flip=True),
+        batch_norm="inference",
+        report=lambda rows: None,
+    )
+    assert rows[-1]["train_loss"] < 0.5 * rows[1]["train_loss"]

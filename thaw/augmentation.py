@@ -8,7 +8,8 @@ from thaw.modes import InMode
 from thaw.params import Augment
 
 # Keras's random layers take a seed when they are made; `seeds.reseed` sets their state before use.
-_SEED = 0
+# Half a precision would move pixels, whatever the network computes in.
+_OPTIONS = {"seed": 0, "dtype": "float32"}
 
 
 def layers(augment: Augment, always: bool = False) -> list[keras.Layer]:
@@ -18,19 +19,19 @@ def layers(augment: Augment, always: bool = False) -> list[keras.Layer]:
     """
     chosen = []
     if augment.flip:
-        chosen.append(keras.layers.RandomFlip("horizontal", seed=_SEED, name="flip"))
+        chosen.append(keras.layers.RandomFlip("horizontal", **_OPTIONS, name="flip"))
     if augment.translation:
         shift = augment.translation
         # By whole pixels: interpolation would blur every training picture and no other.
         chosen.append(
-            keras.layers.RandomTranslation(shift, shift, interpolation="nearest", seed=_SEED, name="translation")
+            keras.layers.RandomTranslation(shift, shift, interpolation="nearest", **_OPTIONS, name="translation")
         )
     if augment.rotation:
-        chosen.append(keras.layers.RandomRotation(augment.rotation, seed=_SEED, name="rotation"))
+        chosen.append(keras.layers.RandomRotation(augment.rotation, **_OPTIONS, name="rotation"))
     if augment.zoom:
-        chosen.append(keras.layers.RandomZoom(augment.zoom, seed=_SEED, name="zoom"))
+        chosen.append(keras.layers.RandomZoom(augment.zoom, **_OPTIONS, name="zoom"))
     if augment.contrast:
-        chosen.append(keras.layers.RandomContrast(augment.contrast, seed=_SEED, name="contrast"))
+        chosen.append(keras.layers.RandomContrast(augment.contrast, **_OPTIONS, name="contrast"))
     return [InMode(layer, training=True) for layer in chosen] if always else chosen
 
 

@@ -11,7 +11,8 @@ class InMode(keras.layers.Layer):
     """
 
     def __init__(self, layer: keras.Layer, training: bool) -> None:
-        super().__init__(name=f"{layer.name}_{'training' if training else 'inference'}")
+        # The layer inside casts its inputs itself, where it computes in another type.
+        super().__init__(name=f"{layer.name}_{'training' if training else 'inference'}", autocast=False)
         self.layer, self.mode = layer, training
 
     # No `training` argument, so that Keras has nothing to override.

@@ -134,7 +134,7 @@ class Network:
         return runs
 
     def pictures(self, augment: Augment | None, always: bool):
-        """The input, and the tensor that the lowest block takes: augmented, resized, normalised.
+        """The input, and the tensor that the lowest block takes: augmented, normalised, resized.
 
         Augmentation happens in training, or also in inference where `always` says so.
         """
@@ -144,9 +144,11 @@ class Network:
         x = keras.ops.cast(x, "float32")
         for layer in augmentation.layers(augment, always) if augment else []:
             x = layer(x)
+        # In float32 whatever the blocks compute in. Before resizing, which is linear: so few pixels cost less.
+        x = Normalise(row.mean, row.std, row.channels, dtype="float32", name="normalise")(x)
         if self.image_size != PICTURE_SIZE:
-            x = keras.layers.Resizing(self.image_size, self.image_size, name="resize")(x)
-        return pictures, Normalise(row.mean, row.std, row.channels, name="normalise")(x)
+            x = keras.layers.Resizing(self.image_size, self.image_size, dtype="float32", name="resize")(x)
+        return pictures, x
 
 
 class Normalise(keras.layers.Layer):
@@ -209,7 +211,8 @@ def build_head(width: int, units: int | None, dropout: float, classes: int) -> k
         x = keras.layers.Dense(units, activation="relu", name="hidden")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    logits = keras.layers.Dense(classes, name="logits")(x)
+    # In float32 also where the blocks compute in bfloat16, whose 8 bits would round the loss.
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
     return keras.Model(features, logits, name="head")
 
 
