@@ -1,0 +1,133 @@
+"""Whether cost per picture and memory stay flat: extract and one phase on 5,000, 50,000 and 500,000 pictures.
+
+    python -m bench.scale                          # with the backbone of params.yaml
+    python -m bench.scale backbone=mobilenetv2 backbone.weights=none --pictures 5000 50000
+
+Pictures are those of data/processed, repeated. One view is extracted at the cuts of the head and of the
+top block; then the top block is trained for two epochs. What is spent once, whatever the number of
+pictures (building, tracing), is kept apart: extraction is timed on the second of two views, training on
+the second of two epochs. Each size runs in a process of its own.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import common
+
+DEPTH = 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="cost per picture and peak memory by number of pictures")
+    parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
+    parser.add_argument("--pictures", type=int, nargs="+", default=[5_000, 50_000, 500_000])
+    parser.add_argument("--output", type=Path, default=Path("bench/results/scale.json"))
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(run(arguments.one, arguments.overrides)))
+        return
+    runs = []
+    for pictures in arguments.pictures:
+        runs.append(common.apart("bench.scale", "--one", pictures, *arguments.overrides))
+        print(runs[-1], flush=True)
+    chosen = common.load(arguments.overrides)
+    result = {"machine": common.machine("keras", chosen.backend, "numpy"), "settings": common.settings(chosen)}
+    common.write(arguments.output, result | {"runs": runs})
+    print(table(runs))
+
+
+def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
+    """Seconds per picture of extraction and of training, once-only seconds, and peak memory."""
+    from thaw import device
+
+    chosen = common.load(overrides)
+    device.use(chosen.backend, chosen.device)
+
+    from thaw import features, seeds, splits, training, weights
+    from thaw.feeding import Examples
+    from thaw.memory import PeakMemory
+
+    classes = splits.class_names(chosen.dataset.classes)
+    val = Examples(*splits.read("val", classes))
+    network = weights.backbone(chosen.backbone, chosen.seed)
+    seeds.initialise(chosen.seed, "head")
+    network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
+    network.freeze(sum(count for _, count in _blocks(network.name)[:-DEPTH]))
+    phase = chosen.head.model_copy(update={"epochs": 2, "lr_schedule": "constant", "patience": None})
+    settings = chosen.extract.model_copy(update={"cuts": [0, DEPTH], "budget_gb": 1000.0})
+    augment = chosen.augment.model_copy(update={"views": 1})
+    with tempfile.TemporaryDirectory() as temporary, PeakMemory() as memory:
+        folder = Path(temporary)
+        train = Examples(
+            _repeated(folder / "pictures.npy", splits.read("train", classes)[0], pictures),
+            np.resize(splits.read("train", classes)[1], pictures),
+        )
+        # The first pass traces; the validation set passes once more in either.
+        started = time.perf_counter()
+        few = Examples(train.inputs[:256], train.labels[:256])
+        features.extract(folder / "few", network, chosen.head.pool, classes, few, few, augment, settings)
+        once = time.perf_counter() - started
+        started = time.perf_counter()
+        features.extract(folder / "features", network, chosen.head.pool, classes, train, few, augment, settings)
+        extraction = time.perf_counter() - started - once
+        data = features.data(folder / "features", DEPTH, classes)
+        data = training.Data(data.depth, data.views, features.read(folder / "few", DEPTH, "val"))
+        ends = []
+        training.fit_network(
+            network,
+            training.Run("scale", "scale", phase, chosen.batch_size, chosen.seed, [], 0.2),
+            data,
+            augment=augment,
+            batch_norm="inference",
+            report=lambda rows: ends.append(time.perf_counter()),
+        )
+    del val
+    epochs = np.diff(ends)
+    return {
+        "pictures": pictures,
+        "extract_ms_per_picture": 1e3 * extraction / pictures,
+        "train_ms_per_picture": 1e3 * epochs[1] / pictures,
+        "once_s": {"extract": once, "train": max(epochs[0] - epochs[1], 0.0)},
+        "on_device": data.views(1).inputs.nbytes <= device.chosen.data_gb * 1e9,
+        "peak_gb": round(memory.gb, 2),
+    }
+
+
+def _blocks(name: str):
+    from thaw.backbones import BACKBONES
+
+    return BACKBONES[name].blocks
+
+
+def _repeated(file: Path, images: np.ndarray, pictures: int) -> np.ndarray:
+    """A memory map of so many pictures: those given, over and over."""
+    store = np.lib.format.open_memmap(file, "w+", images.dtype, (pictures, *images.shape[1:]))
+    for start in range(0, pictures, len(images)):
+        part = images[: min(len(images), pictures - start)]
+        store[start : start + len(part)] = part
+    store.flush()
+    return np.load(file, mmap_mode="r")
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """The runs in Markdown, with the ratios to the middle one."""
+    middle = runs[len(runs) // 2]
+    lines = ["| pictures | extraction, ms a picture | training, ms a picture | peak GB |", "|---|---|---|---|"]
+    for one in runs:
+        cells = [
+            f"{one[key]:.3f} ({one[key] / middle[key]:.2f})"
+            for key in ("extract_ms_per_picture", "train_ms_per_picture")
+        ]
+        lines.append(f"| {one['pictures']:,} | {' | '.join(cells)} | {one['peak_gb']:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
