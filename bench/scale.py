@@ -55,7 +55,6 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
     from thaw.memory import PeakMemory
 
     classes = splits.class_names(chosen.dataset.classes)
-    val = Examples(*splits.read("val", classes))
     network = weights.backbone(chosen.backbone, chosen.seed)
     seeds.initialise(chosen.seed, "head")
     network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
@@ -88,7 +87,6 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
             batch_norm="inference",
             report=lambda rows: ends.append(time.perf_counter()),
         )
-    del val
     epochs = np.diff(ends)
     return {
         "pictures": pictures,
@@ -121,10 +119,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     middle = runs[len(runs) // 2]
     lines = ["| pictures | extraction, ms a picture | training, ms a picture | peak GB |", "|---|---|---|---|"]
     for one in runs:
-        cells = [
-            f"{one[key]:.3f} ({one[key] / middle[key]:.2f})"
-            for key in ("extract_ms_per_picture", "train_ms_per_picture")
-        ]
+        costs = ("extract_ms_per_picture", "train_ms_per_picture")
+        cells = [f"{one[cost]:.3f} ({one[cost] / middle[cost]:.2f})" for cost in costs]
         lines.append(f"| {one['pictures']:,} | {' | '.join(cells)} | {one['peak_gb']:.2f} |")
     return "\n".join(lines)
 

@@ -117,7 +117,8 @@ def run(side: str, seed: int, case: str, overrides: list[str]) -> dict[str, Any]
     }
 
 
-def _network(chosen, classes: list[str], seed: int):
+def start(chosen, classes: list[str], seed: int):
+    """The network that each side starts from."""
     from thaw import seeds, weights
 
     network = weights.backbone(chosen.backbone, seed)
@@ -126,10 +127,11 @@ def _network(chosen, classes: list[str], seed: int):
     return network
 
 
-def _thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+def thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+    """thaw's way through the phases: name, parameters, and number of frozen layers of each."""
     from thaw import features, training
 
-    network = _network(chosen, classes, seed)
+    network = start(chosen, classes, seed)
     seconds, accuracy, epochs, history = {}, {}, {}, []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "features"
@@ -193,7 +195,7 @@ def _notebook(chosen, phases, train, val, classes: list[str], seed: int) -> dict
 
     from thaw import seeds, training
 
-    network = _network(chosen, classes, seed)
+    network = start(chosen, classes, seed)
     plain = _plain(network)
     seconds, accuracy = {}, {}
     steps = len(train) // chosen.batch_size
@@ -262,7 +264,7 @@ def _pytorch(chosen, phases, train, val, classes: list[str], seed: int) -> dict[
     return {"seconds": seconds, "accuracy": {}, "final": None}
 
 
-_SIDES = {"notebook": _notebook, "thaw": _thaw, "pytorch": _pytorch}
+_SIDES = {"notebook": _notebook, "thaw": thaw, "pytorch": _pytorch}
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

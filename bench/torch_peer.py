@@ -20,6 +20,11 @@ def available() -> bool:
     return find_spec("torch") is not None
 
 
+def has(backbone: str) -> bool:
+    """Whether there is a PyTorch model for a backbone of thaw's: our own MobileNetV2, torchvision's others."""
+    return backbone == "mobilenetv2" or find_spec("torchvision") is not None
+
+
 def _divisible(value: float) -> int:
     """The nearest multiple of 8, never less than 90 % of the value, as in keras.applications."""
     rounded = max(8, int(value + 4) // 8 * 8)
@@ -213,12 +218,25 @@ def phases(
     return seconds
 
 
+def _torchvision(name: str, classes: int):
+    """A fully thawed network of torchvision's, BatchNorm in inference mode."""
+    import torch
+    import torchvision
+    from torch import nn
+
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(num_classes=classes)
+    model.eval()
+    return nn.Sequential(), model
+
+
 def rate(
     image_size: int,
     alpha: float,
     batch_size: int,
     batch_norm: str,
     *,
+    name: str = "mobilenetv2",
     steps: int = 20,
     device: str = "cpu",
     compiled: bool = False,
@@ -227,7 +245,7 @@ def rate(
     import torch
 
     _start(device)
-    parts = build(alpha, 10, 256, len(_GROUPS), batch_norm)
+    parts = _torchvision(name, 10) if name != "mobilenetv2" else build(alpha, 10, 256, len(_GROUPS), batch_norm)
     trainer = Trainer(parts, image_size, 1e-3, False, device, compiled)
     generator = np.random.default_rng(0)
     images = torch.from_numpy(generator.integers(0, 256, (batch_size, 32, 32, 3), dtype=np.uint8)).to(device)

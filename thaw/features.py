@@ -47,10 +47,10 @@ def extract(
         np.save(beside / "train_labels.npy", train.labels)
         np.save(beside / "val_labels.npy", val.labels)
         if cuts:
-            plain = _storing(network.features(cuts, pool, None), settings.dtype)
+            plain = storing(network.features(cuts, pool, None), settings.dtype)
             varied = plain
             if not augment.changes_nothing:
-                varied = _storing(network.features(cuts, pool, augment), settings.dtype)
+                varied = storing(network.features(cuts, pool, augment), settings.dtype)
             _pass(beside, "val", plain, cuts, val.inputs, settings, (augment.seed, "val"))
             for view in range(augment.views):
                 _pass(beside, f"view{view}", varied, cuts, train.inputs, settings, (augment.seed, view))
@@ -105,7 +105,7 @@ def _pass(
     print(f"extract: {view}, {len(images):,} pictures, {len(images) / seconds:,.0f} pictures/s", flush=True)
 
 
-def _storing(model: keras.Model, dtype: str) -> keras.Model:
+def storing(model: keras.Model, dtype: str) -> keras.Model:
     """The model with its outputs in the storage type, turned into it where they are computed."""
     return keras.Model(model.input, [_Stored(dtype)(output) for output in model.outputs])
 
