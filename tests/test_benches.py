@@ -1,0 +1,121 @@
+"""The benchmarks as far as they run in a moment: what they make of their measurements, and toy runs of them."""
+
+import json
+
+import keras
+import pytest
+
+from bench import common, gpu, scale, schedule, torch_peer
+
+
+def one(side: str, seed: int, head: float, depth1: float, final: float, **more) -> dict:
+    return {
+        "side": side,
+        "seed": seed,
+        "seconds": {"head": head, "depth1": depth1} | more.pop("seconds", {}),
+        "total": head + depth1 + more.pop("extract", 0.0),
+        "accuracy": {} if side == "pytorch" else {"head": 0.5, "depth1": final},
+        "final": None if side == "pytorch" else final,
+        "epochs": {"head": 2, "depth1": 1},
+        "pictures": 1000,
+        "peak_gb": 1.0 + seed,
+        **more,
+    }
+
+
+RUNS = [
+    one("notebook", 0, 60, 30, 0.8),
+    one("thaw", 0, 5, 10, 0.9, extract=10, seconds={"extract": 10}, reached=[[12, 0.7], [20, 0.85]], bound=15.0),
+    one("pytorch", 0, 90, 45, 0.0),
+    one("notebook", 1, 80, 30, 0.7),
+    one("thaw", 1, 10, 10, 0.8, extract=10, seconds={"extract": 10}, reached=[[12, 0.7], [30, 0.8]], bound=25.0),
+]
+
+
+def test_extraction_counts_for_the_head_and_ratios_are_taken_seed_by_seed():
+    head, depth1, whole, reached = schedule.summary(RUNS)
+    assert head["seconds"] == {"notebook": 70, "thaw": 17.5, "pytorch": 90}
+    assert head["ratio"]["thaw"] == [4.0, 4.0, 4.0]
+    assert depth1["ratio"]["thaw"] == [3.0, 3.0, 3.0]
+    assert whole["ratio"]["thaw"] == pytest.approx([90 / 25, (90 / 25 + 110 / 30) / 2, 110 / 30])
+    assert whole["ratio"]["pytorch"] == pytest.approx([90 / 135] * 3)
+    assert whole["pictures_per_second"]["notebook"] == pytest.approx(3000 / 100)
+    assert whole["peak_gb"] == {"notebook": 2.0, "thaw": 2.0, "pytorch": 1.0}
+    assert whole["bound"] == 20
+    # 0.8 of seed 0 is reached after 20 s, 0.7 of seed 1 after 12.
+    assert reached["seconds"]["thaw"] == 16
+    assert reached["ratio"]["thaw"][0] == pytest.approx(90 / 20)
+
+
+def test_an_accuracy_that_is_not_reached_gives_no_time():
+    runs = [RUNS[0], RUNS[1] | {"reached": [[12, 0.7]]}]
+    assert [row["phase"] for row in schedule.summary(runs)] == ["head", "depth1", "all"]
+
+
+def test_the_table_has_a_row_for_each_phase_and_says_what_is_missing():
+    text = schedule.table(schedule.summary(RUNS))
+    lines = text.splitlines()
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert "| head, extraction included | 70.0 | 17.5 | 90.0 | 4.00 (4.00 to 4.00) |" in text
+    assert "Bound of thaw's seconds: 20.0" in text
+
+
+def test_paths_stay_out_of_the_record():
+    chosen = common.load([])
+    hidden = chosen.model_copy(update={"backbone": chosen.backbone.model_copy(update={"weights": "/home/me/a.h5"})})
+    assert "/home/me" not in json.dumps(common.settings(hidden))
+
+
+def test_overrides_are_composed_as_experiments_are():
+    assert common.load(["backbone=cnn", "batch_size=16"]).batch_size == 16
+
+
+def test_operations_of_a_network_are_those_of_its_products():
+    start = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(5, 3, padding="same")(start)
+    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
+    x = keras.layers.Dense(7)(keras.layers.Flatten()(x))
+    expected = 2 * (8 * 8 * 5 * 9 * 3 + 4 * 4 * 5 * 9 + 80 * 7)
+    assert gpu.flops(keras.Model(start, x)) == expected
+
+
+def test_vgg16_has_the_operations_that_are_published():
+    # 15.5 billion multiply-adds at 224 pixels, the dense layers' 0.12 included (Canziani et al., 2016).
+    assert gpu.flops(keras.applications.VGG16(weights=None)) / 2 == pytest.approx(15.5e9, rel=0.01)
+
+
+def test_where_there_is_no_gpu_the_table_says_so():
+    rows = [{"backbone": name, "image_size": 224} for name in gpu.BACKBONES]
+    text = gpu.table({"rows": rows, "peak_tflops": None, "device": "cpu"})
+    assert text.count(gpu.NOT_MEASURED) == 10 * len(rows) + 1
+
+
+def test_a_backbone_is_measured_at_every_depth_at_toy_size():
+    row = gpu.measure("vgg16", 32, 4, 1, peak_tflops=1.0)
+    assert list(row["train"]) == [0, 1, 2, 3, 4, 5]
+    for cell in (row["extract"], *row["train"].values()):
+        assert cell["pictures_per_second"] > 0
+        assert 0 < cell["share"] < 1
+
+
+def test_the_matrix_peak_is_some_rate():
+    assert gpu.peak(64, keras.backend.backend()) > 0
+
+
+def test_costs_by_size_are_compared_with_the_middle():
+    runs = [
+        {"pictures": n, "extract_ms_per_picture": cost, "train_ms_per_picture": 2.0, "peak_gb": 1.0}
+        for n, cost in ((5_000, 0.6), (50_000, 0.5), (500_000, 0.55))
+    ]
+    assert "| 5,000 | 0.600 (1.20) | 2.000 (1.00) | 1.00 |" in scale.table(runs)
+
+
+@pytest.mark.skipif(not torch_peer.available(), reason="torch is not installed")
+@pytest.mark.parametrize("alpha", [0.35, 1.0, 1.4])
+def test_pytorchs_network_has_the_weights_of_kerass(alpha):
+    blocks, width = torch_peer.mobilenet(alpha)
+    found = sum(weight.numel() for block in blocks for weight in block.parameters())
+    found += sum(statistic.numel() for block in blocks for key, statistic in block.named_buffers() if "running" in key)
+    model = keras.applications.MobileNetV2(alpha=alpha, include_top=False, weights=None, input_shape=(96, 96, 3))
+    assert found == model.count_params()
+    assert width == model.output.shape[-1]
