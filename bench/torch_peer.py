@@ -96,12 +96,12 @@ def build(alpha: float, classes: int, head_units: int | None, thawed: int, batch
     cut = len(blocks) - thawed
     frozen, trained = nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:], head)
     frozen.requires_grad_(False)
-    frozen.eval()
+    frozen.train(False)
     trained.train()
     if batch_norm == "inference":
         for layer in trained.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+                layer.train(False)
     return frozen, trained
 
 
@@ -156,7 +156,7 @@ class Trainer:
 
     def validate(self, images, labels, batch_size: int) -> float:
         modes = {module: module.training for module in self.trained.modules()}
-        self.trained.eval()
+        self.trained.train(False)
         right = 0
         with self.torch.no_grad():
             for start in range(0, len(images), batch_size):
@@ -226,7 +226,7 @@ def _torchvision(name: str, classes: int):
 
     torch.manual_seed(0)
     model = getattr(torchvision.models, name)(num_classes=classes)
-    model.eval()
+    model.train(False)
     return nn.Sequential(), model
 
 
