@@ -115,7 +115,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     """Pictures per second of extraction and of training at each depth, with their shares of the peak."""
     import keras
 
-    from thaw import features, feeding, network, seeds
+    from thaw import augmentation, features, feeding, network, seeds
     from thaw.feeding import Examples, Feed, Plan
     from thaw.params import Augment
 
@@ -137,7 +137,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     seconds = []
     for _ in range(4):
         started = time.perf_counter()
-        for _ in feeding.predict(model, images, batch):
+        for _ in feeding.predict(model, augmentation.inputs(images, augment, augmented=True), batch):
             pass
         seconds.append(time.perf_counter() - started)
     rate = count / min(seconds[1:])

@@ -93,7 +93,7 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
         "extract_ms_per_picture": 1e3 * extraction / pictures,
         "train_ms_per_picture": 1e3 * epochs[1] / pictures,
         "once_s": {"extract": once, "train": max(epochs[0] - epochs[1], 0.0)},
-        "on_device": data.views(1).inputs.nbytes <= device.chosen.data_gb * 1e9,
+        "on_device": data.views[0].inputs.nbytes <= device.chosen.data_gb * 1e9,
         "peak_gb": round(memory.gb, 2),
     }
 

@@ -179,13 +179,14 @@ def thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str,
 
 def _pass_rate(network, chosen, train) -> float:
     """Pictures per second of the frozen network alone, the best of three passes over one chunk."""
-    from thaw import feeding
+    from thaw import augmentation, feeding
 
     model = network.features([0, 1, 2], chosen.head.pool, chosen.augment)
     images, seconds = train.inputs[: feeding.CHUNK], []
+    inputs = augmentation.inputs(images, chosen.augment, augmented=True)
     for _ in range(4):
         started = time.perf_counter()
-        list(feeding.predict(model, images, chosen.extract.batch_size))
+        list(feeding.predict(model, inputs, chosen.extract.batch_size))
         seconds.append(time.perf_counter() - started)
     return len(images) / min(seconds[1:])
 

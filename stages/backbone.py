@@ -30,7 +30,7 @@ def backbone(params: Params) -> None:
         info.history = training.fit_network(
             network,
             training.Run("backbone", "source", chosen.source, params.batch_size, params.seed, []),
-            Data(None, lambda epoch: train, Examples(*splits.read("val", info.classes))),
+            Data(None, [train], Examples(*splits.read("val", info.classes))),
             augment=params.augment,
             batch_norm="train",
             report=report,

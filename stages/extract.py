@@ -15,10 +15,9 @@ def extract(params: Params) -> None:
     features.extract(paths.FEATURES, network, params.head.pool, classes, train, val, params.augment, params.extract)
 
     shown = pictures.samples(train.labels, len(classes))
-    plain = train.inputs[shown]
-    views = augmentation.views(plain, params.augment)
-    titles = ["train", *(f"view {number}" for number in range(len(views)))]
-    pictures.grid(paths.PLOTS / "views.png", [plain, *views], titles, classes[: len(shown)])
+    views = augmentation.views(train.inputs[shown], params.augment)
+    titles = ["view 0: as it is", *(f"view {number}" for number in range(1, len(views)))]
+    pictures.grid(paths.PLOTS / "views.png", views, titles, classes[: len(shown)])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def points(count: int, classes: int = 3, seed: int = 0, width: int = 6, spread: 
 
 def data(train: Examples, val: Examples | None = None, depth: int | None = None) -> Data:
     """The same training examples in every epoch, and `val`, or the same again, for validation."""
-    return Data(depth, lambda epoch: train, val or train)
+    return Data(depth, [train], val or train)
 
 
 def augment(**chosen) -> Augment:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.examples import SPOILT, augment, pictures, small_network
-from thaw import features, feeding, seeds
+from thaw import augmentation, features, feeding, seeds
 from thaw.errors import ThawError
 from thaw.feeding import Examples
 from thaw.params import Augment, Extract
@@ -98,20 +98,24 @@ def test_cuts_are_stored_shallow_first_within_the_budget(tmp_path, capsys, budge
 @pytest.mark.parametrize("view", ["val", 0, 1])
 def test_values_are_those_that_the_network_gives_for_the_view(stored, view):
     network, images = small_network(), (VAL if view == "val" else TRAIN).inputs
-    model = network.features([0, 1], "avg", None if view == "val" else VARIED)
+    model = network.features([0, 1], "avg", VARIED)
     # The first chunk of the view.
     seeds.reseed(model, VARIED.seed, view, 0)
-    for depth, expected in zip((0, 1), model.predict(images, batch_size=8, verbose=0), strict=True):
+    inputs = augmentation.inputs(images, VARIED, augmented=view == 1)
+    for depth, expected in zip((0, 1), model.predict(inputs, batch_size=8, verbose=0), strict=True):
         assert np.ptp(expected) > 0
         np.testing.assert_array_equal(features.read(stored, depth, view).inputs, expected)
 
 
-def test_views_differ_from_each_other_and_from_the_pictures_as_they_are(stored):
+def test_the_first_view_is_of_the_pictures_as_they_are_and_the_others_differ_from_it_and_each_other(tmp_path):
+    extract(tmp_path / "features", VARIED.model_copy(update={"views": 3}))
     plain = small_network().features([0, 1], "avg", None).predict(TRAIN.inputs, batch_size=8, verbose=0)
     for depth, unchanged in zip((0, 1), plain, strict=True):
-        first, second = (features.read(stored, depth, view).inputs for view in (0, 1))
-        assert not np.allclose(first, second)
-        assert not np.allclose(first, unchanged)
+        first, second, third = (features.read(tmp_path / "features", depth, view).inputs for view in range(3))
+        np.testing.assert_array_equal(first, unchanged)
+        assert not np.allclose(second, first)
+        assert not np.allclose(third, first)
+        assert not np.allclose(third, second)
 
 
 def test_all_cuts_of_a_view_show_the_same_augmented_pictures(stored):
@@ -140,10 +144,10 @@ def test_the_same_extraction_has_the_same_bytes(stored, tmp_path):
     assert content(tmp_path / "again") == content(stored)
 
 
-def test_another_seed_of_augmentation_changes_the_views_alone(stored, tmp_path):
+def test_another_seed_of_augmentation_changes_the_augmented_views_alone(stored, tmp_path):
     extract(tmp_path / "other", VARIED.model_copy(update={"seed": 4}))
     before, after = content(stored), content(tmp_path / "other")
-    assert {name for name in before if before[name] != after[name]} == {name for name in before if "view" in name}
+    assert {name for name in before if before[name] != after[name]} == {name for name in before if "view1" in name}
 
 
 def test_chunks_do_not_show_in_features_of_pictures_as_they_are(tmp_path, monkeypatch):
@@ -157,7 +161,7 @@ def test_augmentation_goes_on_from_chunk_to_chunk(tmp_path, monkeypatch):
     one = TRAIN.inputs[:1].repeat(16, axis=0)
     monkeypatch.setattr(feeding, "CHUNK", 8)
     extract(tmp_path / "features", VARIED, train=Examples(one, np.zeros(16, np.int32)), cuts=[0])
-    found = features.read(tmp_path / "features", 0, 0).inputs
+    found = features.read(tmp_path / "features", 0, 1).inputs
     assert not np.allclose(found[:8], found[8:])
 
 

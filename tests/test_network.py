@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.examples import augment, data, pictures, run, training, weights
+from thaw import augmentation, seeds
 from thaw import network as networks
-from thaw import seeds
 from thaw import training as runs
 from thaw.network import Network
 
@@ -27,15 +27,16 @@ def depth_of_pictures(network: Network) -> int:
     return len(network.blocks)
 
 
-def seen(network: Network, augmentation=None, *seed: object) -> np.ndarray:
+def seen(network: Network, how=None, *seed: object) -> np.ndarray:
     """The pictures of 0 to 255 that the lowest block gets."""
-    model = network.features([depth_of_pictures(network)], "avg", augmentation)
+    model = network.features([depth_of_pictures(network)], "avg", how)
     seeds.reseed(model, *seed)
-    return np.asarray(predicted(model)[0]) * 127.5 + 127.5
+    inputs = augmentation.inputs(EXAMPLES.inputs, how, augmented=True) if how else EXAMPLES.inputs
+    return np.asarray(predicted(model, inputs)[0]) * 127.5 + 127.5
 
 
-def predicted(model: keras.Model) -> list[np.ndarray]:
-    return keras.tree.flatten(model.predict(EXAMPLES.inputs, batch_size=16, verbose=0))
+def predicted(model: keras.Model, inputs=EXAMPLES.inputs) -> list[np.ndarray]:
+    return keras.tree.flatten(model.predict(inputs, batch_size=16, verbose=0))
 
 
 def statistics(network: Network) -> dict[str, np.ndarray]:
@@ -160,6 +161,14 @@ def test_features_use_the_statistics_that_batch_norm_has_whatever_the_mode_and_w
 
 def test_features_without_augmentation_are_of_the_pictures_as_they_are():
     np.testing.assert_allclose(seen(build(32)), EXAMPLES.inputs, atol=1e-3)
+
+
+def test_features_with_augmentation_are_of_pictures_as_they_are_where_the_input_says_so():
+    network, varied = build(32), augment(flip=True, contrast=0.3)
+    both = predicted(
+        network.features([1], "avg", varied), augmentation.inputs(EXAMPLES.inputs, varied, augmented=False)
+    )
+    np.testing.assert_array_equal(both[0], predicted(network.features([1], "avg", None))[0])
 
 
 def test_features_with_augmentation_are_of_augmented_pictures_in_predict():

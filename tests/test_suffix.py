@@ -108,16 +108,18 @@ def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.square(a - b, dtype=np.float64).sum() for a, b in zip(some, others, strict=True))))
 
 
-def test_views_take_turns_from_epoch_to_epoch(tmp_path):
+def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_pictures_as_they_are(tmp_path):
     small = started("cnn", frozen_below("cnn", 1))
     varied = augment(flip=True, translation=0.2, views=3)
     settings = Extract(cuts=[0, 1], budget_gb=1.0, dtype="float32", batch_size=8)
     features.extract(tmp_path / "features", small, "avg", CLASSES, TRAIN, VAL, varied, settings)
     stored = features.data(tmp_path / "features", 1, CLASSES)
     views = [features.read(tmp_path / "features", 1, view).inputs for view in range(3)]
-    for epoch, view in ((1, 0), (2, 1), (3, 2), (4, 0)):
-        np.testing.assert_array_equal(stored.views(epoch).inputs, views[view])
+    for epoch, view in ((1, 0), (2, 2), (3, 1), (4, 0)):
+        np.testing.assert_array_equal(stored.view(epoch, epochs=4).inputs, views[view])
     assert not np.array_equal(views[0], views[1])
+    plain = small.features([1], "avg", None).predict(TRAIN.inputs, batch_size=8, verbose=0)
+    np.testing.assert_array_equal(views[0], keras.tree.flatten(plain)[0])
 
 
 @pytest.mark.parametrize(

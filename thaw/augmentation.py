@@ -7,6 +7,9 @@ from thaw import seeds
 from thaw.modes import InMode
 from thaw.params import Augment
 
+# Input of a model that augments some pictures only: bool (n,), which of them.
+SWITCH = "augmented"
+
 # Keras's random layers take a seed when they are made; `seeds.reseed` sets their state before use.
 # Half a precision would move pixels, whatever the network computes in.
 _OPTIONS = {"seed": 0, "dtype": "float32"}
@@ -35,14 +38,21 @@ def layers(augment: Augment, always: bool = False) -> list[keras.Layer]:
     return [InMode(layer, training=True) for layer in chosen] if always else chosen
 
 
+def inputs(images: np.ndarray, augment: Augment, augmented: bool) -> np.ndarray | dict[str, np.ndarray]:
+    """What `Network.features` takes of pictures, to augment all or none of them."""
+    if augment.changes_nothing:
+        return images
+    return {"pictures": images, SWITCH: np.full(len(images), augmented)}
+
+
 def views(images: np.ndarray, augment: Augment) -> list[np.ndarray]:
-    """Pictures, uint8 (n, 32, 32, 3), as they may look in each view."""
+    """Pictures, uint8 (n, 32, 32, 3), as they may look in each view; as they are in the first."""
     x = pictures = keras.Input(images.shape[1:], dtype="uint8")
     for layer in layers(augment, always=True):
         x = layer(x)
     model = keras.Model(pictures, x)
-    drawn = []
-    for number in range(augment.views):
+    drawn = [images]
+    for number in range(1, augment.views):
         seeds.reseed(model, augment.seed, number)
         drawn.append(np.asarray(model.predict(images, verbose=0)).round().clip(0, 255).astype(np.uint8))
     return drawn

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from thaw import feeding, files, seeds, splits
+from thaw import augmentation, feeding, files, seeds, splits
 from thaw.errors import ThawError
 from thaw.feeding import Examples
 from thaw.network import Network
@@ -30,6 +30,9 @@ def extract(
 ) -> None:
     """Pass every view of the training set, and the validation set as it is, through the backbone once.
 
+    The first view is of the pictures as they are, which is how the network will see those that it is to
+    classify; the others are augmented.
+
     The activations at each cut within the budget are kept; which ones are, and their bytes, is printed.
 
     Args:
@@ -47,13 +50,11 @@ def extract(
         np.save(beside / "train_labels.npy", train.labels)
         np.save(beside / "val_labels.npy", val.labels)
         if cuts:
-            plain = storing(network.features(cuts, pool, None), settings.dtype)
-            varied = plain
-            if not augment.changes_nothing:
-                varied = storing(network.features(cuts, pool, augment), settings.dtype)
-            _pass(beside, "val", plain, cuts, val.inputs, settings, (augment.seed, "val"))
+            model = storing(network.features(cuts, pool, augment), settings.dtype)
+            _pass(beside, "val", model, cuts, augmentation.inputs(val.inputs, augment, False), settings, ())
             for view in range(augment.views):
-                _pass(beside, f"view{view}", varied, cuts, train.inputs, settings, (augment.seed, view))
+                inputs = augmentation.inputs(train.inputs, augment, view > 0)
+                _pass(beside, f"view{view}", model, cuts, inputs, settings, (augment.seed, view))
         content = {"cuts": cuts, "views": augment.views, "pool": pool, "dtype": settings.dtype, "classes": classes}
         files.write_json(beside / JSON, content)
 
@@ -83,26 +84,27 @@ def _pass(
     view: str,
     model: keras.Model,
     cuts: list[int],
-    images: np.ndarray,
+    inputs: np.ndarray | dict[str, np.ndarray],
     settings: Extract,
     seed: tuple[object, ...],
 ) -> None:
     """Run one view through the backbone, chunk by chunk, so that memory does not grow with the dataset."""
     started = time.perf_counter()
+    count = len(keras.tree.flatten(inputs)[0])
     stores = [
         np.lib.format.open_memmap(
-            folder / f"{_name(depth)}-{view}.npy", "w+", settings.dtype, (len(images), *output.shape[1:])
+            folder / f"{_name(depth)}-{view}.npy", "w+", settings.dtype, (count, *output.shape[1:])
         )
         for depth, output in zip(cuts, model.outputs, strict=True)
     ]
-    chunks = feeding.predict(model, images, settings.batch_size, lambda number: seeds.reseed(model, *seed, number))
+    chunks = feeding.predict(model, inputs, settings.batch_size, lambda number: seeds.reseed(model, *seed, number))
     for place, activations in chunks:
         for store, values in zip(stores, activations, strict=True):
             store[place] = values
     for store in stores:
         store.flush()
     seconds = time.perf_counter() - started
-    print(f"extract: {view}, {len(images):,} pictures, {len(images) / seconds:,.0f} pictures/s", flush=True)
+    print(f"extract: {view}, {count:,} pictures, {count / seconds:,.0f} pictures/s", flush=True)
 
 
 def storing(model: keras.Model, dtype: str) -> keras.Model:
@@ -149,9 +151,9 @@ def data(folder: Path, depth: int, classes: list[str]) -> Data:
     stored = read_info(folder)
     if depth not in stored["cuts"]:
         train, val = (Examples(*splits.read(split, classes)) for split in ("train", "val"))
-        return Data(None, lambda epoch: train, val)
+        return Data(None, [train], val)
     views = [read(folder, depth, view) for view in range(stored["views"])]
-    return Data(depth, lambda epoch: views[(epoch - 1) % len(views)], read(folder, depth, "val"))
+    return Data(depth, views, read(folder, depth, "val"))
 
 
 def read(folder: Path, depth: int, view: int | str) -> Examples:

@@ -231,7 +231,10 @@ class Feed:
 
 
 def predict(
-    model: keras.Model, inputs: np.ndarray, batch_size: int, before: Callable[[int], None] = lambda number: None
+    model: keras.Model,
+    inputs: np.ndarray | dict[str, np.ndarray],
+    batch_size: int,
+    before: Callable[[int], None] = lambda number: None,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """The outputs of a model chunk by chunk, so that memory does not grow with the examples.
 
@@ -242,8 +245,9 @@ def predict(
         Which examples the chunk holds, and an array for each output of the model.
     """
     model.jit_compile = device.chosen.xla
-    for number, start in enumerate(range(0, len(inputs), CHUNK)):
+    for number, start in enumerate(range(0, len(keras.tree.flatten(inputs)[0]), CHUNK)):
         before(number)
         place = slice(start, start + CHUNK)
+        chunk = keras.tree.map_structure(lambda array, place=place: np.asarray(array[place]), inputs)
         # A list also where there is one output, which Keras gives without it.
-        yield place, keras.tree.flatten(model.predict(np.asarray(inputs[place]), batch_size=batch_size, verbose=0))
+        yield place, keras.tree.flatten(model.predict(chunk, batch_size=batch_size, verbose=0))

@@ -74,23 +74,26 @@ class Network:
         return {depth: math.prod(shape[1:]) for depth, shape in shapes.items()}
 
     def features(self, depths: Sequence[int], pool: str, augment: Augment | None) -> keras.Model:
-        """From pictures, uint8 (n, 32, 32, 3), to the activations at each cut.
+        """From pictures to the activations at each cut, in inference mode.
+
+        Takes pictures, uint8 (n, 32, 32, 3); with augmentation a dict of these and of which ones are
+        to be augmented, as `augmentation.inputs` makes it: one model, traced once, for both.
 
         Args:
             depths: cuts, as the number of blocks above; at 0 the activations are pooled, (n, d).
             pool: avg or flatten.
-            augment: draw an augmented view; None takes the pictures as they are.
+            augment: how; where that changes nothing, or is None, the pictures are taken as they are.
 
         Returns:
-            A model of one output for each of `depths`, in inference mode but for the augmentation.
+            A model of one output for each of `depths`.
         """
-        pictures, x = self.pictures(augment, always=True)
+        inputs, x = self.pictures(augment, always=True)
         at = {len(self.blocks): x}
         for number, block in enumerate(self._runs("inference"), start=1):
             x = block(x)
             at[len(self.blocks) - number] = x
         at[0] = _pool(pool)(x)
-        return keras.Model(pictures, [at[depth] for depth in depths])
+        return keras.Model(inputs, [at[depth] for depth in depths])
 
     def classifier(
         self, depth: int | None = None, augment: Augment | None = None, batch_norm: str = "inference"
@@ -136,19 +139,24 @@ class Network:
     def pictures(self, augment: Augment | None, always: bool):
         """The input, and the tensor that the lowest block takes: augmented, normalised, resized.
 
-        Augmentation happens in training, or also in inference where `always` says so.
+        Augmentation happens in training or, where `always` says so, whenever the input asks for it.
         """
         row = BACKBONES[self.name]
-        x = pictures = keras.Input((PICTURE_SIZE, PICTURE_SIZE, 3), dtype="uint8", name="pictures")
+        inputs = pictures = keras.Input((PICTURE_SIZE, PICTURE_SIZE, 3), dtype="uint8", name="pictures")
         # Resizing gives the type that it gets, on JAX: pictures that are not augmented would lose fractions.
-        x = keras.ops.cast(x, "float32")
-        for layer in augmentation.layers(augment, always) if augment else []:
+        x = plain = keras.ops.cast(pictures, "float32")
+        layers = augmentation.layers(augment, always) if augment else []
+        for layer in layers:
             x = layer(x)
+        if always and layers:
+            switch = keras.Input((), dtype="bool", name=augmentation.SWITCH)
+            x = keras.ops.where(keras.ops.reshape(switch, (-1, 1, 1, 1)), x, plain)
+            inputs = {"pictures": pictures, augmentation.SWITCH: switch}
         # In float32 whatever the blocks compute in. Before resizing, which is linear: so few pixels cost less.
         x = Normalise(row.mean, row.std, row.channels, dtype="float32", name="normalise")(x)
         if self.image_size != PICTURE_SIZE:
             x = keras.layers.Resizing(self.image_size, self.image_size, dtype="float32", name="resize")(x)
-        return pictures, x
+        return inputs, x
 
 
 class Normalise(keras.layers.Layer):

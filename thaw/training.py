@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,13 +23,21 @@ class Data:
 
     Attributes:
         depth: the cut whose stored activations these are; None for pictures.
-        views: the training examples of an epoch, counted from 1.
+        views: of the training examples, the first of the pictures as they are.
         val: validation examples.
     """
 
     depth: int | None
-    views: Callable[[int], Examples]
+    views: Sequence[Examples]
     val: Examples
+
+    def view(self, epoch: int, epochs: int) -> Examples:
+        """The view for an epoch, counted from 1 to `epochs`: they take turns, and the last epoch has the first.
+
+        Validation is on pictures as they are, too: in runs on real pictures an end on an augmented view
+        was up to half a percent worse.
+        """
+        return self.views[(epochs - epoch) % len(self.views)]
 
 
 @dataclass(frozen=True)
@@ -144,8 +152,12 @@ def fit_network(
     if data.depth is None:
         run = replace(run, mixup=0.0)
     if batch_norm == "train":
-        adapt_batch_norm(network.layers(), steps=len(data.views(1)) // run.batch_size)
-    return fit(network.classifier(data.depth, augment, batch_norm), run, data.views, data.val, report)
+        adapt_batch_norm(network.layers(), steps=len(data.views[0]) // run.batch_size)
+
+    def views(epoch: int) -> Examples:
+        return data.view(epoch, run.training.epochs)
+
+    return fit(network.classifier(data.depth, augment, batch_norm), run, views, data.val, report)
 
 
 def learning_rate(training: Training, steps: int) -> keras.optimizers.schedules.LearningRateSchedule | float:
