@@ -298,6 +298,7 @@ BAD = [
     *each("backbone.image_size", 31, 1025, 0, -32, True, 32.0, NAN, "32", None),
     Bad("backbone.image_size", 15, base=CNN),
     *each("backbone.learning_rate", *RATES),
+    *each("backbone.learning_rate_all", *RATES),
     *each("backbone.alpha", 1.0, 0),
     *each("backbone.alpha", 0, -1, 5, 0.6, True, NAN, INF, "1.0", None, MISSING, base=MOBILENET),
     *each("backbone.alpha", 0, -1, 5, NAN, INF, MISSING, base=(*MOBILENET, "backbone.weights=none")),

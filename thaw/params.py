@@ -67,6 +67,7 @@ class Backbone(Section):
     weights_file: Annotated[str, Accepted(description="what `make params` writes")]
     image_size: Annotated[int, Accepted(ge=1, le=1024, description="a whole number of pixels, 1024 at most")]
     learning_rate: Rate
+    learning_rate_all: Rate
     source: Annotated[
         Source | None,
         Accepted(description=f"null, or a mapping with {', '.join(Source.model_fields)}"),
