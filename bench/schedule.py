@@ -1,7 +1,7 @@
 """thaw against the way notebooks do it: seconds from pictures to accuracy, over the same phases.
 
     make bench                                     # or: python -m bench.schedule
-    python -m bench.schedule --case best           # each side with the learning rates that suit it best
+    python -m bench.schedule --case best           # each side with the learning rate that suits it best
     python -m bench.schedule --case batch_norm     # thawed BatchNorm in training mode
     python -m bench.schedule backbone=vgg16 backbone.weights=none
 
@@ -15,6 +15,9 @@ mode, threads, and no XLA on a CPU.
 - thaw: one extraction of all cuts, then each phase from the activations stored at its cut;
 - pytorch, for speed alone, where torch is installed: MobileNetV2 with random weights in channels_last,
   through the whole network as the notebook does (see bench/torch_peer.py); on the first seed alone.
+
+`--case best` first runs each side with each of `--rates` in all phases but the head's, on a seed that is not measured,
+and gives each the one of its highest accuracy in validation.
 
 Sides alternate, each run in a process of its own. Seconds are from the pictures in memory to the end of
 the last phase, tracing and validation of each epoch included, imports and building the network excluded.
@@ -32,8 +35,6 @@ from typing import Any
 from bench import common
 
 SIDES = ("notebook", "thaw", "pytorch")
-# Learning rates, by phase, found on the validation split over a grid of BEST_OF for either side.
-BEST: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 def main() -> None:
@@ -41,28 +42,43 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side (default 3)")
     parser.add_argument("--case", choices=("same", "best", "batch_norm"), default="same")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.002, 0.004], help="for --case best")
     parser.add_argument("--output", type=Path, default=Path("bench/results/schedule.json"))
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps(run(arguments.side, arguments.seed, arguments.case, arguments.overrides)))
+        print(json.dumps(run(arguments.side, arguments.seed, arguments.case, arguments.rate, arguments.overrides)))
         return
+
+    def apart(side: str, seed: int, rate: float | None) -> dict[str, Any]:
+        options = ["--side", side, "--seed", seed, "--case", arguments.case, *(["--rate", rate] if rate else [])]
+        done = common.apart("bench.schedule", *options, *arguments.overrides)
+        print(_line(done), flush=True)
+        return done
+
     chosen = common.load(arguments.overrides)
     sides = [side for side in SIDES if side != "pytorch" or _has_torch(chosen)]
+    search: dict[str, dict[float, float]] = {}
+    if arguments.case == "best":
+        for rate in arguments.rates:
+            for side in ("notebook", "thaw"):
+                search.setdefault(side, {})[rate] = apart(side, arguments.seeds, rate)["final"]
+        print(f"accuracy in validation by learning rate: {search}", flush=True)
+    best = {side: max(found, key=found.get) for side, found in search.items()}
     runs = []
     for seed in range(arguments.seeds):
         # Who goes first alternates, too: a machine that slows down is to slow all.
         for side in sides if seed % 2 == 0 else reversed(sides):
             if side == "pytorch" and seed > 0:
                 continue  # it takes longest and learns nothing that another seed would change
-            options = ("--side", side, "--seed", seed, "--case", arguments.case)
-            runs.append(common.apart("bench.schedule", *options, *arguments.overrides))
-            print(_line(runs[-1]), flush=True)
+            runs.append(apart(side, seed, best.get(side)))
     result = {
         "machine": common.machine("keras", "tensorflow", "numpy", "torch"),
         "settings": common.settings(chosen),
         "case": arguments.case,
+        "search": search,
         "runs": runs,
         "summary": summary(runs),
     }
@@ -76,8 +92,8 @@ def _has_torch(chosen) -> bool:
     return chosen.backbone.name == "mobilenetv2" and torch_peer.available()
 
 
-def run(side: str, seed: int, case: str, overrides: list[str]) -> dict[str, Any]:
-    """One run of one side: seconds, validation accuracy and peak memory of each phase."""
+def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str]) -> dict[str, Any]:
+    """One run of one side, all phases but the head at `rate` if there is one: seconds, accuracy, peak memory."""
     from thaw import device, splits
     from thaw import params as schema
 
@@ -95,19 +111,16 @@ def run(side: str, seed: int, case: str, overrides: list[str]) -> dict[str, Any]
         frozen = schema.frozen_layers(phase, chosen.backbone.name)
         if phase.depth in chosen.extract.cuts:
             phases.append((name, phase, frozen))
-    if case == "batch_norm":
-        phases = [
-            (name, phase if name == "head" else phase.model_copy(update={"batch_norm": "train"}), frozen)
-            for name, phase, frozen in phases
-        ]
-    if case == "best":
-        phases = [(name, phase.model_copy(update=BEST[side].get(name, {})), frozen) for name, phase, frozen in phases]
+    change = {"batch_norm": "train"} if case == "batch_norm" else {}
+    change |= {"learning_rate": rate} if rate else {}
+    phases[1:] = [(name, phase.model_copy(update=change), frozen) for name, phase, frozen in phases[1:]]
     with PeakMemory() as memory:
         result = _SIDES[side](chosen, phases, train, val, classes, seed)
     total = sum(result["seconds"].values())
     return {
         "side": side,
         "seed": seed,
+        "rate": rate,
         **result,
         "seconds": {name: round(value, 2) for name, value in result["seconds"].items()},
         "total": round(total, 2),
