@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all params bench check-python
+.PHONY: help demo test test-all soak params bench fresh check-python
 
 VENV ?= .venv
 # The first Python of 3.11 to 3.13 there is, unless PYTHON names one.
@@ -23,11 +23,19 @@ test: $(VENV)/installed-dev ## style and the quick tests
 test-all: test ## the slow tests too
 	@$(IN_VENV) python -m pytest -m slow
 
+KILLS ?= 50
+SEED ?= 0
+soak: $(VENV)/installed-dev ## kill the demo at random moments and compare, KILLS=50 SEED=0
+	@$(IN_VENV) python -m tests.soak --kills $(KILLS) --seed $(SEED)
+
 params: $(VENV)/installed ## compose conf/ into params.yaml, the defaults of `dvc repro`
 	@$(IN_VENV) python -m thaw params
 
 bench: $(VENV)/installed ## thaw against fit() over pictures, on data/processed and the backbone of params.yaml
 	@$(IN_VENV) python -m bench.schedule
+
+fresh: $(VENV)/installed ## drop the saved state of stages that did not end
+	@$(IN_VENV) python -m thaw fresh
 
 check-python:
 	@test -n "$(FOUND)" || { echo "thaw needs Python 3.11 to 3.13; found" \

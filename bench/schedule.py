@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--case", choices=("same", "best", "batch_norm"), default="same")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.002, 0.004], help="for --case best")
     parser.add_argument("--output", type=Path, default=Path("bench/results/schedule.json"))
+    parser.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=float, help=argparse.SUPPRESS)
@@ -59,7 +60,7 @@ def main() -> None:
         return done
 
     chosen = common.load(arguments.overrides)
-    sides = [side for side in SIDES if side != "pytorch" or _has_torch(chosen)]
+    sides = [side for side in SIDES if side != "pytorch" or (_has_torch(chosen) and not arguments.no_pytorch)]
     search: dict[str, dict[float, float]] = {}
     if arguments.case == "best":
         for rate in arguments.rates:
@@ -195,7 +196,7 @@ def _pass_rate(network, chosen, train) -> float:
     from thaw import augmentation, feeding
 
     model = network.features([0, 1, 2], chosen.head.pool, chosen.augment)
-    images, seconds = train.inputs[: feeding.CHUNK], []
+    images, seconds = train.inputs[: feeding.chunk_size(model, chosen.extract.batch_size)], []
     inputs = augmentation.inputs(images, chosen.augment, augmented=True)
     for _ in range(4):
         started = time.perf_counter()

@@ -8,7 +8,7 @@ SOURCE_HEAD = {"pool": "avg", "units": None, "dropout": 0.0}
 
 
 def backbone(params: Params) -> None:
-    from thaw import checkpoint, curves, splits, training, weights
+    from thaw import checkpoint, curves, device, splits, state, training, weights
     from thaw.feeding import Examples
     from thaw.training import Data
 
@@ -21,21 +21,24 @@ def backbone(params: Params) -> None:
     report = curves.reporter("backbone", "backbone")
     if chosen.source is None:
         report([])
-    else:
-        info.head = SOURCE_HEAD
-        info.classes = splits.class_names(chosen.source.classes, "backbone.source.classes")
-        network.attach(**SOURCE_HEAD, classes=len(info.classes))
-        network.freeze(0)
-        train = Examples(*splits.read("train", info.classes))
+        checkpoint.save(paths.BACKBONE, info, network)
+        return
+    info.head = SOURCE_HEAD
+    info.classes = splits.class_names(chosen.source.classes, "backbone.source.classes")
+    network.attach(**SOURCE_HEAD, classes=len(info.classes))
+    network.freeze(0)
+    train = Examples(*splits.read("train", info.classes))
+    settings = params.of("batch_size", "seed", "augment", "backbone") | {"weights": info.weights}
+    with state.opened("backbone", settings, paths.SPLITS_LEARNT, str(device.chosen)) as saved:
         info.history = training.fit_network(
             network,
-            training.Run("backbone", "source", chosen.source, params.batch_size, params.seed, []),
+            training.Run("backbone", "source", chosen.source, params.batch_size, params.seed, [], state=saved),
             Data(None, [train], Examples(*splits.read("val", info.classes))),
             augment=params.augment,
             batch_norm="train",
             report=report,
         )
-    checkpoint.save(paths.BACKBONE, info, network)
+        checkpoint.save(paths.BACKBONE, info, network)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,28 @@ from thaw.params import Params
 
 
 def extract(params: Params) -> None:
-    from thaw import augmentation, checkpoint, features, pictures, splits
+    from thaw import augmentation, checkpoint, device, features, pictures, splits, state
     from thaw.feeding import Examples
 
     classes = splits.class_names(params.dataset.classes)
     network, _ = checkpoint.load(paths.BACKBONE, with_head=False)
     train = Examples(*splits.read("train", classes))
     val = Examples(*splits.read("val", classes))
-    features.extract(paths.FEATURES, network, params.head.pool, classes, train, val, params.augment, params.extract)
+    settings = params.of("augment", "extract") | {"pool": params.head.pool, "classes": classes}
+    inputs = [paths.BACKBONE, *paths.SPLITS_LEARNT]
+    with state.opened("extract", settings, inputs, str(device.chosen)) as saved:
+        features.extract(
+            paths.FEATURES,
+            network,
+            params.head.pool,
+            classes,
+            train,
+            val,
+            params.augment,
+            params.extract,
+            saved,
+            features.origin_of(checkpoint.hashes(paths.BACKBONE), params.augment),
+        )
 
     shown = pictures.samples(train.labels, len(classes))
     views = augmentation.views(train.inputs[shown], params.augment)

@@ -5,10 +5,11 @@ from thaw.params import Params
 
 
 def train_head(params: Params) -> None:
-    from thaw import checkpoint, curves, features, seeds, training
+    from thaw import checkpoint, curves, device, features, seeds, state, training
 
     chosen = params.head
     network, info = checkpoint.load(paths.BACKBONE, with_head=False)
+    features.refuse_others(paths.FEATURES, features.origin_of(checkpoint.hashes(paths.BACKBONE), params.augment))
     stored = features.read_info(paths.FEATURES)
     info.head = {"pool": stored["pool"], "units": chosen.units, "dropout": chosen.dropout}
     info.classes = stored["classes"]
@@ -16,16 +17,19 @@ def train_head(params: Params) -> None:
     seeds.initialise(params.seed, "train_head")
     network.attach(**info.head, classes=len(info.classes))
     network.freeze(len(network.order))
-    info.history = training.fit_network(
-        network,
-        training.Run("train_head", "head", chosen, params.batch_size, params.seed, [], chosen.mixup),
-        features.data(paths.FEATURES, 0, info.classes),
-        augment=params.augment,
-        batch_norm="inference",
-        report=curves.reporter("train_head", "head"),
-    )
-    checkpoint.save(paths.model("head"), info, network)
-    curves.write_metrics("head", info.history)
+    settings = params.of("batch_size", "seed", "augment", "head")
+    inputs = [paths.BACKBONE, paths.FEATURES, *paths.SPLITS_LEARNT]
+    with state.opened("train_head", settings, inputs, str(device.chosen)) as saved:
+        info.history = training.fit_network(
+            network,
+            training.Run("train_head", "head", chosen, params.batch_size, params.seed, [], chosen.mixup, saved),
+            features.data(paths.FEATURES, 0, info.classes),
+            augment=params.augment,
+            batch_norm="inference",
+            report=curves.reporter("train_head", "head"),
+        )
+        checkpoint.save(paths.model("head"), info, network)
+        curves.write_metrics("head", info.history)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from thaw.params import Params
 
 
 def unfreeze(params: Params, name: str) -> None:
-    from thaw import checkpoint, curves, features, training
+    from thaw import checkpoint, curves, device, features, state, training
 
     phase = params.schedule.phases.get(name)
     if phase is None:
@@ -18,19 +18,26 @@ def unfreeze(params: Params, name: str) -> None:
     network, info = checkpoint.load(paths.model(phase.after))
     frozen = schema.frozen_layers(phase, network.name)
     network.freeze(frozen)
-    data = features.data(paths.FEATURES, network.depth_above(frozen), info.classes)
+    depth = network.depth_above(frozen)
+    hashes = checkpoint.hashes(paths.model(phase.after))
+    below = {block.name: hashes[block.name] for block in network.blocks[: len(network.blocks) - depth]}
+    features.refuse_others(paths.FEATURES, features.origin_of(below, params.augment))
+    data = features.data(paths.FEATURES, depth, info.classes)
     print(f"{stage_name}: from {'pictures' if data.depth is None else f'activations stored at depth {data.depth}'}")
-    rows = training.fit_network(
-        network,
-        training.Run(stage_name, name, phase, params.batch_size, params.seed, info.history, phase.mixup),
-        data,
-        augment=params.augment,
-        batch_norm=phase.batch_norm,
-        report=curves.reporter(stage_name, name),
-    )
-    info.history += rows
-    checkpoint.save(paths.model(name), info, network)
-    curves.write_metrics(name, rows)
+    settings = params.of("batch_size", "seed", "augment") | {"phase": phase.model_dump()}
+    inputs = [paths.model(phase.after), paths.FEATURES, *paths.SPLITS_LEARNT]
+    with state.opened(stage_name, settings, inputs, str(device.chosen)) as saved:
+        rows = training.fit_network(
+            network,
+            training.Run(stage_name, name, phase, params.batch_size, params.seed, info.history, phase.mixup, saved),
+            data,
+            augment=params.augment,
+            batch_norm=phase.batch_norm,
+            report=curves.reporter(stage_name, name),
+        )
+        info.history += rows
+        checkpoint.save(paths.model(name), info, network)
+        curves.write_metrics(name, rows)
 
 
 if __name__ == "__main__":

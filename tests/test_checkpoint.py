@@ -184,7 +184,16 @@ def test_files_have_the_usual_modes(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"sha256": {}}', "[]", "null", '"text"', '{"sha256": {}, "backbone": {}, "weights": {}, "other": 1}'],
+    [
+        "",
+        "{",
+        '{"sha256": {}}',
+        "[]",
+        "null",
+        '"text"',
+        '{"sha256": {}, "backbone": {}, "weights": {}, "other": 1}',
+        '{"sha256": {}, "backbone": {"name": "none", "image_size": 32, "alpha": null}, "weights": {}}',
+    ],
 )
 def test_a_damaged_json_is_refused_in_one_line(text, tmp_path):
     saved(tmp_path / "model")
@@ -217,6 +226,13 @@ def changed(file: Path, **change: np.ndarray | None) -> None:
     file.write_bytes(safetensors.save(tensors))
 
 
+def rehash(file: Path) -> None:
+    """Have the checkpoint's JSON name the hash that a file has now."""
+    content = json.loads((file.parent / "checkpoint.json").read_text())
+    content["sha256"][file.name] = files.sha256(file)
+    (file.parent / "checkpoint.json").write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -230,4 +246,16 @@ def test_a_file_that_does_not_fit_is_refused_by_its_tensor(change, told, tmp_pat
     saved(tmp_path / "model")
     file = tmp_path / "model/block3.safetensors"
     changed(file, **change)
+    rehash(file)
     assert refusal(tmp_path / "model") == f"{file}: {told}"
+
+
+def test_one_bit_is_enough_to_be_refused(tmp_path):
+    saved(tmp_path / "model")
+    file = tmp_path / "model/block3.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+    assert refusal(tmp_path / "model").startswith(f"{file}: missing or damaged")
+    rehash(file)
+    checkpoint.load(tmp_path / "model")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.examples import SPOILT, augment, pictures, small_network
-from thaw import augmentation, features, feeding, seeds
+from thaw import augmentation, features, feeding, files, paths, seeds
 from thaw.errors import ThawError
 from thaw.feeding import Examples
 from thaw.params import Augment, Extract
@@ -67,8 +67,11 @@ def test_features_are_read_as_a_memory_map(stored):
 
 
 def test_the_json_tells_what_is_stored(stored):
-    told = {"cuts": [0, 1], "views": 2, "pool": "avg", "dtype": "float32", "classes": CLASSES}
-    assert features.read_info(stored) == told == json.loads((stored / "features.json").read_text())
+    told = {"cuts": [0, 1], "views": 2, "pool": "avg", "dtype": "float32", "classes": CLASSES, "origin": {}}
+    found = features.read_info(stored)
+    assert found == json.loads((stored / "features.json").read_text())
+    assert found.pop("sha256") == {file.name: files.sha256(file) for file in stored.glob("*.npy")}
+    assert found == told
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,10 @@ def test_the_same_extraction_has_the_same_bytes(stored, tmp_path):
 def test_another_seed_of_augmentation_changes_the_augmented_views_alone(stored, tmp_path):
     extract(tmp_path / "other", VARIED.model_copy(update={"seed": 4}))
     before, after = content(stored), content(tmp_path / "other")
-    assert {name for name in before if before[name] != after[name]} == {name for name in before if "view1" in name}
+    assert {name for name in before if before[name] != after[name]} == {
+        "features.json",
+        *(name for name in before if "view1" in name),
+    }
 
 
 def test_chunks_do_not_show_in_features_of_pictures_as_they_are(tmp_path, monkeypatch):
@@ -198,7 +204,13 @@ def test_a_failure_leaves_the_features_that_were_there(spoilt, monkeypatch):
     assert [path.name for path in spoilt.parent.iterdir()] == ["features"]
 
 
-@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [*SPOILT.values(), flip], ids=[*SPOILT, "one bit"])
 @pytest.mark.parametrize("name", ["depth1-view1.npy", "train_labels.npy"])
 def test_a_damaged_array_is_refused_in_one_line(spoilt, spoil, name):
     spoil(spoilt / name)
@@ -226,3 +238,37 @@ def test_a_damaged_json_is_refused_in_one_line(spoilt, text):
 def test_a_missing_json_is_refused_in_one_line(tmp_path):
     with pytest.raises(ThawError, match=rf"^{re.escape(str(tmp_path))}/features.json: missing or damaged; [^\n]+$"):
         features.read_info(tmp_path)
+
+
+def test_features_of_another_origin_are_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in paths.SPLITS_LEARNT:
+        path.mkdir(parents=True) if path.suffix == "" else path.parent.mkdir(parents=True, exist_ok=True)
+    names, train, val = paths.SPLITS_LEARNT
+    names.write_text("{}")
+    for folder in (train, val):
+        np.save(folder / "images.npy", TRAIN.inputs)
+    blocks = {"low": "1" * 64, "high": "2" * 64}
+    whole = features.origin_of(blocks, VARIED)
+    features.extract(
+        Path("features"), small_network(), "avg", CLASSES, TRAIN, VAL, VARIED, settings(cuts=[0]), origin=whole
+    )
+
+    def refusal(wanted) -> str:
+        with pytest.raises(ThawError) as caught:
+            features.refuse_others(Path("features"), wanted)
+        return str(caught.value)
+
+    again = "run `dvc repro` to make it again"
+    features.refuse_others(Path("features"), features.origin_of(blocks, VARIED))
+    # Where the upper block is thawed, it is another and need not be the same.
+    features.refuse_others(Path("features"), features.origin_of({"low": "1" * 64}, VARIED))
+    other = features.origin_of(blocks | {"high": "3" * 64}, VARIED)
+    assert refusal(other) == f"features: made from another backbone (high); {again}"
+    other = features.origin_of(blocks, VARIED.model_copy(update={"flip": False, "seed": 9}))
+    assert refusal(other) == f"features: made from another augmentation (flip, seed); {again}"
+    np.save(train / "images.npy", VAL.inputs)
+    assert (
+        refusal(features.origin_of(blocks, VARIED))
+        == f"features: made from another dataset (data/processed/train); {again}"
+    )

@@ -300,3 +300,13 @@ def test_a_run_says_how_long_its_steps_may_have_waited_for_data(capsys, streamed
 
     # Each of the batches, but for what the first one overlaps with tracing, waits for its 50 ms.
     assert waited(TRAIN.inputs.view(Slow)) > 3 * waited(TRAIN.inputs)
+
+
+def test_steps_that_the_backend_does_at_once_do_not_show_in_the_result():
+    one, many = new_head(0.3), new_head(0.3)
+    rows = [
+        runs.fit(head, run(), lambda epoch: TRAIN, VAL, lambda rows: None, steps_at_once=steps)
+        for head, steps in ((one, 1), (many, 4))
+    ]
+    assert rows[0] == rows[1]
+    assert_equal_weights(one.get_weights(), many.get_weights())

@@ -29,6 +29,16 @@ def _check(arguments: argparse.Namespace) -> None:
     print("accepted")
 
 
+def _fresh(arguments: argparse.Namespace) -> None:
+    import shutil
+
+    from thaw import state
+
+    folder = state.home()
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"{folder}: no saved state is left")
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     from thaw import demo
 
@@ -60,6 +70,11 @@ def main() -> None:
 
     one = commands.add_parser("demo", help="run the whole pipeline on embedded data, in demo/", epilog="make demo")
     one.set_defaults(command=_demo)
+
+    one = commands.add_parser(
+        "fresh", help="drop the saved state of stages that did not end: they start anew", epilog="make fresh"
+    )
+    one.set_defaults(command=_fresh)
 
     arguments = parser.parse_args(sys.argv[1:] or ["--help"])
     try:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from thaw import files
+from thaw.backbones import BACKBONES
 from thaw.errors import ThawError
 
 if TYPE_CHECKING:
@@ -62,10 +63,22 @@ def read_info(folder: Path) -> Info:
     Raises:
         ThawError: it is missing or damaged.
     """
+    return _read(folder)[0]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of each block's file, by the block's name, and of the head's."""
+    return {name.removesuffix(".safetensors"): value for name, value in _read(folder)[1].items()}
+
+
+def _read(folder: Path) -> tuple[Info, dict[str, str]]:
     try:
         content = json.loads((folder / JSON).read_text(encoding="utf-8"))
-        del content["sha256"]
-        return Info(**content)
+        hashes = dict(content["sha256"])
+        info = Info(**{name: value for name, value in content.items() if name != "sha256"})
+        if info.backbone["name"] not in BACKBONES:
+            raise ValueError(info.backbone["name"])
+        return info, hashes
     except (OSError, ValueError, KeyError, TypeError):
         raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
 
@@ -78,13 +91,13 @@ def load(folder: Path, with_head: bool = True) -> tuple["Network", Info]:
     """
     from thaw import network as networks
 
-    info = read_info(folder)
+    info, hashes = _read(folder)
     network = networks.build(**info.backbone)
     for block in network.blocks:
-        _fill(block, folder / f"{block.name}.safetensors")
+        _fill(block, folder / f"{block.name}.safetensors", hashes)
     if with_head and info.head is not None:
         network.attach(**info.head, classes=len(info.classes))
-        _fill(network.head, folder / f"{HEAD}.safetensors")
+        _fill(network.head, folder / f"{HEAD}.safetensors", hashes)
     return network, info
 
 
@@ -97,8 +110,10 @@ def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
     }
 
 
-def _fill(part: "keras.Model", file: Path) -> None:
+def _fill(part: "keras.Model", file: Path, hashes: dict[str, str]) -> None:
     try:
+        if files.sha256(file) != hashes.get(file.name):
+            raise OSError("another hash")
         tensors = safetensors.load_file(file)
     except (OSError, SafetensorError):
         raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None

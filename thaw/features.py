@@ -2,20 +2,24 @@
 
 import json
 import time
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from thaw import augmentation, feeding, files, seeds, splits
+from thaw import augmentation, feeding, files, paths, seeds, splits
 from thaw.errors import ThawError
 from thaw.feeding import Examples
 from thaw.network import Network
 from thaw.params import Augment, Extract
+from thaw.state import State
 from thaw.training import Data
 
 JSON = "features.json"
+_KEYS = ("cuts", "views", "pool", "dtype", "classes", "sha256", "origin")
 
 
 def extract(
@@ -27,6 +31,8 @@ def extract(
     val: Examples,
     augment: Augment,
     settings: Extract,
+    state: State | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> None:
     """Pass every view of the training set, and the validation set as it is, through the backbone once.
 
@@ -43,6 +49,8 @@ def extract(
         train, val: pictures, uint8 (n, 32, 32, 3), and labels.
         augment: how views differ, how many there are, and their seed.
         settings: cuts, budget, storage type, pictures per step.
+        state: where what is done is saved after each chunk, and gone on from; None saves nothing.
+        origin: what `refuse_others` compares.
     """
     rows = augment.views * len(train) + len(val)
     cuts = plan(network.widths(pool), rows, settings)
@@ -50,13 +58,19 @@ def extract(
         np.save(beside / "train_labels.npy", train.labels)
         np.save(beside / "val_labels.npy", val.labels)
         if cuts:
+            # What is not done must not lie in the stage's output, which DVC deletes before each run.
+            store = _Store(beside if state is None else state.folder, cuts, settings, state)
             model = storing(network.features(cuts, pool, augment), settings.dtype)
-            _pass(beside, "val", model, cuts, augmentation.inputs(val.inputs, augment, False), settings, ())
+            store.fill("val", model, augmentation.inputs(val.inputs, augment, False), ())
             for view in range(augment.views):
                 inputs = augmentation.inputs(train.inputs, augment, view > 0)
-                _pass(beside, f"view{view}", model, cuts, inputs, settings, (augment.seed, view))
+                store.fill(f"view{view}", model, inputs, (augment.seed, view))
+            if state is not None:
+                for file in state.folder.glob("*.npy"):
+                    files.link(file, beside / file.name)
         content = {"cuts": cuts, "views": augment.views, "pool": pool, "dtype": settings.dtype, "classes": classes}
-        files.write_json(beside / JSON, content)
+        hashes = {file.name: files.sha256(file) for file in sorted(beside.glob("*.npy"))}
+        files.write_json(beside / JSON, content | {"sha256": hashes, "origin": origin or {}})
 
 
 def plan(widths: dict[int, int], rows: int, settings: Extract) -> list[int]:
@@ -79,32 +93,72 @@ def plan(widths: dict[int, int], rows: int, settings: Extract) -> list[int]:
     return chosen
 
 
-def _pass(
-    folder: Path,
-    view: str,
-    model: keras.Model,
-    cuts: list[int],
-    inputs: np.ndarray | dict[str, np.ndarray],
-    settings: Extract,
-    seed: tuple[object, ...],
-) -> None:
-    """Run one view through the backbone, chunk by chunk, so that memory does not grow with the dataset."""
-    started = time.perf_counter()
-    count = len(keras.tree.flatten(inputs)[0])
-    stores = [
-        np.lib.format.open_memmap(
-            folder / f"{_name(depth)}-{view}.npy", "w+", settings.dtype, (count, *output.shape[1:])
-        )
-        for depth, output in zip(cuts, model.outputs, strict=True)
-    ]
-    chunks = feeding.predict(model, inputs, settings.batch_size, lambda number: seeds.reseed(model, *seed, number))
-    for place, activations in chunks:
-        for store, values in zip(stores, activations, strict=True):
-            store[place] = values
-    for store in stores:
-        store.flush()
-    seconds = time.perf_counter() - started
-    print(f"extract: {view}, {count:,} pictures, {count / seconds:,.0f} pictures/s", flush=True)
+class _Store:
+    """Files of activations, one for each cut and view, that are filled chunk by chunk."""
+
+    def __init__(self, folder: Path, cuts: list[int], settings: Extract, state: State | None) -> None:
+        self.folder, self.cuts, self.settings, self.state = folder, cuts, settings, state
+        # Checksums of the chunks that are done, by view.
+        self.done: dict[str, list[int]] = state.content if state is not None and state.content else {}
+
+    def fill(
+        self, view: str, model: keras.Model, inputs: np.ndarray | dict[str, np.ndarray], seed: tuple[object, ...]
+    ) -> None:
+        """Run one view through the backbone; memory does not grow with the dataset.
+
+        What is random in a chunk follows from `seed` and the chunk's number, so that it does not
+        matter where a run goes on.
+        """
+        started = time.perf_counter()
+        count = len(keras.tree.flatten(inputs)[0])
+        stores = [
+            self._open(depth, view, (count, *output.shape[1:]))
+            for depth, output in zip(self.cuts, model.outputs, strict=True)
+        ]
+        sums, size = self.done.setdefault(view, []), feeding.chunk_size(model, self.settings.batch_size)
+        del sums[self._whole(stores, sums, size) :]
+        done = min(len(sums) * size, count)
+        if done:
+            print(f"extract: {view} goes on from saved state, after {done:,} pictures", flush=True)
+
+        def before(number: int) -> None:
+            seeds.reseed(model, *seed, number)
+
+        for place, activations in feeding.predict(model, inputs, self.settings.batch_size, before, len(sums)):
+            for store, values in zip(stores, activations, strict=True):
+                store[place] = values
+            if self.state is not None:
+                sums.append(_checksum(activations))
+                self.state.save(self.done, {})
+        for store in stores:
+            store.flush()
+        seconds = time.perf_counter() - started
+        print(f"extract: {view}, {count:,} pictures, {(count - done) / seconds:,.0f} pictures/s", flush=True)
+
+    def _open(self, depth: int, view: str, shape: tuple[int, ...]) -> np.memmap:
+        file, dtype = self.folder / f"{_name(depth)}-{view}.npy", np.dtype(self.settings.dtype)
+        try:
+            store = np.load(file, mmap_mode="r+", allow_pickle=False)
+            if (store.shape, store.dtype) == (shape, dtype):
+                return store
+        except (OSError, ValueError, EOFError):
+            pass  # not there yet, or cut off: begun anew, as its checksums will not fit
+        return np.lib.format.open_memmap(file, "w+", dtype, shape)
+
+    def _whole(self, stores: list[np.memmap], sums: list[int], size: int) -> int:
+        """How many chunks are as they were written: a machine that crashed may have lost some."""
+        for number, checksum in enumerate(sums):
+            place = slice(number * size, (number + 1) * size)
+            if _checksum([store[place] for store in stores]) != checksum:
+                return number
+        return len(sums)
+
+
+def _checksum(arrays: Sequence[np.ndarray]) -> int:
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, total)
+    return total
 
 
 def storing(model: keras.Model, dtype: str) -> keras.Model:
@@ -128,16 +182,47 @@ def _name(depth: int) -> str:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """What is stored: cuts, views, pool, dtype, classes.
+    """What is stored: cuts, views, pool, dtype, classes, the sha256 of each file, and the origin.
 
     Raises:
         ThawError: the JSON is missing or damaged.
     """
     try:
         content = json.loads((folder / JSON).read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("cuts", "views", "pool", "dtype", "classes")}
+        return {name: content[name] for name in _KEYS}
     except (OSError, ValueError, KeyError, TypeError):
         raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
+
+
+def origin_of(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
+    """What features follow from.
+
+    Args:
+        blocks: sha256 of each block of the frozen backbone.
+        augment: how views differ.
+    """
+    pictures = {path.as_posix(): files.digest(path) for path in paths.SPLITS_LEARNT}
+    return {"backbone": blocks, "dataset": pictures, "augmentation": augment.model_dump()}
+
+
+def refuse_others(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuse features of another origin, as they are left where files were moved by hand.
+
+    Args:
+        folder: of the features.
+        wanted: as `origin_of` gives it, of the blocks alone that are frozen.
+
+    Raises:
+        ThawError: names what is another.
+    """
+    found = read_info(folder)["origin"]
+    for name, parts in wanted.items():
+        theirs = found.get(name, {})
+        other = [part for part, value in parts.items() if theirs.get(part) != value]
+        if other:
+            raise ThawError(
+                f"{folder}: made from another {name} ({', '.join(other)}); run `dvc repro` to make it again"
+            )
 
 
 def data(folder: Path, depth: int, classes: list[str]) -> Data:
@@ -167,9 +252,12 @@ def read(folder: Path, depth: int, view: int | str) -> Examples:
     Raises:
         ThawError: a file is missing or damaged.
     """
-    name, labels = (f"view{view}", "train") if isinstance(view, int) else (view, view)
+    name, split = (f"view{view}", "train") if isinstance(view, int) else (view, view)
+    hashes = read_info(folder)["sha256"]
+    inputs, labels = folder / f"{_name(depth)}-{name}.npy", folder / f"{split}_labels.npy"
     try:
-        inputs = np.load(folder / f"{_name(depth)}-{name}.npy", mmap_mode="r", allow_pickle=False)
-        return Examples(inputs, np.load(folder / f"{labels}_labels.npy", allow_pickle=False))
+        if any(files.sha256(file) != hashes.get(file.name) for file in (inputs, labels)):
+            raise ValueError("another hash")
+        return Examples(np.load(inputs, mmap_mode="r", allow_pickle=False), np.load(labels, allow_pickle=False))
     except (OSError, ValueError, EOFError):
         raise ThawError(f"{folder}: {_name(depth)}, {name}: missing or damaged; run `dvc repro`") from None

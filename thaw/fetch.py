@@ -47,7 +47,7 @@ def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, paus
         return _local(Path(urllib.request.url2pathname(address.path)), wanted)
     archive = folder / Path(urllib.parse.unquote(address.path)).name
     if not _is_there(archive, wanted):
-        with files.locked(folder / f"{archive.name}.lock"):
+        with files.locked(folder / f"{archive.name}.lock", "download"):
             if not _is_there(archive, wanted):  # the call that held the lock may have brought it
                 _bring(url, wanted, archive, timeout, pause)
     return archive

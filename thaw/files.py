@@ -26,11 +26,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """A lock that one process holds at a time, as long as the block lasts; the others wait for it."""
+def locked(path: Path, who: str) -> Iterator[None]:
+    """A lock that one process holds at a time, as long as the block lasts; the others say that they wait, and wait.
+
+    Args:
+        path: of the lock; holds the number of the process.
+        who: says so.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open(path, "a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            print(f"{who}: waiting for process {file.read().strip() or 'unknown'}, which does the same", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
 
 
@@ -42,6 +55,25 @@ def write_json(path: Path, content: Any) -> None:
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or make a copy where the two do not lie on one disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def digest(path: Path) -> str:
+    """A hash of a file, or of a folder: of its JSON alone where that holds the hashes of the others."""
+    if path.is_file():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    if any(file.parent == path and file.suffix == ".json" for file in files):
+        files = [file for file in files if file.suffix == ".json"]
+    names = [f"{file.relative_to(path).as_posix()} {sha256(file)}" for file in files]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 @contextmanager

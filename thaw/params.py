@@ -146,6 +146,10 @@ class Params(Section):
     schedule: Schedule
     extract: Extract
 
+    def of(self, *names: str) -> dict[str, Any]:
+        """These sections and values, as plain data."""
+        return self.model_dump(include=set(names))
+
 
 def load(path: Path = paths.PARAMS) -> Params:
     """Read and check params.yaml.

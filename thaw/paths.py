@@ -10,6 +10,8 @@ PROCESSED = Path("data/processed")
 FEATURES = Path("data/features")
 MODELS = Path("models")
 BACKBONE = MODELS / "backbone"
+# What training reads of it; the test split is for evaluate.
+SPLITS_LEARNT = [PROCESSED / "classes.json", PROCESSED / "train", PROCESSED / "val"]
 
 METRICS = Path("metrics")
 PLOTS = Path("plots")

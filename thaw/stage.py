@@ -1,12 +1,27 @@
-"""What every stage does around its work: check the parameters, take the time, fail in one line."""
+"""What every stage does around its work: check the parameters, take the time, end in one line."""
 
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from thaw import device, files, params, paths
 from thaw.errors import ThawError
 from thaw.memory import PeakMemory
+
+# Seconds between two looks at whether DVC still runs.
+_PERIOD = 0.5
+
+
+class Stopped(BaseException):
+    """A signal asks the process to end; not an Exception, so that nothing on the way takes it for an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False) -> None:
@@ -18,13 +33,46 @@ def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False
         keras: set up the backend before `work` imports what needs Keras.
     """
     started = time.perf_counter()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    _end_with_dvc(name)
     try:
-        with PeakMemory() as memory:
+        # DVC starts a stage beside one of an earlier DVC that was killed: two must not write one folder.
+        with files.locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name), PeakMemory() as memory:
             settings = params.load()
             if keras:
                 print(f"{name}: {device.use(settings.backend, settings.device)}", flush=True)
             work(settings)
+            spent = {"seconds": round(time.perf_counter() - started, 2), "peak_gb": round(memory.gb, 2)}
+            files.write_json(paths.METRICS / "time" / f"{name}.json", spent)
     except ThawError as error:
         sys.exit(f"{name}: {error}")
-    spent = {"seconds": round(time.perf_counter() - started, 2), "peak_gb": round(memory.gb, 2)}
-    files.write_json(paths.METRICS / "time" / f"{name}.json", spent)
+    except Stopped as stopped:
+        what = signal.Signals(stopped.number).name
+        print(f"{name}: ended by {what}; the next run goes on from what is saved", file=sys.stderr, flush=True)
+        sys.exit(128 + stopped.number)
+
+
+def _stop(number: int, frame: object) -> None:
+    # Once: what is under way is to be cleaned up.
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+def _end_with_dvc(name: str) -> None:
+    """End this process when the DVC that started it is gone: nobody would take its output.
+
+    DVC's own end does not end what it has started, and a new DVC deletes the outputs under its hands.
+    """
+    if "DVC_STAGE" not in os.environ:  # run by hand, perhaps to outlive the terminal
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PERIOD)
+        print(f"{name}: the dvc that started this is gone", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,146 @@
+"""Kills pipelines at random moments, again and again, and compares what they end in with a run that was left alone.
+
+    make soak KILLS=50 SEED=0
+
+Each run is a real `dvc repro` of the demo in a clone of its own. It is killed after a random time, its whole
+process group or dvc alone, and started again until it is through; then all of dvc.lock but the timings is
+compared. A start that fails without having been killed counts as a repair that would have been needed.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tests.project import Project
+
+RESUMED = re.compile(r"goes on from saved state", re.MULTILINE)
+
+
+@dataclass
+class Count:
+    """What happened so far; `mismatches` and `repairs` are to stay empty."""
+
+    kills: int = 0
+    runs: int = 0
+    resumes: int = 0
+    mismatches: list[str] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills in {self.runs} runs, {self.resumes} resumed from saved state, "
+            f"{len(self.mismatches)} mismatches, {len(self.repairs)} repairs"
+        )
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Hashes of all outputs in dvc.lock, but for what holds seconds."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    return {
+        out["path"]: out["md5"]
+        for stage in lock["stages"].values()
+        for out in stage["outs"]
+        if not out["path"].startswith("metrics/time/")
+    }
+
+
+def start(folder: Path, log: Path) -> subprocess.Popen:
+    """`dvc repro` in a process group of its own."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for name in ("KERAS_BACKEND", "PYTHONDONTWRITEBYTECODE"):
+        environment.pop(name, None)
+    with open(log, "a") as output:
+        return subprocess.Popen(
+            ["dvc", "repro"], cwd=folder, env=environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def kill(process: subprocess.Popen, dvc_alone: bool) -> None:
+    if dvc_alone:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def run(
+    folder: Path, expected: dict[str, str], kills: int, longest: float, chance: random.Random, count: Count
+) -> None:
+    """One run, killed at most `kills` times, each after up to `longest` seconds."""
+    log = folder.with_suffix(".log")
+    count.runs += 1
+    while True:
+        process = start(folder, log)
+        try:
+            # A start takes seconds before it does anything; not all kills are to hit those.
+            process.wait(chance.uniform(1, longest) if kills else None)
+        except subprocess.TimeoutExpired:
+            kill(process, dvc_alone=chance.random() < 0.5)
+            kills -= 1
+            count.kills += 1
+            continue
+        if process.returncode:
+            count.repairs.append(log.read_text(encoding="utf-8")[-2000:])
+            return
+        break
+    count.resumes += len(RESUMED.findall(log.read_text(encoding="utf-8")))
+    found = outputs(folder)
+    for path in sorted(expected.keys() | found.keys()):
+        if expected.get(path) != found.get(path):
+            count.mismatches.append(f"{folder.name}: {path}")
+
+
+def soak(folder: Path, kills: int, seed: int, per_run: int = 5, *overrides: str) -> Count:
+    """Kill so many times in all; the demo, with overrides.
+
+    Args:
+        folder: for the clones.
+        per_run: kills that hit one run, at most.
+    """
+
+    def project(name: str) -> Path:
+        (folder / name).mkdir()
+        made = Project(folder / name)
+        made.run("python", "-m", "thaw", "params", "recipe=demo", *overrides)
+        return made.folder
+
+    left_alone = project("left-alone")
+    started = time.perf_counter()
+    assert start(left_alone, left_alone.with_suffix(".log")).wait() == 0
+    longest = time.perf_counter() - started
+    expected = outputs(left_alone)
+    count, chance = Count(), random.Random(seed)
+    while count.kills < kills:
+        before = count.kills
+        run(project(f"run{count.runs}"), expected, min(per_run, kills - before), longest, chance, count)
+        print(count, flush=True)
+        if count.repairs or count.mismatches:
+            break
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="kill the demo at random moments", epilog="make soak KILLS=50 SEED=0")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        count = soak(Path(folder), arguments.kills, arguments.seed)
+        print(f"{count}, {(time.perf_counter() - started) / 60:.1f} minutes")
+        sys.exit("\n".join([*count.mismatches, *count.repairs]) or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Real pipelines that are killed, told to end, or started twice lose nothing and end in the same bits."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import soak
+from tests.project import TINY, Project
+
+FEW = [*TINY, "dataset.limit=200"]
+
+
+def test_pipelines_that_are_killed_end_in_the_same_bits(tmp_path):
+    count = soak.soak(tmp_path, 3, 0, 3, *FEW)
+    assert count.kills == 3
+    assert not count.mismatches
+    assert not count.repairs
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory) -> Project:
+    """All that comes before train_head is done."""
+    project = Project(tmp_path_factory.mktemp("ready"))
+    project.run("python", "-m", "thaw", "params", "recipe=demo", *FEW, "head.epochs=400", "head.patience=null")
+    project.dvc("repro", "extract")
+    return project
+
+
+def begin(project: Project, *command: str, **variables: str) -> subprocess.Popen:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("KERAS_BACKEND", None)
+    return subprocess.Popen(
+        command, cwd=project.folder, env=environment | variables, start_new_session=True, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def until(process: subprocess.Popen, text: str) -> list[str]:
+    """The lines up to the first that has the text."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def epochs(lines: list[str]) -> list[int]:
+    return [int(found[1]) for line in lines if (found := re.search(r"epoch (\d+)/400", line))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_stage_in_one_line_and_it_goes_on(ready, number):
+    process = begin(ready, "python", "-m", "stages.train_head")
+    last = epochs(until(process, "epoch 3/"))[-1]
+    process.send_signal(number)
+    rest = process.stdout.readlines()
+    assert process.wait(30) == 128 + number
+    assert rest[-1] == f"train_head: ended by {number.name}; the next run goes on from what is saved\n"
+    assert not any("Traceback" in line for line in rest)
+    last = max([last, *epochs(rest)])
+    assert not (ready.folder / "models/head").exists()
+    assert not list((ready.folder / "models").glob(".*.tmp"))
+    again = begin(ready, "python", "-m", "stages.train_head")
+    lines = until(again, "epoch ")
+    # A signal between the save and the line of an epoch leaves one more.
+    assert int(re.search(r"saved state, after epoch (\d+)/400", "".join(lines))[1]) in (last, last + 1)
+    again.kill()
+    again.wait()
+
+
+def test_a_stage_ends_when_dvc_is_gone_and_the_next_one_waits_for_it(ready):
+    process = begin(ready, "dvc", "repro", "train_head")
+    until(process, "epoch ")
+    process.kill()
+    process.wait()  # DVC takes one that is dead, but not waited for, for alive
+    second = begin(ready, "dvc", "repro", "train_head")
+    rest = process.stdout.readlines()  # ends when the stage, which has the other end, does
+    assert "train_head: the dvc that started this is gone\n" in rest
+    lines = until(second, "epoch ")
+    assert any("goes on from saved state" in line for line in lines)
+    os.killpg(second.pid, signal.SIGKILL)
+    second.wait()
+
+
+def test_two_processes_of_a_stage_do_not_write_at_once(ready):
+    first = begin(ready, "python", "-m", "stages.train_head")
+    until(first, "epoch ")
+    second = begin(ready, "python", "-m", "stages.train_head")
+    until(second, f"train_head: waiting for process {first.pid}, which does the same")
+    first.send_signal(signal.SIGTERM)
+    first.wait(30)
+    until(second, "goes on from saved state")
+    second.kill()
+    second.wait()
+
+
+def test_fresh_starts_anew(ready):
+    process = begin(ready, "python", "-m", "stages.train_head")
+    until(process, "epoch 2/")
+    process.kill()
+    process.wait()
+    fresh = begin(ready, "python", "-m", "stages.train_head", THAW_FRESH="1")
+    lines = until(fresh, "epoch ")
+    fresh.kill()
+    fresh.wait()
+    assert epochs(lines) == [1]
+    assert not any("goes on" in line for line in lines)
+
+
+def test_all_saved_state_can_be_dropped(ready):
+    process = begin(ready, "python", "-m", "stages.train_head")
+    until(process, "epoch 2/")
+    process.kill()
+    process.wait()
+    assert (ready.folder / ".dvc/thaw").is_dir()
+    ready.run("python", "-m", "thaw", "fresh")
+    assert not (ready.folder / ".dvc/thaw").exists()

@@ -1,0 +1,188 @@
+"""Saved state of a stage that is not done: a run that is killed loses an epoch or a chunk at most.
+
+State lies beside DVC's cache, under a key of all that the result follows from: parameters, inputs, code,
+versions, machine. So no run ever goes on from another's state, and queued and temporary runs find theirs.
+"""
+
+import configparser
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from thaw import files, paths
+
+# Set to drop what was saved and start anew.
+FRESH = "THAW_FRESH"
+JSON = "state.json"
+# Seconds after which state that nobody came back for is deleted: two weeks.
+KEPT = 14 * 24 * 3600
+
+
+class State:
+    """What one run of a stage has saved: a JSON and lists of arrays, each list in a file of its own.
+
+    A save counts from the moment that its JSON is renamed into place; until then the one before does.
+
+    Attributes:
+        stage: whose.
+        folder: where; anything else may lie in it, too.
+        content: of the JSON that was last saved; None where there is none, or none that is whole.
+    """
+
+    def __init__(self, stage: str, folder: Path) -> None:
+        self.stage, self.folder = stage, folder
+        self.content: dict[str, Any] | None = None
+        self._hashes: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / JSON).exists():
+            try:
+                saved = json.loads((folder / JSON).read_text(encoding="utf-8"))
+                whole = saved["check"] == _check(saved["content"], saved["sha256"])
+                whole = whole and all(files.sha256(folder / name) == value for name, value in saved["sha256"].items())
+                if whole:
+                    self.content, self._hashes = saved["content"], saved["sha256"]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                whole = False
+            if not whole:
+                print(f"{stage}: the saved state is damaged and not used", flush=True)
+
+    def save(
+        self, content: dict[str, Any], arrays: Mapping[str, Sequence[np.ndarray]], keep: Sequence[str] = ()
+    ) -> None:
+        """Save, in place of what was saved before.
+
+        Args:
+            content: goes into the JSON.
+            arrays: what to write, under names that no earlier save has used.
+            keep: names of earlier saves that are still needed; all others are deleted.
+        """
+        hashes = {name: self._hashes[name] for name in map(_file, keep) if name in self._hashes}
+        for name, values in arrays.items():
+            tensors = {str(number): np.asarray(value, order="C") for number, value in enumerate(values)}
+            with files.replacing(self.folder / _file(name)) as beside:
+                beside.write_bytes(safetensors.save(tensors))
+                hashes[_file(name)] = files.sha256(beside)
+        saved = {"content": content, "sha256": hashes, "check": _check(content, hashes)}
+        files.write_json(self.folder / JSON, saved)
+        for name in self._hashes.keys() - hashes.keys():
+            (self.folder / name).unlink(missing_ok=True)
+        self.content, self._hashes = content, hashes
+
+    def arrays(self, name: str) -> list[np.ndarray]:
+        """What was saved under a name."""
+        try:
+            tensors = safetensors.load_file(self.folder / _file(name))
+        except (OSError, SafetensorError) as error:  # its hash was right a moment ago
+            raise RuntimeError(f"{self.folder / _file(name)}: {error}") from None
+        return [tensors[str(number)] for number in range(len(tensors))]
+
+
+def _check(content: dict[str, Any], hashes: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps([content, hashes], sort_keys=True).encode()).hexdigest()
+
+
+def _file(name: str) -> str:
+    return f"{name}.safetensors"
+
+
+def home() -> Path:
+    """The folder of all state: beside DVC's cache, in the main checkout's where a run works in a temporary copy."""
+    dvc = paths.main_checkout() / ".dvc"
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    config.read([dvc / "config", dvc / "config.local"], encoding="utf-8")
+    cache = config.get("cache", "dir", fallback="cache")
+    return (dvc / cache).resolve().parent / "thaw"
+
+
+@contextmanager
+def opened(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path], machine: str) -> Iterator[State]:
+    """The state of a run, for one process at a time; it is deleted when the block ends without an error.
+
+    Where another process has it, this one waits, says for whom, and goes on from what that one left.
+
+    Args:
+        stage: name of the DVC stage.
+        parameters: all that the result follows from.
+        inputs: files and folders, as well.
+        machine: what computes, as well.
+    """
+    parts = {
+        "parameters": dict(parameters),
+        "inputs": {path.as_posix(): files.digest(path) for path in inputs},
+        "code": _code(),
+        "versions": {name: version(name) for name in ("keras", "numpy")},
+        "machine": machine,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    root = home()
+    folder = root / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    root.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(folder.with_name(f"{folder.name}.lock"), stage) as others_wait:
+        if os.environ.get(FRESH):
+            shutil.rmtree(folder, ignore_errors=True)
+        _tell(root, stage, folder, parts)
+        state = State(stage, folder)
+        files.write_json(folder / "key.json", parts)
+        yield state
+        if not others_wait():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(root: Path, stage: str, folder: Path, parts: dict[str, Any]) -> None:
+    """Say that there is state of another key, and what differs; delete what is old."""
+    for other in root.glob(f"{stage}-*/key.json"):
+        if other.parent == folder:
+            continue
+        if time.time() - other.stat().st_mtime > KEPT:
+            shutil.rmtree(other.parent, ignore_errors=True)
+            continue
+        try:
+            theirs = json.loads(other.read_text(encoding="utf-8"))
+            differ = [name for name in parts if theirs.get(name) != parts[name]]
+        except (OSError, ValueError, AttributeError):
+            continue
+        print(f"{stage}: there is saved state with other {', '.join(differ)}; it is not used", flush=True)
+
+
+@contextmanager
+def _one_at_a_time(lock: Path, stage: str) -> Iterator:
+    """Hold a lock; gives a function that tells whether others wait for it."""
+    # Who waits holds this one, shared, from before it tries the lock.
+    with open(lock.with_suffix(".waiting"), "a") as waiting:
+        fcntl.flock(waiting, fcntl.LOCK_SH)
+        with files.locked(lock, stage):
+            fcntl.flock(waiting, fcntl.LOCK_UN)
+
+            def others_wait() -> bool:
+                try:
+                    fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+                return False
+
+            yield others_wait
+
+
+def _code() -> str:
+    """A hash of the modules of ours that this process runs."""
+    modules = {
+        Path(module.__file__)
+        for name, module in sys.modules.items()
+        if name.split(".")[0] in ("thaw", "stages", "__main__") and getattr(module, "__file__", None)
+    }
+    # Not their paths: temporary runs work elsewhere.
+    ours = sorted(files.sha256(file) for file in modules if file.suffix == ".py")
+    return hashlib.sha256("".join(ours).encode()).hexdigest()
