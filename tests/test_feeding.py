@@ -161,13 +161,19 @@ def test_batches_without_a_plan_hold_all_examples_as_they_lie():
 
 
 def test_predictions_come_chunk_by_chunk_and_all_of_them(monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK", 5)
-    model, known, numbers = echo(), examples(12), []
+    monkeypatch.setattr(feeding, "CHUNK", 9)  # two batches and a rest
+    model, known, numbers = echo(), examples(21), []
     chunks = list(feeding.predict(model, known.inputs, 4, numbers.append))
     assert numbers == [0, 1, 2]
-    assert [place.start for place, _ in chunks] == [0, 5, 10]
+    assert [(place.start, place.stop) for place, _ in chunks] == [(0, 8), (8, 16), (16, 21)]
     found = np.concatenate([logits for _, (logits,) in chunks])
     np.testing.assert_allclose(found, np.asarray(model(known.inputs)), rtol=1e-6)
+
+
+def test_a_chunk_is_as_large_as_its_values_allow(monkeypatch):
+    monkeypatch.setattr(feeding, "CHUNK_BYTES", 1000)
+    model = keras.Model(start := keras.Input((10,)), keras.layers.Dense(15)(start))  # 100 bytes an example
+    assert [feeding.chunk_size(model, batch_size) for batch_size in (1, 4, 16)] == [10, 8, 10]
 
 
 def test_the_first_step_is_traced_once():

@@ -248,9 +248,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(spoilt):
     with pytest.raises(ThawError) as caught:
         fit(new_head(), of, views, bad if spoilt == "validation" else VAL)
     message = str(caught.value)
-    assert message.startswith("unfreeze@all: the loss is ")
-    assert f"epoch {2 if spoilt == 'training' else 1}, " in message
-    assert "learning rate of 0.025" in message
+    where = "epoch 2/3, step 1, " if spoilt == "training" else "epoch 1/3, step 6, "
+    what = "the loss" if spoilt == "training" else "the loss in validation"
+    assert message.startswith(f"unfreeze@all: {what} is not finite at {where}learning rate 0.025; ")
     assert "\n" not in message
 
 
@@ -310,3 +310,15 @@ def test_steps_that_the_backend_does_at_once_do_not_show_in_the_result():
     ]
     assert rows[0] == rows[1]
     assert_equal_weights(one.get_weights(), many.get_weights())
+
+
+def test_a_weight_that_is_not_finite_ends_the_run_though_the_loss_does_not_show_it():
+    head = new_head()
+    unseen = keras.layers.Dense(2, name="unseen")
+    unseen.build((None, 2))
+    model = keras.Model(head.input, head.output)
+    model.unseen = unseen  # its weights are the model's, and nothing is computed from them
+    unseen.kernel.assign(np.full((2, 2), np.nan, np.float32))
+    assert len(model.get_weights()) == 4
+    with pytest.raises(ThawError, match=r"^unfreeze@all: a weight is not finite at epoch 1/3, step 6, learning rate"):
+        fit(model, run())

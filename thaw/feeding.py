@@ -145,6 +145,22 @@ class Blend(keras.layers.Layer):
         return own_shape
 
 
+class _Watch(keras.callbacks.Callback):
+    """Ends an epoch soon after the first step whose loss is not finite; no step waits for the look at it."""
+
+    async_safe = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step: int | None = None
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        # The mean over the epoch so far: once it is not finite, it never is again.
+        if self.step is None and not math.isfinite(logs["loss"]):
+            self.step = batch + 1
+            self.model.stop_training = True
+
+
 class Feed:
     """A model with its way of being fed.
 
@@ -154,6 +170,7 @@ class Feed:
     Attributes:
         model: over the weights of the model that it was made for; to be compiled.
         seconds: spent on bringing examples to the device so far, at which steps may have waited.
+        bad_step: of the last fit, the first step, counted from 1, whose loss was not finite; None if all were.
     """
 
     def __init__(self, model: keras.Model, like: Examples, batch_size: int, mixes: bool) -> None:
@@ -166,6 +183,7 @@ class Feed:
         """
         self.batch_size, self.classes = batch_size, model.output_shape[-1]
         self.seconds = 0.0
+        self.bad_step: int | None = None
         self.rows = Rows(like.inputs) if like.inputs.nbytes <= device.chosen.data_gb * 1e9 else None
 
         def entry(name: str):
@@ -209,12 +227,13 @@ class Feed:
 
     def fit(self, examples: Examples, plan: Plan) -> dict[str, float]:
         """Train for the batches of a plan; loss and accuracy over them."""
-        started = time.perf_counter()
+        started, watch = time.perf_counter(), _Watch()
+        options = {"shuffle": False, "verbose": 0, "callbacks": [watch]}
         targets = plan.targets(examples.labels, self.classes)
         if self.rows is None:
             self.seconds += time.perf_counter() - started
             batches = Batches(examples, self.batch_size, targets, plan)
-            logs = self.model.fit(batches, shuffle=False, verbose=0).history
+            logs = self.model.fit(batches, **options).history
             self.seconds += batches.seconds
         else:
             self.rows.load(examples.inputs)
@@ -223,7 +242,8 @@ class Feed:
                 other = np.take_along_axis(plan.rows, plan.partners, axis=1).reshape(-1).astype(np.int32)
                 start = {"own": start, "other": other, "share": np.repeat(plan.shares, self.batch_size)}
             self.seconds += time.perf_counter() - started
-            logs = self.model.fit(start, targets, self.batch_size, shuffle=False, verbose=0).history
+            logs = self.model.fit(start, targets, self.batch_size, **options).history
+        self.bad_step = watch.step
         return {name: values[0] for name, values in logs.items()}
 
     def evaluate(self, examples: Examples) -> dict[str, float]:

@@ -129,13 +129,24 @@ def fit(
         seeds.reseed(model, run.seed, run.stage, "layers", epoch)
         logs = trains.fit(examples, plan)
         stepping += time.perf_counter() - started
-        rate = float(schedule((epoch - 0.5) * steps)) if callable(schedule) else schedule
+
+        def rate_at(epochs: float) -> float:
+            return float(schedule(epochs * steps)) if callable(schedule) else schedule
+
+        if trains.bad_step is not None:
+            raise _not_finite(run, "the loss", epoch, trains.bad_step, rate_at(epoch - 1 + trains.bad_step / steps))
+        rate = rate_at(epoch - 0.5)
         rows.append(_row(before + epoch, run.phase, rate, logs, validates.evaluate(val)))
-        _refuse_infinite(rows[-1], run)
+        weights = model.get_weights()
+        # ReLU turns NaN into 0 on some devices: a network may be broken and its loss not show it.
+        if not all(np.isfinite(weight).all() for weight in weights):
+            raise _not_finite(run, "a weight", epoch, steps, rate_at(epoch))
+        if not math.isfinite(rows[-1]["val_loss"]):
+            raise _not_finite(run, "the loss in validation", epoch, steps, rate_at(epoch))
         if _rank(rows[-1]) > _rank(best):
-            best, best_weights = rows[-1], model.get_weights()
+            best, best_weights = rows[-1], weights
         if run.state is not None:
-            _save(run.state, rows, rows.index(best), model, optimizer)
+            _save(run.state, rows, rows.index(best), weights, optimizer)
         report(rows)
         print(_line(run, epoch, rows[-1], time.perf_counter() - started), flush=True)
     if stepping:
@@ -147,11 +158,13 @@ def fit(
     return rows
 
 
-def _save(state: State, rows: list[Row], best: int, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+def _save(
+    state: State, rows: list[Row], best: int, weights: list[np.ndarray], optimizer: keras.optimizers.Optimizer
+) -> None:
     """Save all that the next epoch needs; random layers and the order of examples follow from its number."""
     epoch = len(rows) - 1
     arrays = {
-        f"weights-{epoch}": model.get_weights(),
+        f"weights-{epoch}": weights,
         f"optimizer-{epoch}": [variable.numpy() for variable in optimizer.variables],
     }
     state.save({"rows": rows, "best": best}, arrays, keep=[f"weights-{best}"])
@@ -245,12 +258,11 @@ def _rank(row: Row) -> tuple[float, float]:
     return row["val_accuracy"], -row["val_loss"]
 
 
-def _refuse_infinite(row: Row, run: Run) -> None:
-    if not math.isfinite(row["train_loss"] + row["val_loss"]):
-        raise ThawError(
-            f"{run.stage}: the loss is {row['train_loss']} in training and {row['val_loss']} in validation in epoch "
-            f"{row['epoch']}, at a learning rate of {row['learning_rate']:.2g}; a lower learning_rate may help"
-        )
+def _not_finite(run: Run, what: str, epoch: int, step: int, rate: float) -> ThawError:
+    return ThawError(
+        f"{run.stage}: {what} is not finite at epoch {epoch}/{run.training.epochs}, step {step}, learning rate "
+        f"{rate:.2g}; a lower learning_rate may help; the epochs before are saved"
+    )
 
 
 def _line(run: Run, epoch: int, row: Row, seconds: float) -> str:
