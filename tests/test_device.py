@@ -45,3 +45,11 @@ def test_the_process_computes_as_was_chosen():
     assert device.chosen.kind == "cpu" or device.chosen.name
     assert keras.config.dtype_policy().name == device.chosen.precision
     assert device.chosen.backend == keras.backend.backend()
+
+
+def test_provenance_names_what_decides_the_bits():
+    found = device.provenance()
+    assert found["backend"] == keras.backend.backend()
+    assert found["cores"] == device.cores()
+    assert set(found["versions"]) == {"python", "keras", "numpy", keras.backend.backend()}
+    assert found["versions"]["keras"] == keras.__version__

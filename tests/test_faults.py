@@ -121,3 +121,59 @@ def test_all_saved_state_can_be_dropped(ready):
     assert (ready.folder / ".dvc/thaw").is_dir()
     ready.run("python", "-m", "thaw", "fresh")
     assert not (ready.folder / ".dvc/thaw").exists()
+
+
+# What a stage says and how it ends, for errors that no machine can be made to have on purpose.
+FAILS = """
+import sys
+from thaw import stage
+from thaw.params import Params
+def work(params: Params) -> None:
+    raise {error}
+stage.run("extract", work)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            "OSError(28, 'No space left on device', 'data/x.npy')",
+            "extract: No space left on device: data/x.npy; when the cause is gone, `dvc repro` goes on",
+        ),
+        ("OSError('odd')", "extract: odd; when the cause is gone, `dvc repro` goes on"),
+        *(
+            (
+                error,
+                "extract: out of memory; lower batch_size, extract.batch_size or backbone.image_size "
+                "(now 32, 256 and 32)",
+            )
+            for error in ("MemoryError()", "RuntimeError('RESOURCE_EXHAUSTED: x')", "ValueError('OOM when allocating')")
+        ),
+    ],
+)
+def test_what_the_machine_lacks_is_told_in_one_line(ready, error, told):
+    process = begin(ready, "python", "-c", FAILS.format(error=error))
+    assert process.stdout.read() == f"{told}\n"
+    assert process.wait() == 1
+
+
+def test_other_errors_are_not_hidden(ready):
+    process = begin(ready, "python", "-c", FAILS.format(error="ZeroDivisionError('a mistake of ours')"))
+    assert "Traceback" in process.stdout.read()
+    assert process.wait() == 1
+
+
+def test_a_disk_without_room_for_the_features_is_told(ready):
+    """A limit on the size of files stands for the disk: the same call fails, with another number."""
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+    limit += "import runpy; runpy.run_module('stages.extract', run_name='__main__')"
+    before = {file.name: file.read_bytes() for file in (ready.folder / "data/features").iterdir()}
+    process = begin(ready, "python", "-c", limit)
+    lines = process.stdout.readlines()
+    assert process.wait() == 1
+    assert lines[-1].startswith("extract: File too large")
+    assert not any("Traceback" in line for line in lines)
+    assert {file.name: file.read_bytes() for file in (ready.folder / "data/features").iterdir()} == before
+    ready.run("python", "-m", "stages.extract")

@@ -8,6 +8,7 @@ import yaml
 from tests.import_graph import files_of
 
 ROOT = Path(__file__).parent.parent
+KERAS = ["backbone", "extract", "train_head", "unfreeze", "evaluate"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
@@ -36,7 +37,7 @@ def test_only_evaluate_reads_the_test_split(name):
     assert "data/processed/test" not in deps
 
 
-@pytest.mark.parametrize("name", ["backbone", "extract", "train_head", "unfreeze", "evaluate"])
+@pytest.mark.parametrize("name", KERAS)
 def test_every_keras_stage_depends_on_the_backend(name):
     assert "backend" in stage(name)["params"]
 
@@ -45,7 +46,14 @@ def test_only_timings_may_differ_between_two_runs():
     names = {"unfreeze@${key}" if name == "unfreeze" else name for name in STAGES}
     timed = {f"metrics/time/{name}.json" for name in names}
     outputs = {out for name in STAGES for out in stage(name)["outs"]}
-    assert {out for out in outputs if out.startswith("metrics/")} == timed
+    assert {out for out in outputs if out.startswith("metrics/time/")} == timed
+
+
+def test_every_keras_stage_records_what_it_computed_on():
+    names = {"unfreeze@${key}" if name == "unfreeze" else name for name in KERAS}
+    outputs = {out for name in STAGES for out in stage(name)["outs"]}
+    recorded = {out for out in outputs if out.startswith("metrics/provenance/")}
+    assert recorded == {f"metrics/provenance/{name}.json" for name in names}
 
 
 def test_byte_code_is_no_dependency():

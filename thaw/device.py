@@ -5,6 +5,7 @@ was chosen is printed, since it decides the last bits of every result.
 """
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,6 +130,20 @@ def _found(backend: str) -> tuple[str, str, tuple[int, int]]:
             details = tf.config.experimental.get_device_details(gpus[0])
             return "gpu", details.get("device_name", "unknown"), details.get("compute_capability", (0, 0))
     return "cpu", f"{cores()} cores", (0, 0)
+
+
+def provenance() -> dict[str, object]:
+    """All that decides the bits of a result besides code, parameters and data: no time, no path, no host."""
+    packages = ("keras", chosen.backend, "numpy")
+    return {
+        "backend": chosen.backend,
+        "device": f"{chosen.kind} ({chosen.name})",
+        "xla": chosen.xla,
+        "precision": chosen.precision,
+        "cores": cores(),
+        "processor": platform.machine(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }
 
 
 def cores() -> int:

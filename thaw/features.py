@@ -143,7 +143,10 @@ class _Store:
                 return store
         except (OSError, ValueError, EOFError):
             pass  # not there yet, or cut off: begun anew, as its checksums will not fit
-        return np.lib.format.open_memmap(file, "w+", dtype, shape)
+        store = np.lib.format.open_memmap(file, "w+", dtype, shape)
+        # The disk's room is taken now: where it ran out while the map is written, the process would be killed.
+        files.reserve(file)
+        return store
 
     def _whole(self, stores: list[np.memmap], sums: list[int], size: int) -> int:
         """How many chunks are as they were written: a machine that crashed may have lost some."""

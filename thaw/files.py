@@ -57,6 +57,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def reserve(path: Path) -> None:
+    """Have the disk keep room for all of a file that was given its length, but not written yet.
+
+    Raises:
+        OSError: there is not so much room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def link(source: Path, target: Path) -> None:
     """Give a file a second name, or make a copy where the two do not lie on one disk."""
     try:

@@ -28,7 +28,8 @@ def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False
     """Run a stage as a program.
 
     Args:
-        name: of the DVC stage; its seconds and peak memory go into metrics/time/<name>.json.
+        name: of the DVC stage; its seconds and peak memory go into metrics/time/<name>.json, what it computed
+            on into metrics/provenance/<name>.json.
         work: what the stage does, given all parameters.
         keras: set up the backend before `work` imports what needs Keras.
     """
@@ -42,15 +43,33 @@ def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False
             settings = params.load()
             if keras:
                 print(f"{name}: {device.use(settings.backend, settings.device)}", flush=True)
+                files.write_json(paths.METRICS / "provenance" / f"{name}.json", device.provenance())
             work(settings)
             spent = {"seconds": round(time.perf_counter() - started, 2), "peak_gb": round(memory.gb, 2)}
             files.write_json(paths.METRICS / "time" / f"{name}.json", spent)
     except ThawError as error:
         sys.exit(f"{name}: {error}")
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        sys.exit(f"{name}: {error.strerror or error}{where}; when the cause is gone, `dvc repro` goes on")
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        sys.exit(f"{name}: out of memory; lower batch_size, extract.batch_size or backbone.image_size ({_sizes()})")
     except Stopped as stopped:
         what = signal.Signals(stopped.number).name
         print(f"{name}: ended by {what}; the next run goes on from what is saved", file=sys.stderr, flush=True)
         sys.exit(128 + stopped.number)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a device or the machine had no more memory; TensorFlow and JAX say so in their own words."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "OOM when allocating" in str(error)
+
+
+def _sizes() -> str:
+    chosen = params.load()
+    return f"now {chosen.batch_size}, {chosen.extract.batch_size} and {chosen.backbone.image_size}"
 
 
 def _stop(number: int, frame: object) -> None:
