@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import numpy as safetensors
 
 from tests.examples import SPOILT, augment, data, pictures, run, scramble, training, weights
@@ -228,9 +230,9 @@ def changed(file: Path, **change: np.ndarray | None) -> None:
 
 def rehash(file: Path) -> None:
     """Have the checkpoint's JSON name the hash that a file has now."""
-    content = json.loads((file.parent / "checkpoint.json").read_text())
+    content = files.read_sealed(file.parent / "checkpoint.json")
     content["sha256"][file.name] = files.sha256(file)
-    (file.parent / "checkpoint.json").write_text(json.dumps(content))
+    files.write_sealed(file.parent / "checkpoint.json", content)
 
 
 @pytest.mark.parametrize(
@@ -259,3 +261,45 @@ def test_one_bit_is_enough_to_be_refused(tmp_path):
     assert refusal(tmp_path / "model").startswith(f"{file}: missing or damaged")
     rehash(file)
     checkpoint.load(tmp_path / "model")
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, 10**6), byte=st.integers(1, 255), cut=st.booleans())
+def test_no_damage_to_the_json_gets_through(small_checkpoint, place, byte, cut):
+    folder, whole = small_checkpoint
+    file = folder / "checkpoint.json"
+    content = bytearray(whole)
+    place %= len(content) - 1  # the last is a line break
+    content[place] ^= byte
+    file.write_bytes(content[:place] if cut else content)
+    try:
+        found = checkpoint.read_info(folder)
+    except ThawError:
+        pass
+    else:
+        # Space between the parts, which may have become another space.
+        file.write_bytes(whole)
+        assert found == checkpoint.read_info(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=400))
+def test_no_bytes_in_place_of_a_block_get_through_even_with_their_hash(small_checkpoint, content):
+    folder, whole = small_checkpoint
+    (folder / "checkpoint.json").write_bytes(whole)
+    file = folder / "block1.safetensors"
+    before = file.read_bytes()
+    try:
+        file.write_bytes(content)
+        rehash(file)
+        assert refusal(folder).startswith(f"{file}: ")
+    finally:
+        file.write_bytes(before)
+
+
+@pytest.fixture(scope="module")
+def small_checkpoint(tmp_path_factory) -> tuple[Path, bytes]:
+    """A checkpoint, and the bytes of its JSON to put back."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    saved(folder)
+    return folder, (folder / "checkpoint.json").read_bytes()

@@ -1,6 +1,5 @@
 """Stored features: one file for each cut and view, of the values that the network gives, or a clear refusal."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -69,7 +68,7 @@ def test_features_are_read_as_a_memory_map(stored):
 def test_the_json_tells_what_is_stored(stored):
     told = {"cuts": [0, 1], "views": 2, "pool": "avg", "dtype": "float32", "classes": CLASSES, "origin": {}}
     found = features.read_info(stored)
-    assert found == json.loads((stored / "features.json").read_text())
+    assert found == files.read_sealed(stored / "features.json")
     assert found.pop("sha256") == {file.name: files.sha256(file) for file in stored.glob("*.npy")}
     assert found == told
 

@@ -3,7 +3,6 @@
 A block that stays frozen has the same bytes in every phase, so DVC's cache stores it once.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from thaw import files
-from thaw.backbones import BACKBONES
 from thaw.errors import ThawError
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def save(folder: Path, info: Info, network: "Network") -> None:
             # No metadata: safetensors writes its keys in random order.
             (beside / f"{name}.safetensors").write_bytes(safetensors.save(_tensors(part)))
         hashes = {file.name: files.sha256(file) for file in sorted(beside.glob("*.safetensors"))}
-        files.write_json(beside / JSON, vars(info) | {"sha256": hashes})
+        files.write_sealed(beside / JSON, vars(info) | {"sha256": hashes})
 
 
 def read_info(folder: Path) -> Info:
@@ -73,13 +71,10 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def _read(folder: Path) -> tuple[Info, dict[str, str]]:
     try:
-        content = json.loads((folder / JSON).read_text(encoding="utf-8"))
-        hashes = dict(content["sha256"])
-        info = Info(**{name: value for name, value in content.items() if name != "sha256"})
-        if info.backbone["name"] not in BACKBONES:
-            raise ValueError(info.backbone["name"])
-        return info, hashes
-    except (OSError, ValueError, KeyError, TypeError):
+        content = files.read_sealed(folder / JSON)
+        hashes = content.pop("sha256")
+        return Info(**content), hashes
+    except (OSError, ValueError, KeyError, TypeError):  # the last two: of another version of thaw
         raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
 
 

@@ -1,6 +1,5 @@
 """Features: what the frozen backbone makes of each view, computed once and stored."""
 
-import json
 import time
 import zlib
 from collections.abc import Sequence
@@ -70,7 +69,7 @@ def extract(
                     files.link(file, beside / file.name)
         content = {"cuts": cuts, "views": augment.views, "pool": pool, "dtype": settings.dtype, "classes": classes}
         hashes = {file.name: files.sha256(file) for file in sorted(beside.glob("*.npy"))}
-        files.write_json(beside / JSON, content | {"sha256": hashes, "origin": origin or {}})
+        files.write_sealed(beside / JSON, content | {"sha256": hashes, "origin": origin or {}})
 
 
 def plan(widths: dict[int, int], rows: int, settings: Extract) -> list[int]:
@@ -191,9 +190,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         ThawError: the JSON is missing or damaged.
     """
     try:
-        content = json.loads((folder / JSON).read_text(encoding="utf-8"))
+        content = files.read_sealed(folder / JSON)
         return {name: content[name] for name in _KEYS}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):  # the last: of another version of thaw
         raise ThawError(f"{folder / JSON}: missing or damaged; run `dvc repro` to make it again") from None
 
 

@@ -52,6 +52,28 @@ def write_json(path: Path, content: Any) -> None:
         beside.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON that `read_sealed` gives back only as it was written."""
+    write_json(path, content | {"seal": _seal(content)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else, or was changed.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.pop("seal", None) != _seal(content):
+        raise ValueError(f"{path}: not as it was written")
+    return content
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,14 +49,11 @@ class State:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / JSON).exists():
             try:
-                saved = json.loads((folder / JSON).read_text(encoding="utf-8"))
-                whole = saved["check"] == _check(saved["content"], saved["sha256"])
-                whole = whole and all(files.sha256(folder / name) == value for name, value in saved["sha256"].items())
-                if whole:
-                    self.content, self._hashes = saved["content"], saved["sha256"]
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                whole = False
-            if not whole:
+                saved = files.read_sealed(folder / JSON)
+                if any(files.sha256(folder / name) != value for name, value in saved["sha256"].items()):
+                    raise ValueError("another hash")
+                self.content, self._hashes = saved["content"], saved["sha256"]
+            except (OSError, ValueError):
                 print(f"{stage}: the saved state is damaged and not used", flush=True)
 
     def save(
@@ -75,8 +72,7 @@ class State:
             with files.replacing(self.folder / _file(name)) as beside:
                 beside.write_bytes(safetensors.save(tensors))
                 hashes[_file(name)] = files.sha256(beside)
-        saved = {"content": content, "sha256": hashes, "check": _check(content, hashes)}
-        files.write_json(self.folder / JSON, saved)
+        files.write_sealed(self.folder / JSON, {"content": content, "sha256": hashes})
         for name in self._hashes.keys() - hashes.keys():
             (self.folder / name).unlink(missing_ok=True)
         self.content, self._hashes = content, hashes
@@ -88,10 +84,6 @@ class State:
         except (OSError, SafetensorError) as error:  # its hash was right a moment ago
             raise RuntimeError(f"{self.folder / _file(name)}: {error}") from None
         return [tensors[str(number)] for number in range(len(tensors))]
-
-
-def _check(content: dict[str, Any], hashes: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps([content, hashes], sort_keys=True).encode()).hexdigest()
 
 
 def _file(name: str) -> str:
