@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 
-from bench import common, gpu, scale, schedule, torch_peer
+from bench import common, gpu, scale, schedule, steps, torch_peer
 
 
 def one(side: str, seed: int, head: float, depth1: float, final: float, **more) -> dict:
@@ -119,3 +119,15 @@ def test_pytorchs_network_has_the_weights_of_kerass(alpha):
     model = keras.applications.MobileNetV2(alpha=alpha, include_top=False, weights=None, input_shape=(96, 96, 3))
     assert found == model.count_params()
     assert width == model.output.shape[-1]
+
+
+def test_steps_are_compared_run_by_run():
+    text = steps.table(
+        {"inference": {"thaw": [600, 660], "pytorch": [500, 600]}, "train": {"thaw": [300], "pytorch": []}}
+    )
+    assert "| inference | 600, 660 | 500, 600 | 1.15 (1.10 to 1.20) |" in text
+    assert "| train | 300 | not measured | not measured |" in text
+
+
+def test_thaws_side_takes_steps():
+    assert steps.rate(32, 0.35, 4, "train", 2) > 0

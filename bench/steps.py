@@ -1,0 +1,93 @@
+"""Training steps of the fully thawed MobileNetV2: thaw against PyTorch, in turn, on the same device.
+
+    python -m bench.steps
+
+Random pictures and weights, Adam, no augmentation on either side; pictures per second of 40 steps after a
+warm-up, each run in a process of its own, with thawed BatchNorm in inference mode and in training mode.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from bench import common, torch_peer
+
+MODES = ("inference", "train")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="thaw against PyTorch, all thawed", epilog="python -m bench.steps")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--alpha", type=float, default=0.35)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("bench/results/steps.json"))
+    parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.mode:
+        sizes = (arguments.image_size, arguments.alpha, arguments.batch_size)
+        print(json.dumps({"pictures_per_second": rate(*sizes, arguments.mode, arguments.steps)}))
+        return
+    rates: dict[str, dict[str, list[float]]] = {mode: {"thaw": [], "pytorch": []} for mode in MODES}
+    same = [
+        part for name in ("image_size", "alpha", "batch_size", "steps")
+        for part in (f"--{name.replace('_', '-')}", getattr(arguments, name))
+    ]  # fmt: skip
+    for _ in range(arguments.runs):
+        for mode, found in rates.items():
+            found["thaw"].append(common.apart("bench.steps", "--mode", mode, *same)["pictures_per_second"])
+            if torch_peer.available():
+                peer = common.apart("bench.torch_peer", "--batch-norm", mode, *same)
+                found["pytorch"].append(peer["pictures_per_second"])
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("output", "mode")}
+    machine = common.machine("keras", "tensorflow", "numpy", "torch")
+    peer = torch_peer.library(arguments.alpha)
+    common.write(arguments.output, {"machine": machine, "settings": settings, "peer": peer, "rates": rates})
+    print(table(rates))
+
+
+def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps: int) -> float:
+    """Pictures per second of thaw's side."""
+    from thaw import device
+    from thaw.params import Device
+
+    device.use("tensorflow", Device(xla="auto", precision="float32", data_gb="auto"))
+    import time
+
+    import keras
+    import numpy as np
+
+    from thaw import network, seeds
+    from thaw.feeding import Examples, Feed, Plan
+
+    seeds.initialise(0, "bench")
+    built = network.build("mobilenetv2", image_size, alpha)
+    built.attach("avg", 256, 0.3, 10)
+    built.freeze(0)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (batch_size * steps, 32, 32, 3), dtype=np.uint8)
+    examples = Examples(images, generator.integers(0, 10, len(images)))
+    feed = Feed(built.classifier(None, None, batch_norm), examples, batch_size, mixes=False)
+    feed.compile(keras.optimizers.Adam(1e-3))
+    feed.fit(examples, Plan.draw(5 * batch_size, batch_size, 0.0, 0))
+    started = time.perf_counter()
+    feed.fit(examples, Plan.draw(len(examples), batch_size, 0.0, 1))
+    return len(examples) / (time.perf_counter() - started)
+
+
+def table(rates: dict[str, dict[str, list[float]]]) -> str:
+    """The rates in Markdown."""
+    lines = ["| BatchNorm | thaw, pictures/s | PyTorch, pictures/s | thaw / PyTorch (range) |", "|---|---|---|---|"]
+    for mode, found in rates.items():
+        cells: list[Any] = [", ".join(f"{value:.0f}" for value in found[side]) for side in ("thaw", "pytorch")]
+        ratios = [a / b for a, b in zip(found["thaw"], found["pytorch"], strict=False)]
+        last = f"{statistics.mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "not measured"
+        lines.append(f"| {mode} | {cells[0]} | {cells[1] or 'not measured'} | {last} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
