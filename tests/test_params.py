@@ -573,3 +573,9 @@ def test_a_file_that_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, cont
         params.load(file)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_page_of_messages_is_up_to_date():
+    from tests import messages
+
+    assert (ROOT / "docs/messages.md").read_text(encoding="utf-8") == messages.page(), "python -m tests.messages"
