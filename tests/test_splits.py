@@ -171,7 +171,7 @@ def test_superclasses_are_stored_and_those_of_an_earlier_dataset_are_not_left(pr
     coarse = np.load(processed / "train/coarse_labels.npy", allow_pickle=False)
     np.testing.assert_array_equal(coarse, some_pictures(coarse=True).coarse)
     splits.write(processed / "train", some_pictures())
-    assert {file.name for file in (processed / "train").iterdir()} == {"images.npy", "labels.npy"}
+    assert {file.name for file in (processed / "train").iterdir()} == {"images.npy", "labels.npy", "split.json"}
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -189,6 +189,12 @@ class Intruder:
 
 
 IMAGES, SOME_LABELS = npy(np.ascontiguousarray(some_pictures().images)), npy(some_pictures().labels)
+
+
+def rehash(split: Path) -> None:
+    """Have the split name the hashes that its files have now."""
+    hashes = {file.name: files.sha256(file) for file in split.glob("*.npy")}
+    files.write_sealed(split / "split.json", {"sha256": hashes})
 
 
 @pytest.mark.parametrize(
@@ -213,12 +219,24 @@ IMAGES, SOME_LABELS = npy(np.ascontiguousarray(some_pictures().images)), npy(som
 def test_a_damaged_tensor_is_refused(processed, name, content):
     file = processed / "train" / name
     file.unlink() if content is None else file.write_bytes(content)
+    if content is not None:
+        rehash(processed / "train")  # or its hash would do
     assert str(paths.PROCESSED / "train" / name) in refusal(splits.read, "train", NAMES)
     assert not Path("intruded").exists()
 
 
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "split.json"])
+def test_one_bit_is_enough_to_be_refused(processed, name):
+    file = processed / "train" / name
+    content = bytearray(file.read_bytes())
+    content[-4] ^= 1
+    file.write_bytes(content)
+    assert f"{name}: missing or damaged" in refusal(splits.read, "train", NAMES)
+
+
 def test_labels_for_other_pictures_are_refused(processed):
     (processed / "train/labels.npy").write_bytes(npy(np.zeros(6, np.uint8)))
+    rehash(processed / "train")
     assert "7 pictures and 6 labels" in refusal(splits.read, "train", NAMES)
 
 
@@ -302,6 +320,7 @@ def test_both_stages_leave_their_outputs_and_nothing_else(checkout):
             for split in ("train", "val", "test")
             for tensor in ("images", "labels")
         ),
+        *(f"data/processed/{split}/split.json" for split in ("train", "val", "test")),
         "data/processed/classes.json",
         "plots/samples.png",
         "metrics/time/download.json",
@@ -397,7 +416,8 @@ def test_a_failed_stage_says_so_in_one_line_and_leaves_nothing(tmp_path):
     result = run(tmp_path, "download")
     assert result.returncode == 1
     assert result.stderr == f"download: dataset.url: no file at {tmp_path / 'nothing.tar.gz'}\n"
-    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / "params.yaml"]
+    left = {file.relative_to(tmp_path).parts[0] for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == {"params.yaml", ".dvc"}  # the lock of the stage
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -10,6 +10,8 @@ from thaw.archives import Pictures
 from thaw.errors import ThawError
 from thaw.params import check_classes
 
+JSON = "split.json"
+
 
 def draw(labels: np.ndarray, val_fraction: float, limit: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows for training and for validation, each sorted.
@@ -39,12 +41,14 @@ def stratified(labels: np.ndarray, count: int, generator: np.random.Generator) -
 
 
 def write(folder: Path, pictures: Pictures) -> None:
-    """Store one split: images.npy, labels.npy, and coarse_labels.npy where there are superclasses."""
+    """Store one split: images.npy, labels.npy, coarse_labels.npy where there are superclasses, and their hashes."""
     with files.replacing_folder(folder) as beside:
         np.save(beside / "images.npy", np.ascontiguousarray(pictures.images))
         np.save(beside / "labels.npy", pictures.labels)
         if pictures.coarse is not None:
             np.save(beside / "coarse_labels.npy", pictures.coarse)
+        hashes = {file.name: files.sha256(file) for file in sorted(beside.iterdir())}
+        files.write_sealed(beside / JSON, {"sha256": hashes})
 
 
 def write_names(names: dict[str, list[str]]) -> None:
@@ -72,6 +76,7 @@ def read(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         Images, uint8 (n, 32, 32, 3), memory-mapped where all classes are asked for, and labels, int32 (n,).
     """
     folder = paths.PROCESSED / split
+    _verify(folder, "images.npy", "labels.npy")
     images = _load(folder / "images.npy", np.uint8, 4)
     labels = _load(folder / "labels.npy", np.uint8, 1)
     if len(images) != len(labels):
@@ -84,6 +89,17 @@ def read(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         number[names.index(name)] = new
     rows = np.flatnonzero(number[labels] >= 0)
     return images[rows], number[labels[rows]]
+
+
+def _verify(folder: Path, *names: str) -> None:
+    file = folder / JSON
+    try:
+        hashes = files.read_sealed(file)["sha256"]
+        for file in (folder / name for name in names):
+            if files.sha256(file) != hashes.get(file.name):
+                raise ValueError("another hash")
+    except (OSError, ValueError, KeyError):
+        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
 
 
 def _load(file: Path, dtype: type, dimensions: int) -> np.ndarray:
