@@ -88,6 +88,15 @@ def test_a_stage_ends_when_dvc_is_gone_and_the_next_one_waits_for_it(ready):
     second.wait()
 
 
+def test_a_stage_ends_when_dvc_is_gone_and_only_its_shell_is_left(ready):
+    command = ["sh", "-c", "python -m stages.train_head; true"]  # with more to do, no shell hands itself over
+    process = begin(ready, "python", "-c", f"import subprocess; subprocess.run({command})", DVC_STAGE="train_head")
+    until(process, "epoch ")
+    process.kill()
+    process.wait()
+    assert "train_head: the dvc that started this is gone\n" in process.stdout.readlines()
+
+
 def test_two_processes_of_a_stage_do_not_write_at_once(ready):
     first = begin(ready, "python", "-m", "stages.train_head")
     until(first, "epoch ")

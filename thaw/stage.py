@@ -62,6 +62,19 @@ def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False
         sys.exit(128 + stopped.number)
 
 
+def _parents() -> list[int]:
+    """The process that started this one and, where that is but the shell of DVC's command, the one above."""
+    parent = os.getppid()
+    try:
+        shell = b"dvc" not in Path(f"/proc/{parent}/cmdline").read_bytes()
+        # PID (NAME) STATE PARENT ...; the name may have anything in it.
+        status = Path(f"/proc/{parent}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1]
+        above = int(status.split()[1])
+    except (OSError, ValueError, IndexError):  # another system: most shells hand their process over to the command
+        return [parent]
+    return [parent, above] if shell else [parent]
+
+
 def _out_of_memory(error: Exception) -> bool:
     """Whether a device or the machine had no more memory; TensorFlow and JAX say so in their own words."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "OOM when allocating" in str(error)
@@ -86,10 +99,10 @@ def _end_with_dvc(name: str) -> None:
     """
     if "DVC_STAGE" not in os.environ:  # run by hand, perhaps to outlive the terminal
         return
-    parent = os.getppid()
+    parents = _parents()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while _parents() == parents:
             time.sleep(_PERIOD)
         print(f"{name}: the dvc that started this is gone", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
