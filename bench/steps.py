@@ -72,7 +72,7 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     examples = Examples(images, generator.integers(0, 10, len(images)))
     feed = Feed(built.classifier(None, None, batch_norm), examples, batch_size, mixes=False)
     feed.compile(keras.optimizers.Adam(1e-3))
-    feed.fit(examples, Plan.draw(5 * batch_size, batch_size, 0.0, 0))
+    feed.fit(examples, Plan.draw(min(5, steps) * batch_size, batch_size, 0.0, 0))
     started = time.perf_counter()
     feed.fit(examples, Plan.draw(len(examples), batch_size, 0.0, 1))
     return len(examples) / (time.perf_counter() - started)

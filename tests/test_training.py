@@ -312,6 +312,7 @@ def test_steps_that_the_backend_does_at_once_do_not_show_in_the_result():
     assert_equal_weights(one.get_weights(), many.get_weights())
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_a_weight_that_is_not_finite_ends_the_run_though_the_loss_does_not_show_it():
     head = new_head()
     unseen = keras.layers.Dense(2, name="unseen")
