@@ -117,6 +117,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
 
     from thaw import augmentation, features, feeding, network, seeds
     from thaw.feeding import Examples, Feed, Plan
+    from thaw.optimizers import adam
     from thaw.params import Augment
 
     seeds.initialise(0, "bench")
@@ -154,7 +155,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
             inputs, start = generator.normal(size=(rows, *shape)).astype(np.float16), depth
         examples = Examples(inputs, labels[: len(inputs)])
         feed = Feed(built.classifier(start, augment), examples, batch, mixes=not everything)
-        feed.compile(keras.optimizers.Adam(1e-4))
+        feed.compile(adam(1e-4))
         plan = Plan.draw(len(examples), batch, 0.0 if everything else 0.2, 0)
         seconds = []
         for _ in range(4):

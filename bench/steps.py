@@ -57,11 +57,11 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     device.use("tensorflow", Device(xla="auto", precision="float32", data_gb="auto"))
     import time
 
-    import keras
     import numpy as np
 
     from thaw import network, seeds
     from thaw.feeding import Examples, Feed, Plan
+    from thaw.optimizers import adam
 
     seeds.initialise(0, "bench")
     built = network.build("mobilenetv2", image_size, alpha)
@@ -71,7 +71,7 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     images = generator.integers(0, 256, (batch_size * steps, 32, 32, 3), dtype=np.uint8)
     examples = Examples(images, generator.integers(0, 10, len(images)))
     feed = Feed(built.classifier(None, None, batch_norm), examples, batch_size, mixes=False)
-    feed.compile(keras.optimizers.Adam(1e-3))
+    feed.compile(adam(1e-3))
     feed.fit(examples, Plan.draw(min(5, steps) * batch_size, batch_size, 0.0, 0))
     started = time.perf_counter()
     feed.fit(examples, Plan.draw(len(examples), batch_size, 0.0, 1))

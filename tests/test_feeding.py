@@ -198,3 +198,15 @@ def test_the_first_step_is_traced_once():
     assert len(calls) == 1
     feed.fit(known, plan)
     assert len(calls) == 1, "nor anew in each epoch"
+
+
+def test_the_first_bad_step_is_named_in_whatever_order_steps_are_looked_at():
+    watch = feeding._Watch()
+    for step, loss in [(3, np.nan), (0, 1.0), (2, np.inf)]:
+        watch.on_train_batch_end(step, {"loss": loss})  # on a thread of its own, where Keras has no model for it
+    assert watch.step == 3
+    model = keras.Sequential()
+    model.stop_training = False
+    watch.set_model(model)
+    watch.on_train_batch_begin(4)
+    assert model.stop_training

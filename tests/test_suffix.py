@@ -53,7 +53,7 @@ def trained(
 
 @pytest.fixture
 def sgd(monkeypatch):
-    monkeypatch.setattr(keras.optimizers, "Adam", keras.optimizers.SGD)
+    monkeypatch.setattr(runs, "adam", keras.optimizers.SGD)
 
 
 def frozen_below(name: str, depth: int) -> int:

@@ -15,6 +15,7 @@ from thaw import seeds
 from thaw import training as runs
 from thaw.errors import ThawError
 from thaw.feeding import Examples
+from thaw.optimizers import adam
 from thaw.params import Head
 from thaw.training import Row, Run
 
@@ -103,14 +104,29 @@ def test_a_warm_up_of_all_epochs_ends_at_the_peak():
 
 def test_the_learning_rate_follows_the_schedule_through_all_epochs_and_rows_tell_it_halfway_through_each(monkeypatch):
     made = []
-    adam = keras.optimizers.Adam
-    monkeypatch.setattr(keras.optimizers, "Adam", lambda *options: made.append(adam(*options)) or made[-1])
+    monkeypatch.setattr(runs, "adam", lambda *options: made.append(adam(*options)) or made[-1])
     first, *rest = fit(new_head(), run(training(epochs=2, learning_rate=0.1, lr_schedule="cosine")))
     assert int(made[0].iterations) == 12, "and does not start anew in each epoch"
     assert float(made[0].learning_rate) == pytest.approx(0, abs=1e-7)
     assert first["learning_rate"] is None
     expected = [0.05 * (1 + np.cos(np.pi * share)) for share in (0.25, 0.75)]
     assert [row["learning_rate"] for row in rest] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_optimizer_is_adam_as_keras_has_it_state_included(monkeypatch):
+    results = {}
+    for make in (adam, keras.optimizers.Adam):
+        made, head = [], new_head()
+        before = head.get_weights()
+        monkeypatch.setattr(
+            runs, "adam", lambda *options, make=make, made=made: made.append(make(*options)) or made[-1]
+        )
+        fit(head, run(training(epochs=3, learning_rate=0.01, lr_schedule="cosine")))
+        moved = [new - old for new, old in zip(head.get_weights(), before, strict=True)]
+        results[make] = [*moved, *(np.asarray(variable) for variable in made[0].variables)]
+    for ours, keras_own in zip(*results.values(), strict=True):
+        assert np.any(ours)
+        np.testing.assert_allclose(ours, keras_own, rtol=1e-4, atol=1e-7)
 
 
 def test_the_weights_of_the_best_epoch_are_restored():

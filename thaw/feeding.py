@@ -146,18 +146,27 @@ class Blend(keras.layers.Layer):
 
 
 class _Watch(keras.callbacks.Callback):
-    """Ends an epoch soon after the first step whose loss is not finite; no step waits for the look at it."""
+    """Ends an epoch soon after a step whose loss is not finite; no step waits for the look at it."""
 
+    # Keras then looks from other threads, in any order; only the training thread is to touch the model.
     async_safe = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.step: int | None = None
+        self._bad: list[int] = []
+
+    @property
+    def step(self) -> int | None:
+        """The first step, counted from 1, whose loss was not finite; None if all were."""
+        return min(self._bad, default=None)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         # The mean over the epoch so far: once it is not finite, it never is again.
-        if self.step is None and not math.isfinite(logs["loss"]):
-            self.step = batch + 1
+        if not math.isfinite(logs["loss"]):
+            self._bad.append(batch + 1)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self._bad:
             self.model.stop_training = True
 
 

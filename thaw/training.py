@@ -13,6 +13,7 @@ from thaw import seeds
 from thaw.errors import ThawError
 from thaw.feeding import Examples, Feed, Plan
 from thaw.network import Network, adapt_batch_norm
+from thaw.optimizers import adam
 from thaw.params import Augment, Training
 from thaw.state import State
 
@@ -106,7 +107,7 @@ def fit(
     schedule = learning_rate(training, steps)
     trains = Feed(model, first, run.batch_size, mixes=run.mixup > 0)
     validates = Feed(model, val, run.batch_size, mixes=False)
-    optimizer = keras.optimizers.Adam(schedule)
+    optimizer = adam(schedule)
     trains.compile(optimizer, steps_at_once)
     validates.compile(None, steps_at_once)
 
