@@ -201,10 +201,12 @@ def test_no_epochs_leave_the_head_as_it_is():
 
 def test_epochs_are_counted_on_from_the_phases_before_and_patience_is_not():
     settings = training(epochs=8, learning_rate=0.05, patience=1)
-    of = run(settings, phase="later", batch_size=2, history=[{"epoch": 3}, {"epoch": 7}])
+    ended = {"epoch": 3, "val_loss": 2.5, "val_accuracy": 0.25, "best": True}
+    of = run(settings, phase="later", batch_size=2, history=[ended, ended | {"epoch": 7, "best": False}])
     rows = fit(new_head(), of, wrong_from(3))
     assert [row["epoch"] for row in rows] == [7, 8, 9, 10]
     assert {row["phase"] for row in rows} == {"later"}
+    assert (rows[0]["val_loss"], rows[0]["val_accuracy"]) == (2.5, 0.25), "and are not evaluated again"
 
 
 @cache

@@ -53,7 +53,8 @@ class Run:
         training: epochs, learning rate and the like.
         batch_size: examples per step.
         seed: of everything random in it.
-        history: rows of the phases before; epochs are counted on from them.
+        history: rows of the phases before; epochs are counted on from them, and the weights they ended with
+            are not evaluated again.
         mixup: alpha of mixed training inputs; 0 never mixes.
         state: where the run is saved after each epoch, and goes on from; None saves nothing.
     """
@@ -113,7 +114,7 @@ def fit(
 
     best_weights = model.get_weights()
     if run.state is None or run.state.content is None:
-        rows = [_row(before, run.phase, None, None, validates.evaluate(val))]
+        rows = [_row(before, run.phase, None, None, _end(run.history) or validates.evaluate(val))]
         best = rows[0]
     else:
         rows, best, best_weights = _resume(run.state, model, optimizer, best_weights)
@@ -253,6 +254,14 @@ def _row(epoch: int, phase: str, rate: float | None, train: dict | None, val: di
     return {"epoch": epoch, "phase": phase} | {
         name: None if value is None else float(f"{value:.7g}") for name, value in numbers.items()
     }
+
+
+def _end(history: list[Row]) -> dict[str, float] | None:
+    """Loss and accuracy in validation that the phases so far ended with; None where there was none."""
+    for row in reversed(history):
+        if row["best"]:
+            return {"loss": row["val_loss"], "accuracy": row["val_accuracy"]}
+    return None
 
 
 def _rank(row: Row) -> tuple[float, float]:
