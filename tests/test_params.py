@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from thaw import params, paths
 from thaw.backbones import BACKBONES
@@ -409,6 +411,26 @@ def test_every_parameter_is_required_and_has_a_type(key):
         else:
             section[name] = value
         assert refusal(raw).startswith(f"{key}: received ")
+
+
+# What YAML can hold.
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.sampled_from(["all", "none"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(sorted({".".join(key.split(".")[:depth]) for key in EVERY for depth in (1, 2, 3, 4)})), ANYTHING)
+def test_whatever_a_parameter_or_a_section_is_it_is_accepted_or_refused_in_one_line(key, value):
+    raw = composed(*EVERY.get(key, DEMO))
+    *above, name = key.split(".")
+    (get(raw, ".".join(above)) if above else raw)[name] = value
+    try:
+        params.check(raw)
+    except ParamError as error:
+        assert re.fullmatch(r"[^\n]+: received [^\n]+; accepted: [^\n]+", str(error))
 
 
 def test_every_parameter_has_cases_above():
