@@ -15,8 +15,8 @@ def download(params: Params) -> None:
             from sklearn.datasets import load_digits  # a second
 
             digits = load_digits()
-            np.save(folder / "images.npy", digits.images.astype(np.uint8))
-            np.save(folder / "labels.npy", digits.target.astype(np.uint8))
+            files.save_array(folder / "images.npy", digits.images.astype(np.uint8))
+            files.save_array(folder / "labels.npy", digits.target.astype(np.uint8))
             return
         archive = fetch.fetch(dataset.url, dataset.sha256, paths.downloads())
         archives.unpack(archive, row.archive, folder)

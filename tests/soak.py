@@ -43,14 +43,14 @@ class Count:
         )
 
 
-def outputs(folder: Path) -> dict[str, str]:
-    """Hashes of all outputs in dvc.lock, but for what holds seconds."""
+def hashes(folder: Path) -> dict[str, str]:
+    """All of dvc.lock's, by stage and path, but those of what holds seconds."""
     lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
     return {
-        out["path"]: out["md5"]
-        for stage in lock["stages"].values()
-        for out in stage["outs"]
-        if not out["path"].startswith("metrics/time/")
+        f"{name}: {entry['path']}": entry["md5"]
+        for name, stage in lock["stages"].items()
+        for entry in [*stage.get("deps", []), *stage["outs"]]
+        if not entry["path"].startswith("metrics/time/")
     }
 
 
@@ -95,7 +95,7 @@ def run(
             return
         break
     count.resumes += len(RESUMED.findall(log.read_text(encoding="utf-8")))
-    found = outputs(folder)
+    found = hashes(folder)
     for path in sorted(expected.keys() | found.keys()):
         if expected.get(path) != found.get(path):
             count.mismatches.append(f"{folder.name}: {path}")
@@ -119,7 +119,7 @@ def soak(folder: Path, kills: int, seed: int, per_run: int = 5, *overrides: str)
     started = time.perf_counter()
     assert start(left_alone, left_alone.with_suffix(".log")).wait() == 0
     longest = time.perf_counter() - started
-    expected = outputs(left_alone)
+    expected = hashes(left_alone)
     count, chance = Count(), random.Random(seed)
     while count.kills < kills:
         before = count.kills

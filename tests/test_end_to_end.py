@@ -2,11 +2,15 @@
 
 import csv
 import json
+import os
+import shutil
 import time
 
 import pytest
 
+from tests.disks import read_only
 from tests.project import TINY, Project, ran
+from tests.soak import hashes
 
 ALL = ["download", "preprocess", "backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
 BASE = ["recipe=demo", *TINY]
@@ -99,6 +103,66 @@ def test_a_parameter_is_tracked_by_the_stages_that_read_it_and_no_others(project
         assert project.would_run(*BASE, override) == stages
     finally:
         project.git("checkout", "--", ".")
+
+
+def flip(file):
+    """Change one bit, as a disk does that goes bad."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+AGAIN = "run `dvc repro` to make it again"
+
+
+@pytest.mark.parametrize(
+    ("path", "damage", "stage", "told"),
+    [
+        ("data/raw/images.npy", cut, "preprocess", "data/raw: no readable digits; delete data/raw and run again"),
+        ("data/processed/train/images.npy", flip, "train_head", "data/processed/train: missing or damaged"),
+        ("data/features/depth0-view1.npy", flip, "train_head", "data/features: depth0, view1: missing or damaged"),
+        ("data/features/features.json", cut, "train_head", f"data/features/features.json: missing or damaged; {AGAIN}"),
+        (
+            "models/head/head.safetensors",
+            flip,
+            "unfreeze top",
+            f"models/head/head.safetensors: missing or damaged; {AGAIN}",
+        ),
+        (
+            "models/head/checkpoint.json",
+            flip,
+            "unfreeze top",
+            f"models/head/checkpoint.json: missing or damaged; {AGAIN}",
+        ),
+        ("data", shutil.rmtree, "preprocess", "data/raw: no readable digits"),
+        ("models", shutil.rmtree, "evaluate", "models/all/checkpoint.json: missing or damaged"),
+    ],
+)
+def test_what_is_damaged_or_gone_is_told_and_made_again(project, path, damage, stage, told):
+    name, *arguments = stage.split()
+    before = hashes(project.folder)
+    damage(project.folder / path)
+    lines = project.run("python", "-m", f"stages.{name}", *arguments, check=False).splitlines()
+    assert lines[-1].startswith(f"{stage.replace(' ', '@')}: {told}")
+    assert not any("Traceback" in line for line in lines)
+    project.dvc("repro")
+    assert hashes(project.folder) == before
+    # Of a folder that is gone, git misses what it keeps it with.
+    assert project.git("status", "--porcelain") in ("", f" D {path}/.gitkeep\n")
+    project.git("checkout", "--", ".")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(project):
+    with read_only(project.folder / "models"):
+        lines = project.run("python", "-m", "stages.unfreeze", "top", check=False).splitlines()
+    assert lines[-1] == "unfreeze@top: Read-only file system: models/top; when the cause is gone, `dvc repro` goes on"
+    assert not any("Traceback" in line for line in lines)
+    project.dvc("repro")
+    assert project.git("status", "--porcelain") == ""
 
 
 def test_there_and_back_again_restores_from_the_cache(project):

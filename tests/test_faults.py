@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests import soak
+from tests.disks import disk
 from tests.project import TINY, Project
 
 FEW = [*TINY, "dataset.limit=200"]
 
 
 def test_pipelines_that_are_killed_end_in_the_same_bits(tmp_path):
+    """And so does one clone as another: the one that all are compared with is left alone."""
     count = soak.soak(tmp_path, 3, 0, 3, *FEW)
     assert count.kills == 3
     assert not count.mismatches
@@ -186,3 +188,35 @@ def test_a_disk_without_room_for_the_features_is_told(ready):
     assert not any("Traceback" in line for line in lines)
     assert {file.name: file.read_bytes() for file in (ready.folder / "data/features").iterdir()} == before
     ready.run("python", "-m", "stages.extract")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_by_every_stage_and_it_goes_on_when_there_is_room(tmp_path):
+    """Free bytes are such that the disk is full early, and in the middle, of what a stage writes."""
+    stages = {
+        "download": [8],
+        "preprocess": [60, 1000],
+        "backbone": [8, 1000],
+        "extract": [8, 120, 250, 1000],
+        "train_head": [8, 120, 1000],
+        "unfreeze@top": [24, 1000],
+        "unfreeze@all": [2000],
+        "evaluate": [0, 24],
+    }
+    with disk(tmp_path / "disk") as small:
+        folder = small.folder / "project"
+        folder.mkdir()
+        project = Project(folder)
+        project.run("python", "-m", "thaw", "params", "recipe=demo", *FEW)
+        for stage, sizes in stages.items():
+            for free in sizes:
+                small.leave(free * 1024)
+                name, *phase = stage.split("@")
+                output = project.run("python", "-m", f"stages.{name}", *phase, check=False)
+                last = output.splitlines()[-1]
+                assert re.fullmatch(rf"{stage}: No space left on device: .*; when the cause is gone, .* goes on", last)
+                assert "Traceback" not in output
+                assert not [file for file in folder.rglob("*.tmp") if ".dvc/tmp" not in str(file)]
+            small.grow()
+            assert "Running stage" in project.dvc("repro", stage)
+        assert "up to date" in project.dvc("repro")

@@ -54,8 +54,8 @@ def extract(
     rows = augment.views * len(train) + len(val)
     cuts = plan(network.widths(pool), rows, settings)
     with files.replacing_folder(folder) as beside:
-        np.save(beside / "train_labels.npy", train.labels)
-        np.save(beside / "val_labels.npy", val.labels)
+        files.save_array(beside / "train_labels.npy", train.labels)
+        files.save_array(beside / "val_labels.npy", val.labels)
         if cuts:
             # What is not done must not lie in the stage's output, which DVC deletes before each run.
             store = _Store(beside if state is None else state.folder, cuts, settings, state)
@@ -138,12 +138,12 @@ class _Store:
         file, dtype = self.folder / f"{_name(depth)}-{view}.npy", np.dtype(self.settings.dtype)
         try:
             store = np.load(file, mmap_mode="r+", allow_pickle=False)
-            if (store.shape, store.dtype) == (shape, dtype):
-                return store
         except (OSError, ValueError, EOFError):
-            pass  # not there yet, or cut off: begun anew, as its checksums will not fit
-        store = np.lib.format.open_memmap(file, "w+", dtype, shape)
+            store = None  # not there yet, or cut off: begun anew, as its checksums will not fit
+        if store is None or (store.shape, store.dtype) != (shape, dtype):
+            store = np.lib.format.open_memmap(file, "w+", dtype, shape)
         # The disk's room is taken now: where it ran out while the map is written, the process would be killed.
+        # Of a file from before, too: it may be this that had failed.
         files.reserve(file)
         return store
 

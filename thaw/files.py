@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside, flushed to the disk, renamed into place."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -8,21 +9,57 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it becomes `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = _beside(path)
     try:
-        yield beside
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with _naming(path):
+            yield beside
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Where to write what will become `path`; what killed processes left of that is deleted."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = left.name.split(".")[-2]
+        if process.isdigit() and (int(process) == os.getpid() or not _runs(int(process))):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have an error say what was being written: that of a write on a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextmanager
@@ -45,6 +82,12 @@ def locked(path: Path, who: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file; where that fails, the error tells why, which those of `ndarray.tofile` do not."""
+    with open(path, "wb") as file:
+        np.save(SimpleNamespace(write=file.write), array)  # NumPy calls tofile on what it knows for a file
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -113,12 +156,12 @@ def digest(path: Path) -> str:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder`; it takes its place when the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = _beside(folder)
     beside.mkdir()
     try:
-        yield beside
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
+        with _naming(folder):
+            yield beside
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Pictures of pictures: the grids that show what goes into training."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,10 @@ def grid(path: Path, rows: list[np.ndarray], row_titles: list[str], titles: list
 
 def save(figure, path: Path) -> None:
     """Write a figure as a PNG whose bytes are the same each time."""
+    png = io.BytesIO()  # where a disk is full, Pillow writing to it says "encoder error -2"
+    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
     with files.replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=100, metadata={"Software": None})
+        beside.write_bytes(png.getvalue())
 
 
 def samples(labels: np.ndarray, classes: int, most: int = 10) -> np.ndarray:

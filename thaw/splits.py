@@ -43,10 +43,10 @@ def stratified(labels: np.ndarray, count: int, generator: np.random.Generator) -
 def write(folder: Path, pictures: Pictures) -> None:
     """Store one split: images.npy, labels.npy, coarse_labels.npy where there are superclasses, and their hashes."""
     with files.replacing_folder(folder) as beside:
-        np.save(beside / "images.npy", np.ascontiguousarray(pictures.images))
-        np.save(beside / "labels.npy", pictures.labels)
+        files.save_array(beside / "images.npy", np.ascontiguousarray(pictures.images))
+        files.save_array(beside / "labels.npy", pictures.labels)
         if pictures.coarse is not None:
-            np.save(beside / "coarse_labels.npy", pictures.coarse)
+            files.save_array(beside / "coarse_labels.npy", pictures.coarse)
         hashes = {file.name: files.sha256(file) for file in sorted(beside.iterdir())}
         files.write_sealed(beside / JSON, {"sha256": hashes})
 
