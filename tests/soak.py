@@ -2,9 +2,10 @@
 
     make soak KILLS=50 SEED=0
 
-Each run is a real `dvc repro` of the demo in a clone of its own. It is killed after a random time, its whole
-process group or dvc alone, and started again until it is through; then all of dvc.lock but the timings is
-compared. A start that fails without having been killed counts as a repair that would have been needed.
+Each run is a real `dvc repro` of the demo in a clone of its own. It is killed after a random time or a random
+number of epochs and views, its whole process group or dvc alone, and started again until it is through; then all
+of dvc.lock but the timings is compared. A start that fails without having been killed counts as a repair that
+would have been needed.
 """
 
 import argparse
@@ -23,7 +24,9 @@ import yaml
 
 from tests.project import Project
 
-RESUMED = re.compile(r"goes on from saved state", re.MULTILINE)
+RESUMED = re.compile(r"goes on from saved state")
+# What a stage says when it has done, and saved, some more.
+WORK = re.compile(r": epoch \d+/|pictures/s")
 
 
 @dataclass
@@ -74,6 +77,20 @@ def kill(process: subprocess.Popen, dvc_alone: bool) -> None:
     process.wait()
 
 
+def wait(process: subprocess.Popen, log: Path, longest: float, chance: random.Random) -> bool:
+    """Wait for a random moment: some seconds, or what some epochs and views take; whether the process still runs."""
+    # A stage takes seconds before it does anything: by time alone, most kills would hit those.
+    units = chance.randint(1, 8) if chance.random() < 0.7 else None
+    end = time.monotonic() + (longest if units else chance.uniform(1, longest))
+    before = log.stat().st_size
+    while process.poll() is None and time.monotonic() < end:
+        if units and len(WORK.findall(log.read_text(encoding="utf-8")[before:])) >= units:
+            time.sleep(chance.uniform(0, 0.3))
+            break
+        time.sleep(0.02)
+    return process.poll() is None
+
+
 def run(
     folder: Path, expected: dict[str, str], kills: int, longest: float, chance: random.Random, count: Count
 ) -> None:
@@ -82,15 +99,12 @@ def run(
     count.runs += 1
     while True:
         process = start(folder, log)
-        try:
-            # A start takes seconds before it does anything; not all kills are to hit those.
-            process.wait(chance.uniform(1, longest) if kills else None)
-        except subprocess.TimeoutExpired:
+        if kills and wait(process, log, longest, chance):
             kill(process, dvc_alone=chance.random() < 0.5)
             kills -= 1
             count.kills += 1
             continue
-        if process.returncode:
+        if process.wait():
             count.repairs.append(log.read_text(encoding="utf-8")[-2000:])
             return
         break

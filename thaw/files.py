@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(path)
     try:
-        with _naming(path):
+        with _naming(path, beside):
             yield beside
             with open(beside, "rb") as file:
                 os.fsync(file.fileno())
@@ -53,12 +53,14 @@ def _runs(process: int) -> bool:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Have an error say what was being written: that of a write on a full disk does not."""
+def _naming(path: Path, beside: Path) -> Iterator[None]:
+    """Have an error name what was to be written: that of a write on a full disk names nothing."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        # Without a number, what there is to say is in its text, which a name would replace.
+        if error.errno is not None and (error.filename is None or Path(error.filename).is_relative_to(beside)):
+            error.filename = str(path)
         raise
 
 
@@ -78,9 +80,10 @@ def locked(path: Path, who: str) -> Iterator[None]:
             file.seek(0)
             print(f"{who}: waiting for process {file.read().strip() or 'unknown'}, which does the same", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with _naming(path, path):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
 
 
@@ -157,9 +160,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder`; it takes its place when the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(folder)
-    beside.mkdir()
     try:
-        with _naming(folder):
+        with _naming(folder, beside):
+            beside.mkdir()
             yield beside
             shutil.rmtree(folder, ignore_errors=True)
             beside.rename(folder)
