@@ -73,17 +73,16 @@ def locked(path: Path, who: str) -> Iterator[None]:
         who: says so.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="ascii") as file:
+    with open(path, "a+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            print(f"{who}: waiting for process {file.read().strip() or 'unknown'}, which does the same", flush=True)
+            print(f"{who}: waiting for process {file.read().decode() or 'unknown'}, which does the same", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         with _naming(path, path):
             file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            file.write(str(os.getpid()).encode())
         yield
 
 
