@@ -214,7 +214,9 @@ def test_a_full_disk_is_told_by_every_stage_and_it_goes_on_when_there_is_room(tm
                 name, *phase = stage.split("@")
                 output = project.run("python", "-m", f"stages.{name}", *phase, check=False)
                 last = output.splitlines()[-1]
-                assert re.fullmatch(rf"{stage}: No space left on device(: .*)?; when the cause is gone, .* goes on", last)
+                assert re.fullmatch(
+                    rf"{stage}: No space left on device(: .*)?; when the cause is gone, .* goes on", last
+                )
                 assert "Traceback" not in output
                 assert not [file for file in folder.rglob("*.tmp") if ".dvc/tmp" not in str(file)]
             small.grow()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.disks import read_only
 from tests.examples import SPOILT, augment, data, pictures, points, run, small_network, training
 from thaw import features, feeding, seeds, state
 from thaw import network as networks
@@ -109,8 +110,12 @@ def test_damaged_state_is_not_used_and_that_is_said(tmp_path, capsys, file, how)
 
 def test_state_lies_beside_the_cache(here):
     assert state.home() == here / ".dvc/thaw"
-    (here / ".dvc/config").write_text("[core]\n    analytics = false\n[cache]\n    dir = /mnt/shared/cache\n")
-    assert state.home() == Path("/mnt/shared/thaw")
+    shared = here / "mnt/shared"
+    (here / ".dvc/config").write_text(f"[core]\n    analytics = false\n[cache]\n    dir = {shared}/cache\n")
+    assert state.home() == shared / "thaw"
+    shared.mkdir(parents=True)
+    with read_only(shared):
+        assert state.home() == here / ".dvc/thaw"
     (here / ".dvc/config.local").write_text("['remote \"a\"']\n    url = x%y\n[cache]\n    dir = ../cache\n")
     assert state.home() == here / "thaw"
 

@@ -91,12 +91,18 @@ def _file(name: str) -> str:
 
 
 def home() -> Path:
-    """The folder of all state: beside DVC's cache, in the main checkout's where a run works in a temporary copy."""
+    """The folder of all state: beside DVC's cache, in the main checkout's where a run works in a temporary copy.
+
+    Where nothing can be written there, it is .dvc/thaw.
+    """
     dvc = paths.main_checkout() / ".dvc"
     config = configparser.ConfigParser(interpolation=None, strict=False)
     config.read([dvc / "config", dvc / "config.local"], encoding="utf-8")
     cache = config.get("cache", "dir", fallback="cache")
-    return (dvc / cache).resolve().parent / "thaw"
+    beside = (dvc / cache).resolve().parent / "thaw"
+    # A cache that many people share may lie where they may not write.
+    lies = next(folder for folder in (beside, *beside.parents) if os.path.exists(folder))
+    return beside if os.access(lies, os.W_OK | os.X_OK) else dvc / "thaw"
 
 
 @contextmanager
