@@ -1,4 +1,4 @@
-"""Kills pipelines at random moments, again and again, and compares what they end in with a run that was left alone.
+"""The long part of the tests: kills pipelines at random moments, again and again, and runs some side by side.
 
     make soak KILLS=50 SEED=0
 
@@ -6,6 +6,8 @@ Each run is a real `dvc repro` of the demo in a clone of its own. It is killed a
 number of epochs and views, its whole process group or dvc alone, and started again until it is through; then all
 of dvc.lock but the timings is compared. A start that fails without having been killed counts as a repair that
 would have been needed.
+
+At the end, four experiments are queued for two workers and compared with the same four one after the other.
 """
 
 import argparse
@@ -48,13 +50,21 @@ class Count:
 
 def hashes(folder: Path) -> dict[str, str]:
     """All of dvc.lock's, by stage and path, but those of what holds seconds."""
-    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    return _hashes((folder / "dvc.lock").read_text(encoding="utf-8"))
+
+
+def _hashes(text: str) -> dict[str, str]:
+    lock = yaml.safe_load(text)
     return {
         f"{name}: {entry['path']}": entry["md5"]
         for name, stage in lock["stages"].items()
         for entry in [*stage.get("deps", []), *stage["outs"]]
         if not entry["path"].startswith("metrics/time/")
     }
+
+
+def _differ(some: dict[str, str], others: dict[str, str]) -> list[str]:
+    return sorted(path for path in some.keys() | others.keys() if some.get(path) != others.get(path))
 
 
 def start(folder: Path, log: Path) -> subprocess.Popen:
@@ -109,10 +119,7 @@ def run(
             return
         break
     count.resumes += len(RESUMED.findall(log.read_text(encoding="utf-8")))
-    found = hashes(folder)
-    for path in sorted(expected.keys() | found.keys()):
-        if expected.get(path) != found.get(path):
-            count.mismatches.append(f"{folder.name}: {path}")
+    count.mismatches += [f"{folder.name}, {path}" for path in _differ(expected, hashes(folder))]
 
 
 def soak(folder: Path, kills: int, seed: int, per_run: int = 5, *overrides: str) -> Count:
@@ -144,6 +151,35 @@ def soak(folder: Path, kills: int, seed: int, per_run: int = 5, *overrides: str)
     return count
 
 
+def side_by_side(folder: Path, count: int, *overrides: str) -> list[str]:
+    """What differs between experiments of two workers and the same ones, one after the other, in another clone.
+
+    Args:
+        count: experiments, each of another seed.
+    """
+    for name in ("queued", "alone"):
+        (folder / name).mkdir()
+    queued, alone = Project(folder / "queued"), Project(folder / "alone")
+
+    def run(project: Project, seed: int, *options: str) -> None:
+        settings = (part for override in ("recipe=demo", *overrides, f"seed={seed}") for part in ("-S", override))
+        project.dvc("exp", "run", *options, "--name", f"seed{seed}", *settings)
+
+    for seed in range(count):
+        run(queued, seed, "--queue")
+    queued.dvc("queue", "start", "--jobs", "2")
+    while re.search(r"Queued|Running", queued.dvc("queue", "status")):
+        time.sleep(1)
+    differ = []
+    for seed in range(count):
+        run(alone, seed)
+        expected = hashes(alone.folder)
+        commit = queued.git("rev-parse", "HEAD").strip()
+        found = _hashes(queued.git("show", f"refs/exps/{commit[:2]}/{commit[2:]}/seed{seed}:dvc.lock"))
+        differ += [f"seed {seed}, {path}" for path in _differ(expected, found)]
+    return differ
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="kill the demo at random moments", epilog="make soak KILLS=50 SEED=0")
     parser.add_argument("--kills", type=int, default=50)
@@ -152,8 +188,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         count = soak(Path(folder), arguments.kills, arguments.seed)
-        print(f"{count}, {(time.perf_counter() - started) / 60:.1f} minutes")
-        sys.exit("\n".join([*count.mismatches, *count.repairs]) or 0)
+        print(f"{count}, {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)
+        differ = side_by_side(Path(folder), 4)
+        print(f"4 experiments side by side, {len(differ)} mismatches")
+        sys.exit("\n".join([*count.mismatches, *count.repairs, *differ]) or 0)
 
 
 if __name__ == "__main__":
