@@ -37,8 +37,9 @@ def test_metrics_hold_the_target_and_the_source_task(project):
     metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
     scores = {"accuracy", "loss", "macro_precision", "macro_recall", "macro_f1"}
     # 3 classes: no top-5 accuracy; 7 in the source task.
-    assert set(metrics) == scores | {"train_accuracy", "val_accuracy", "source"}
-    assert set(metrics["source"]) == scores | {"top5_accuracy"}
+    assert set(metrics) == scores | {"train_accuracy", "val_accuracy", "calibration_error", "source", "source_after"}
+    assert set(metrics["source"]) == set(metrics["source_after"]) == scores | {"top5_accuracy"}
+    assert metrics["source_after"]["loss"] != metrics["source"]["loss"], "the backbone has moved on"
     final = json.loads((project.folder / "metrics/phases/all.json").read_text())
     assert metrics["val_accuracy"] == pytest.approx(final["val_accuracy"]["all"], abs=1e-6)
 

@@ -140,3 +140,57 @@ def test_probabilities_are_of_all_examples_also_of_the_last_short_batch():
     np.testing.assert_allclose(found, evaluation.softmax(np.asarray(model(x, training=False))), rtol=1e-5)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_calibration_by_hand():
+    # Confidences 0.9 and 0.85, of which one is right, and 0.55, which is.
+    predicted = np.array([[0.9, 0.1], [0.85, 0.15], [0.45, 0.55]])
+    rows = evaluation.calibration(np.array([0, 1, 1]), predicted, bins=5)
+    assert [row["pictures"] for row in rows] == [1, 2]
+    assert [(row["from"], row["to"]) for row in rows] == [(2 / 5, 3 / 5), (4 / 5, 1)]
+    assert [row["confidence"] for row in rows] == pytest.approx([0.55, 0.875])
+    assert [row["accuracy"] for row in rows] == [1, 0.5]
+    assert evaluation.calibration_error(rows) == pytest.approx((1 * 0.45 + 2 * 0.375) / 3)
+
+
+def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower():
+    rows = evaluation.calibration(np.array([0, 0]), np.array([[0.6, 0.4], [1.0, 0.0]]), bins=5)
+    assert [row["to"] for row in rows] == [3 / 5, 1]
+
+
+def test_probabilities_that_labels_are_drawn_from_are_calibrated_and_their_squares_are_not():
+    generator = np.random.default_rng(0)
+    predicted = generator.dirichlet(np.ones(4), 20_000)
+    labels = (predicted.cumsum(axis=1) < generator.random((20_000, 1))).sum(axis=1)
+    assert evaluation.calibration_error(evaluation.calibration(labels, predicted)) < 0.015
+    sharper = predicted**2 / (predicted**2).sum(axis=1, keepdims=True)
+    assert evaluation.calibration_error(evaluation.calibration(labels, sharper)) > 0.1
+
+
+def test_confused_pairs_count_both_directions_the_most_first():
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    predicted = np.eye(3)[[1, 0, 1, 1, 2, 2]]
+    assert evaluation.confused(labels, predicted, CLASSES) == [
+        {"pair": "cat, dog", "pictures": 2},
+        {"pair": "dog, frog", "pictures": 1},
+    ]
+    assert len(evaluation.confused(labels, predicted, CLASSES, most=1)) == 1
+
+
+def test_nothing_is_confused_where_all_is_right():
+    assert evaluation.confused(np.arange(3), np.eye(3), CLASSES) == []
+
+
+def test_the_gallery_takes_the_pictures_of_a_class_as_they_come():
+    np.testing.assert_array_equal(evaluation.gallery(np.array([2, 0, 2, 1, 2]), 2, most=2), [0, 2])
+
+
+def test_mistakes_come_by_confidence_and_right_answers_not_at_all():
+    predicted = np.array([[0.9, 0.1, 0], [0.2, 0.6, 0.2], [0.05, 0.95, 0], [0.3, 0.4, 0.3]])
+    np.testing.assert_array_equal(evaluation.mistakes(np.array([0, 0, 0, 2]), predicted), [2, 1, 3])
+
+
+def test_what_is_said_of_a_picture_names_the_truth_where_it_is_another():
+    texts, right = evaluation.said(LABELS, PREDICTED, CLASSES)
+    assert texts == ["cat 80%", "dog 50%\nis cat", "dog 60%", "dog 40%\nis frog"]
+    assert right == [True, False, True, False]

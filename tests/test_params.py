@@ -364,11 +364,15 @@ BAD = [
     *each("extract.budget_gb", -1, -0.1, NAN, INF, "10", None, True),
     *each("extract.dtype", "bfloat16", "float64", *ONE_OF),
     *each("extract.batch_size", *WHOLE_FROM_1),
+    *each("evaluate.gallery_class", "fox", "", 10, -1, True, 1.0, NAN, ["cat"]),
+    Bad("evaluate.gallery_class", "0", base=DEMO),  # of the source task
+    Bad("evaluate.gallery_class", 0, base=DEMO),
     # Whole sections, and keys that nobody knows, at each level.
-    *(Bad(section, value) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract")
+    *(Bad(section, value) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract", "evaluate")
       for value in (None, [], 5, "text")),
     *each("learning_rate", 0.1),
-    *(Bad(f"{section}.typo", 1) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract")),
+    *(Bad(f"{section}.typo", 1) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract",
+      "evaluate")),
     Bad("schedule.phases.depth1.typo", 1),
     Bad("backbone.source.typo", 1, base=DEMO),
 ]  # fmt: skip
@@ -601,3 +605,10 @@ def test_the_page_of_messages_is_up_to_date():
     from tests import messages
 
     assert (ROOT / "docs/messages.md").read_text(encoding="utf-8") == messages.page(), "python -m tests.messages"
+
+
+@pytest.mark.parametrize(("chosen", "name"), [(None, None), (7, "7"), ("9", "9")])
+def test_the_class_of_the_gallery_is_one_that_is_learnt(chosen, name):
+    raw = composed(*DEMO)
+    raw["evaluate"]["gallery_class"] = chosen
+    assert params.gallery_class(params.check(raw)) == name

@@ -48,6 +48,32 @@ def phases(path: Path, history: list[Row]) -> None:
     pictures.save(figure, path)
 
 
+def calibration(path: Path, rows: list[dict[str, float]], error: float) -> None:
+    """Draw a reliability diagram: accuracy against confidence, and how many pictures have which confidence.
+
+    Args:
+        path: of the PNG.
+        rows: of evaluation.calibration.
+        error: expected calibration error of them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5.5), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    starts = [row["from"] for row in rows]
+    widths = [row["to"] - row["from"] for row in rows]
+    top.bar(starts, [row["accuracy"] for row in rows], widths, align="edge", color="C0", edgecolor="white")
+    top.plot([row["confidence"] for row in rows], [row["accuracy"] for row in rows], "o", color="C3", markersize=4)
+    top.plot([0, 1], [0, 1], color="0.3", linestyle=":", label="as confident as right")
+    top.set(ylabel="accuracy", ylim=(0, 1), title=f"expected calibration error {error:.3f}")
+    top.legend(loc="upper left", fontsize=8, frameon=False)
+    bottom.bar(starts, [row["pictures"] for row in rows], widths, align="edge", color="0.6", edgecolor="white")
+    bottom.set(xlabel="confidence", ylabel="pictures", xlim=(0, 1))
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+    pictures.save(figure, path)
+
+
 def _line(rows: list[Row], column: str) -> tuple[list[int], list[float]]:
     known = [row for row in rows if row[column] is not None]
     return [row["epoch"] for row in known], [row[column] for row in known]

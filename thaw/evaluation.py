@@ -68,3 +68,65 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> 
     """One row per picture, as DVC's confusion template counts them: actual and predicted class."""
     best = predicted.argmax(axis=1)
     return [{"actual": classes[label], "predicted": classes[guess]} for label, guess in zip(labels, best, strict=True)]
+
+
+def calibration(labels: np.ndarray, predicted: np.ndarray, bins: int = 15) -> list[dict[str, float]]:
+    """Accuracy against confidence, in bins of equal width (Guo et al., "On Calibration of Modern Neural Networks",
+    2017; 15 bins as there).
+
+    Returns:
+        For each bin that has pictures: from and to, confidence and accuracy (means over the bin), and pictures.
+    """
+    confidence, right = predicted.max(axis=1), predicted.argmax(axis=1) == labels
+    numbers = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (from, to]
+    return [
+        {
+            "from": number / bins,
+            "to": (number + 1) / bins,
+            "confidence": float(confidence[numbers == number].mean()),
+            "accuracy": float(right[numbers == number].mean()),
+            "pictures": int((numbers == number).sum()),
+        }
+        for number in np.unique(numbers)
+    ]
+
+
+def calibration_error(rows: list[dict[str, float]]) -> float:
+    """Expected calibration error: the mean distance of accuracy from confidence, bins weighted by pictures."""
+    total = sum(row["pictures"] for row in rows)
+    return sum(row["pictures"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / total
+
+
+def confused(labels: np.ndarray, predicted: np.ndarray, classes: list[str], most: int = 20) -> list[dict[str, Any]]:
+    """The pairs of classes that are mixed up most, in either direction.
+
+    Returns:
+        pair, and pictures of either class that are taken for the other; most first.
+    """
+    counts = metrics.confusion_matrix(labels, predicted.argmax(axis=1), labels=np.arange(len(classes)))
+    both = np.triu(counts + counts.T, 1)
+    order = np.argsort(-both, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, both.shape), strict=True)
+    return [{"pair": f"{classes[a]}, {classes[b]}", "pictures": int(both[a, b])} for a, b in pairs if both[a, b]]
+
+
+def gallery(labels: np.ndarray, label: int, most: int = 40) -> np.ndarray:
+    """Rows of the first pictures of a class: as they come, not picked."""
+    return np.flatnonzero(labels == label)[:most]
+
+
+def mistakes(labels: np.ndarray, predicted: np.ndarray, most: int = 40) -> np.ndarray:
+    """Rows of the pictures that were told wrong with the highest confidence, highest first."""
+    wrong = np.flatnonzero(predicted.argmax(axis=1) != labels)
+    return wrong[np.argsort(-predicted[wrong].max(axis=1), kind="stable")][:most]
+
+
+def said(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> tuple[list[str], list[bool]]:
+    """For each picture, what a model says, how sure it is, and the truth where that is another; and which are right."""
+    best, confidence = predicted.argmax(axis=1), predicted.max(axis=1)
+    right = (best == labels).tolist()
+    texts = [
+        f"{classes[guess]} {share:.0%}" + ("" if good else f"\nis {classes[label]}")
+        for label, guess, share, good in zip(labels, best, confidence, right, strict=True)
+    ]
+    return texts, right

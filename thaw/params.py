@@ -121,6 +121,12 @@ class Extract(Section):
     batch_size: Count
 
 
+class Evaluate(Section):
+    gallery_class: Annotated[
+        str | int | None, Accepted(description="the name or the number of a class, or null for the one of lowest F1")
+    ]
+
+
 class Device(Section):
     xla: Annotated[bool | Literal["auto"], Accepted(description="auto, true or false")]
     precision: Annotated[
@@ -145,6 +151,7 @@ class Params(Section):
     augment: Augment
     schedule: Schedule
     extract: Extract
+    evaluate: Evaluate
 
     def of(self, *names: str) -> dict[str, Any]:
         """These sections and values, as plain data."""
@@ -188,6 +195,7 @@ def check(raw: Any) -> Params:
     _check_training(params)
     _check_schedule(params.schedule, params.backbone.name)
     _check_extract(params)
+    gallery_class(params)
     return params
 
 
@@ -287,6 +295,23 @@ def check_classes(parameter: str, chosen: list[str | int] | None, names: tuple[s
     if len(set(numbers)) != len(numbers) or len(numbers) < 2:
         raise ParamError(parameter, chosen, "two or more classes, each once")
     return numbers
+
+
+def gallery_class(params: Params) -> str | None:
+    """The name of evaluate.gallery_class.
+
+    Raises:
+        ParamError: it is no class that the final model learns.
+    """
+    chosen, names = params.evaluate.gallery_class, DATASETS[params.dataset.name].classes
+    learnt = [names[number] for number in check_classes("dataset.classes", params.dataset.classes, names)]
+    for name in learnt:
+        if chosen in (name, names.index(name)):
+            return name
+    if chosen is not None:
+        known = ", ".join(learnt) if len(learnt) <= 10 else f"a class that is learnt, such as {learnt[0]}"
+        raise ParamError("evaluate.gallery_class", chosen, f"{known}; or its number; or null")
+    return None
 
 
 def _check_backbone(backbone: Backbone, dataset: Dataset) -> None:

@@ -1,6 +1,7 @@
 """Pictures of pictures: the grids that show what goes into training."""
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,31 @@ def grid(path: Path, rows: list[np.ndarray], row_titles: list[str], titles: list
                 axes.set_title(title, fontsize=8)
             if c == 0:
                 axes.set_ylabel(row_title, fontsize=8)
+    save(figure, path)
+
+
+def labelled(path: Path, images: np.ndarray, said: list[str], right: list[bool], columns: int = 8) -> None:
+    """Write a PNG of pictures, with what a model says of each in green where it is right and in red where not.
+
+    Args:
+        path: of the PNG.
+        images: uint8 (n, 32, 32, 3).
+        said: n texts, of a line or two.
+        right: n.
+        columns: pictures in a row.
+    """
+    from matplotlib.figure import Figure
+
+    rows = max(1, math.ceil(len(images) / columns))
+    figure = Figure(figsize=(1.25 * columns, 1.55 * rows), layout="constrained")
+    for number, (image, text, good) in enumerate(zip(images, said, right, strict=True)):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(image, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        color = "#1a7f37" if good else "#c62828"
+        axes.set_title(text, fontsize=7, color=color)
+        for spine in axes.spines.values():
+            spine.set(color=color, linewidth=2)
     save(figure, path)
 
 
