@@ -91,11 +91,11 @@ def test_a_second_repro_runs_nothing(project):
         ("head.units=128", ["train_head"]),
         ("head.pool=flatten", ["extract", "train_head"]),
         ("dataset.limit=500", ["preprocess"]),
-        ("dataset.classes=[8,9]", ["extract"]),
+        ("dataset.classes=[8,9]", ["extract", "evaluate"]),
         ("augment.seed=1", ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all"]),
         ("seed=1", ["backbone", "train_head", "unfreeze@top", "unfreeze@all"]),
         ("backend=jax", ALL[2:]),
-        ("dataset=cifar10", ["download", "preprocess"]),
+        ("dataset=cifar10", ["download", "preprocess", "evaluate"]),
     ],
 )
 def test_a_parameter_is_tracked_by_the_stages_that_read_it_and_no_others(project, override, stages):
