@@ -49,6 +49,8 @@ def labelled(path: Path, images: np.ndarray, said: list[str], right: list[bool],
 
     rows = max(1, math.ceil(len(images) / columns))
     figure = Figure(figsize=(1.25 * columns, 1.55 * rows), layout="constrained")
+    if not len(images):
+        figure.text(0.5, 0.5, "none", ha="center", va="center")
     for number, (image, text, good) in enumerate(zip(images, said, right, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.imshow(image, interpolation="nearest")
