@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -188,6 +187,8 @@ class Intruder:
         return Path.touch, (Path("intruded"),)
 
 
+# A pickle that opens the same file for writing where it is loaded.
+PICKLE = b"cbuiltins\nopen\n(Vintruded\nVw\ntR."
 IMAGES, SOME_LABELS = npy(np.ascontiguousarray(some_pictures().images)), npy(some_pictures().labels)
 
 
@@ -209,7 +210,7 @@ def rehash(split: Path) -> None:
         ("images.npy", npy(np.zeros((7, 32, 32, 3), np.float32))),
         ("images.npy", npy(np.zeros((7, 3072), np.uint8))),
         ("images.npy", npy(np.array([Intruder()], object))),
-        ("images.npy", pickle.dumps(Intruder())),
+        ("images.npy", PICKLE),
         ("labels.npy", None),
         ("labels.npy", SOME_LABELS[:-1]),
         ("labels.npy", npy(np.zeros(7, np.int64))),
