@@ -24,18 +24,29 @@ def unfreeze(params: Params, name: str) -> None:
     features.refuse_others(paths.FEATURES, features.origin_of(below, params.augment))
     data = features.data(paths.FEATURES, depth, info.classes)
     print(f"{stage_name}: from {'pictures' if data.depth is None else f'activations stored at depth {data.depth}'}")
-    settings = params.of("batch_size", "seed", "augment") | {"phase": phase.model_dump()}
+    settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": phase.model_dump()}
     inputs = [paths.model(phase.after), paths.FEATURES, *paths.SPLITS_LEARNT]
     with state.opened(stage_name, settings, inputs, str(device.chosen)) as saved:
         rows = training.fit_network(
             network,
-            training.Run(stage_name, name, phase, params.batch_size, params.seed, info.history, phase.mixup, saved),
+            training.Run(
+                stage_name,
+                name,
+                phase,
+                params.batch_size,
+                params.seed,
+                info.history,
+                phase.mixup,
+                saved,
+                training.class_weights(schema.class_weights(params), info.classes, data.views[0].labels),
+            ),
             data,
             augment=params.augment,
             batch_norm=phase.batch_norm,
             report=curves.reporter(stage_name, name),
         )
         info.history += rows
+        info.thawed[name] = network.thawed()
         checkpoint.save(paths.model(name), info, network)
         curves.write_metrics(name, rows)
 

@@ -15,3 +15,11 @@ device.use(os.environ.get("KERAS_BACKEND", "tensorflow"), Device(xla="auto", pre
 def streamed(monkeypatch):
     """No room on the device: examples are read batch by batch."""
     monkeypatch.setattr(device, "chosen", replace(device.chosen, data_gb=0.0))
+
+
+@pytest.fixture(params=["on the device", "streamed"])
+def place(request):
+    """Where the examples lie: the test runs with both."""
+    if request.param == "streamed":
+        request.getfixturevalue("streamed")
+    return request.param

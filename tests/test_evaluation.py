@@ -99,10 +99,26 @@ def test_a_probability_of_zero_costs_much_and_not_infinity():
 def test_per_class_by_hand():
     rows = evaluation.per_class(LABELS, PREDICTED, CLASSES)
     expected = [("cat", 1, 1 / 2, 2 / 3, 2), ("dog", 1 / 3, 1, 1 / 2, 1), ("frog", 0, 0, 0, 1)]
-    assert [row["class"] for row in rows] == CLASSES
+    assert [row["class"] for row in rows] == CLASSES, "the best F1 first"
     for row, (_, precision, recall, f1, count) in zip(rows, expected, strict=True):
         assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((precision, recall, f1))
         assert row["pictures"] == count
+
+
+def test_per_class_puts_the_best_first():
+    rows = evaluation.per_class(np.array([0, 1, 2]), np.eye(3)[[1, 1, 2]], CLASSES)
+    assert [row["class"] for row in rows] == ["frog", "dog", "cat"]
+
+
+def test_scores_side_by_side_are_those_of_each():
+    measured = {"val": evaluation.scores(*drawn(3, seed=1)), "test": evaluation.scores(*drawn(3, seed=2))}
+    rows = evaluation.side_by_side(measured)
+    assert [(row["of"], row["score"]) for row in rows] == [
+        (name, score) for name in measured for score in ("accuracy", "precision", "recall", "F1")
+    ]
+    assert [row["value"] for row in rows[4:]] == [
+        measured["test"][name] for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+    ]
 
 
 def test_per_class_averages_to_the_macro_scores():
@@ -120,6 +136,15 @@ def test_confusion_has_a_row_for_each_picture_in_order():
         {"actual": "cat", "predicted": "dog"},
         {"actual": "dog", "predicted": "dog"},
         {"actual": "frog", "predicted": "dog"},
+    ]
+
+
+def test_confusion_by_superclass_counts_classes_of_one_superclass_together():
+    assert evaluation.confusion(LABELS, PREDICTED, ["pet", "pet", "amphibian"]) == [
+        {"actual": "pet", "predicted": "pet"},
+        {"actual": "pet", "predicted": "pet"},
+        {"actual": "pet", "predicted": "pet"},
+        {"actual": "amphibian", "predicted": "pet"},
     ]
 
 

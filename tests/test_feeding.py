@@ -75,13 +75,6 @@ def test_targets_are_mixed_as_the_inputs_are():
     )
 
 
-@pytest.fixture(params=["on the device", "streamed"])
-def place(request):
-    if request.param == "streamed":
-        request.getfixturevalue("streamed")
-    return request.param
-
-
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_model_gets_the_batches_of_the_plan(place, mixup, dtype):

@@ -260,6 +260,24 @@ def test_freezing_counts_in_the_layers_of_the_architecture_and_spares_the_head(l
     assert all(weight.trainable for weight in network.head.weights)
 
 
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        (0, "all blocks"),
+        (1, "all blocks"),
+        (5, "part of block1 and above"),
+        (15, "block3 and above"),
+        (22, "block4"),
+        (24, "part of block4"),
+        (29, "nothing but the head"),
+    ],
+)
+def test_what_is_thawed_in_words(layers, words):
+    network = build()
+    network.freeze(layers)
+    assert network.thawed() == words
+
+
 def test_another_head_takes_the_place_of_the_first():
     network = build()
     network.attach("flatten", 8, 0.0, 7)

@@ -367,6 +367,9 @@ BAD = [
     *each("evaluate.gallery_class", "fox", "", 10, -1, True, 1.0, NAN, ["cat"]),
     Bad("evaluate.gallery_class", "0", base=DEMO),  # of the source task
     Bad("evaluate.gallery_class", 0, base=DEMO),
+    *each("class_weights", "equal", [], 1, True, {"fox": 1}, {10: 1}, {-1: 1}, {True: 1}, {3: 1, "cat": 2}),
+    *each("class_weights", *({"cat": weight} for weight in (0, -1, 11, NAN, INF, "2", None, True))),
+    Bad("class_weights", {"0": 2}, base=DEMO),  # of the source task
     # Whole sections, and keys that nobody knows, at each level.
     *(Bad(section, value) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract", "evaluate")
       for value in (None, [], 5, "text")),
@@ -612,3 +615,13 @@ def test_the_class_of_the_gallery_is_one_that_is_learnt(chosen, name):
     raw = composed(*DEMO)
     raw["evaluate"]["gallery_class"] = chosen
     assert params.gallery_class(params.check(raw)) == name
+
+
+@pytest.mark.parametrize(
+    ("chosen", "weights"),
+    [(None, None), ("balanced", "balanced"), ({}, {}), ({"7": 2, 9: 0.5}, {"7": 2, "9": 0.5})],
+)
+def test_class_weights_go_by_name(chosen, weights):
+    raw = composed(*DEMO)
+    raw["class_weights"] = chosen
+    assert params.class_weights(params.check(raw)) == weights

@@ -173,6 +173,15 @@ def test_superclasses_are_stored_and_those_of_an_earlier_dataset_are_not_left(pr
     assert {file.name for file in (processed / "train").iterdir()} == {"images.npy", "labels.npy", "split.json"}
 
 
+def test_each_class_has_the_name_of_its_superclass(processed):
+    splits.write(processed / "test", some_pictures(coarse=True))
+    assert splits.superclasses(NAMES) is None
+    splits.write_names({"classes": NAMES, "superclasses": ["mammal", "bird"]})
+    assert splits.superclasses(["owl", "cat"]) == ["bird", "mammal"]
+    (processed / "test/coarse_labels.npy").write_bytes(b"")
+    assert "coarse_labels.npy: missing or damaged" in refusal(splits.superclasses, NAMES)
+
+
 def npy(array: np.ndarray) -> bytes:
     with tempfile.TemporaryFile() as file:
         np.save(file, array)

@@ -8,13 +8,14 @@ from functools import cache
 import keras
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from tests.examples import augment, data, pictures, points, run, small_network, training
 from thaw import network as networks
 from thaw import seeds
 from thaw import training as runs
 from thaw.errors import ThawError
-from thaw.feeding import Examples
+from thaw.feeding import Examples, Plan
 from thaw.optimizers import adam
 from thaw.params import Head
 from thaw.training import Row, Run
@@ -288,6 +289,47 @@ def test_each_epoch_trains_on_the_view_that_it_is_given():
     assert asked == {1, 2, 3, 4}
     assert min(rows[1]["train_accuracy"], rows[2]["train_accuracy"]) > 0.8
     assert max(rows[3]["train_accuracy"], rows[4]["train_accuracy"]) < 0.2
+
+
+def test_a_class_that_counts_more_is_told_more_often():
+    def predictions(**chosen) -> np.ndarray:
+        head = new_head()
+        # Classes that overlap: nothing is right for all.
+        train, val = points(96, spread=3.0), points(300, seed=1, spread=3.0)
+        fit(head, run(training(epochs=5, learning_rate=0.05), **chosen), lambda epoch: train, train)
+        return np.bincount(np.asarray(head(val.inputs)).argmax(axis=1), minlength=3)
+
+    plain = predictions()
+    for label in (0, 2):
+        weights = np.ones(3, np.float32)
+        weights[label] = 8
+        assert predictions(class_weights=weights)[label] > plain[label] + 50
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_a_class_of_double_weight_is_learnt_as_if_its_loss_were_double(mixup, place):
+    weights = np.array([2, 1, 0.5], np.float32)
+    head, other = new_head(), new_head()
+    settings = training(epochs=1, learning_rate=0.05)
+    row = fit(head, run(settings, batch_size=48, mixup=mixup, class_weights=weights))[-1]
+    plan = Plan.draw(48, 48, mixup, 0, "unfreeze@all", 1)
+    x, y = TRAIN.inputs[plan.rows[0]], plan.targets(TRAIN.labels, 3)
+    if mixup:
+        x = plan.shares[0] * x + (1 - plan.shares[0]) * x[plan.partners[0]]
+    shares = np.exp(np.asarray(other(x), np.float64))
+    losses = -(y * np.log(shares / shares.sum(axis=1, keepdims=True))).sum(axis=1)
+    assert row["train_loss"] == pytest.approx(np.mean(losses * (y @ weights)), rel=1e-4)
+
+
+def test_balanced_classes_count_as_much_less_as_there_are_more_of_them():
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    classes = ["cat", "dog", "owl"]
+    np.testing.assert_allclose(
+        runs.class_weights("balanced", classes, labels),
+        compute_class_weight("balanced", classes=np.arange(3), y=labels),
+    )
+    np.testing.assert_allclose(runs.class_weights({"dog": 3}, classes, labels), [1, 3, 1])
+    assert runs.class_weights(None, classes, labels) is None
 
 
 def test_inputs_stored_as_float16_train_as_their_values_in_float32_do():

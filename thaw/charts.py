@@ -6,14 +6,16 @@ from thaw import pictures
 from thaw.training import Row
 
 
-def phases(path: Path, history: list[Row]) -> None:
+def phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
     """Draw accuracy, loss and learning rate over all phases, with a line where each phase starts.
 
     Args:
         path: of the PNG.
         history: rows of all phases, as thaw.training writes them.
+        thawed: what each phase trains, in words.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = list(dict.fromkeys(row["phase"] for row in history))
     figure = Figure(figsize=(9, 6.5), layout="constrained")
@@ -28,18 +30,21 @@ def phases(path: Path, history: list[Row]) -> None:
         for axes in (top, middle, bottom):
             axes.axvline(rows[0]["epoch"], color="0.8", linewidth=1, zorder=0)
         top.annotate(
-            name,
+            f"{name}: {thawed[name]}",
             (rows[0]["epoch"], 1),
-            (4, -4),
+            (0, 3),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
-            va="top",
+            # Phases may be as short as an epoch.
+            rotation=25,
+            rotation_mode="anchor",
             color=color,
             fontsize=9,
         )
     top.set_ylabel("accuracy")
     middle.set_ylabel("loss")
     bottom.set(ylabel="learning rate", xlabel="epoch")
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     top.plot([], [], color="0.3", marker="o", markersize=3, label="validation")
     top.plot([], [], color="0.3", linestyle=":", label="training (augmented and mixed, with dropout)")
     top.legend(loc="lower right", fontsize=8, frameon=False)

@@ -33,6 +33,7 @@ class Info:
         head: pool, units, dropout; None for a backbone without a head.
         classes: what the head tells apart, in its order; empty without a head.
         history: one row per epoch of all phases up to this one (see thaw.training).
+        thawed: what each of these phases trains, in words.
     """
 
     backbone: dict[str, Any]
@@ -40,6 +41,7 @@ class Info:
     head: dict[str, Any] | None = None
     classes: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    thawed: dict[str, str] = field(default_factory=dict)
 
 
 def save(folder: Path, info: Info, network: "Network") -> None:

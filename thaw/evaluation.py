@@ -53,19 +53,34 @@ def scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     return result
 
 
-def per_class(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and number of pictures of each class."""
-    columns = metrics.precision_recall_fscore_support(
-        labels, predicted.argmax(axis=1), labels=np.arange(len(classes)), zero_division=0
-    )
+def side_by_side(measured: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Scores of several splits or tasks, as rows for a chart: of (whose), score (which) and value."""
+    columns = {"accuracy": "accuracy", "precision": "macro_precision", "recall": "macro_recall", "F1": "macro_f1"}
     return [
-        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "pictures": int(n)}
-        for name, p, r, f, n in zip(classes, *columns, strict=True)
+        {"of": name, "score": score, "value": numbers[column]}
+        for name, numbers in measured.items()
+        for score, column in columns.items()
     ]
 
 
+def per_class(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and number of pictures of each class, the best F1 first."""
+    columns = metrics.precision_recall_fscore_support(
+        labels, predicted.argmax(axis=1), labels=np.arange(len(classes)), zero_division=0
+    )
+    rows = [
+        {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "pictures": int(n)}
+        for name, p, r, f, n in zip(classes, *columns, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row["f1"])
+
+
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> list[dict[str, str]]:
-    """One row per picture, as DVC's confusion template counts them: actual and predicted class."""
+    """One row per picture, as DVC's confusion template counts them: actual and predicted class.
+
+    Args:
+        classes: names; those of superclasses, each as often as it has classes, make a matrix of these.
+    """
     best = predicted.argmax(axis=1)
     return [{"actual": classes[label], "predicted": classes[guess]} for label, guess in zip(labels, best, strict=True)]
 

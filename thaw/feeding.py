@@ -80,10 +80,18 @@ class Batches(keras.utils.PyDataset):
             wait no longer than that; JAX makes each between two steps, which wait just that long.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, targets: np.ndarray, plan: Plan | None = None) -> None:
-        """Take the examples that `plan` names, else all as they lie, with rows of `targets` in the same order."""
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        targets: np.ndarray,
+        plan: Plan | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        """Take the examples that `plan` names, else all as they lie; `targets` and `weights` are in the same order."""
         super().__init__()
         self.examples, self.batch_size, self.targets, self.plan = examples, batch_size, targets, plan
+        self.weights = weights
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -101,7 +109,7 @@ class Batches(keras.utils.PyDataset):
                 share = np.full(len(inputs), self.plan.shares[number])
                 inputs = {"own": inputs, "other": inputs[self.plan.partners[number]], "share": share}
         self.seconds += time.perf_counter() - started
-        return inputs, self.targets[place]
+        return (inputs, self.targets[place]) + (() if self.weights is None else (self.weights[place],))
 
 
 class Rows(keras.layers.Layer):
@@ -234,14 +242,20 @@ class Feed:
         self.model.compute_metrics(None, anything, anything)
         self.model.reset_metrics()
 
-    def fit(self, examples: Examples, plan: Plan) -> dict[str, float]:
-        """Train for the batches of a plan; loss and accuracy over them."""
+    def fit(self, examples: Examples, plan: Plan, class_weights: np.ndarray | None = None) -> dict[str, float]:
+        """Train for the batches of a plan; loss and accuracy over them.
+
+        Args:
+            class_weights: what an example of each class counts in the loss, (classes,); a mixed one counts as its
+                shares do. None: all the same.
+        """
         started, watch = time.perf_counter(), _Watch()
         options = {"shuffle": False, "verbose": 0, "callbacks": [watch]}
         targets = plan.targets(examples.labels, self.classes)
+        weights = None if class_weights is None else targets @ class_weights
         if self.rows is None:
             self.seconds += time.perf_counter() - started
-            batches = Batches(examples, self.batch_size, targets, plan)
+            batches = Batches(examples, self.batch_size, targets, plan, weights)
             logs = self.model.fit(batches, **options).history
             self.seconds += batches.seconds
         else:
@@ -251,7 +265,7 @@ class Feed:
                 other = np.take_along_axis(plan.rows, plan.partners, axis=1).reshape(-1).astype(np.int32)
                 start = {"own": start, "other": other, "share": np.repeat(plan.shares, self.batch_size)}
             self.seconds += time.perf_counter() - started
-            logs = self.model.fit(start, targets, self.batch_size, **options).history
+            logs = self.model.fit(start, targets, self.batch_size, sample_weight=weights, **options).history
         self.bad_step = watch.step
         return {name: values[0] for name, values in logs.items()}
 

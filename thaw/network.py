@@ -54,6 +54,17 @@ class Network:
         if self.head is not None:
             self.head.trainable = True
 
+    def thawed(self) -> str:
+        """What is to be trained besides the head, in words, for people."""
+        parts = {block.name: [layer.trainable for layer in block.layers if layer.weights] for block in self.blocks}
+        names = [name for name, trainable in parts.items() if any(trainable)]
+        if not names:
+            return "nothing but the head"
+        if len(names) == len(parts) and all(parts[names[0]]):
+            return "all blocks"
+        lowest = names[0] if all(parts[names[0]]) else f"part of {names[0]}"
+        return lowest if len(names) == 1 else f"{lowest} and above"
+
     def depth_above(self, layers: int) -> int:
         """The least depth whose cut has all that is thawed above it when the first `layers` are frozen.
 

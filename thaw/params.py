@@ -27,6 +27,10 @@ Mixup = Annotated[float, Accepted(ge=0, le=10, allow_inf_nan=False, description=
 Classes = Annotated[
     list[str | int] | None, Accepted(description="a list of class names or numbers, or null for all classes")
 ]
+ClassWeights = Annotated[
+    Literal["balanced"] | dict[str | int, Rate] | None,
+    Accepted(description="null, balanced, or a mapping of classes to numbers above 0, 10 at most"),
+]
 
 
 class Section(BaseModel):
@@ -145,6 +149,7 @@ class Params(Section):
     device: Device
     seed: Seed
     batch_size: Count
+    class_weights: ClassWeights
     dataset: Dataset
     backbone: Backbone
     head: Head
@@ -196,6 +201,7 @@ def check(raw: Any) -> Params:
     _check_schedule(params.schedule, params.backbone.name)
     _check_extract(params)
     gallery_class(params)
+    class_weights(params)
     return params
 
 
@@ -213,7 +219,9 @@ _Loader.add_implicit_resolver(
 def _first_line(error: ValidationError, raw: dict) -> ParamError:
     """The first of pydantic's errors, in our words: parameter, received, accepted."""
     first = error.errors()[0]
-    if first["loc"][-1] == "[key]":  # the name of a phase that is no text, such as 1 or true
+    if (
+        first["loc"][0] == "schedule" and first["loc"][-1] == "[key]"
+    ):  # the name of a phase that is no text, such as 1 or true
         return ParamError(".".join(map(str, [*first["loc"][:-2], first["input"]])), first["input"], PHASE_NAME)
     section, by_name, value, accepted, names = Params, False, raw, "", []
     # The last part may be no key, but which type of a union was tried: then the value is no mapping.
@@ -297,21 +305,43 @@ def check_classes(parameter: str, chosen: list[str | int] | None, names: tuple[s
     return numbers
 
 
+def class_weights(params: Params) -> dict[str, float] | Literal["balanced"] | None:
+    """class_weights, with each class by its name.
+
+    Raises:
+        ParamError: a class that the final model does not learn, or one that is named twice.
+    """
+    chosen = params.class_weights
+    if not isinstance(chosen, dict):
+        return chosen
+    weights = {}
+    for one, weight in chosen.items():
+        name = _learnt(params, "class_weights", one, "or its number")
+        if name in weights:
+            raise ParamError("class_weights", chosen, "each class once")
+        weights[name] = weight
+    return weights
+
+
 def gallery_class(params: Params) -> str | None:
     """The name of evaluate.gallery_class.
 
     Raises:
         ParamError: it is no class that the final model learns.
     """
-    chosen, names = params.evaluate.gallery_class, DATASETS[params.dataset.name].classes
+    chosen = params.evaluate.gallery_class
+    return None if chosen is None else _learnt(params, "evaluate.gallery_class", chosen, "or its number; or null")
+
+
+def _learnt(params: Params, parameter: str, chosen: str | int, otherwise: str) -> str:
+    """The name of a class, given by name or number, that the final model learns."""
+    names = DATASETS[params.dataset.name].classes
     learnt = [names[number] for number in check_classes("dataset.classes", params.dataset.classes, names)]
     for name in learnt:
         if chosen in (name, names.index(name)):
             return name
-    if chosen is not None:
-        known = ", ".join(learnt) if len(learnt) <= 10 else f"a class that is learnt, such as {learnt[0]}"
-        raise ParamError("evaluate.gallery_class", chosen, f"{known}; or its number; or null")
-    return None
+    known = ", ".join(learnt) if len(learnt) <= 10 else f"a class that is learnt, such as {learnt[0]}"
+    raise ParamError(parameter, chosen, f"{known}; {otherwise}")
 
 
 def _check_backbone(backbone: Backbone, dataset: Dataset) -> None:

@@ -57,12 +57,29 @@ def write_names(names: dict[str, list[str]]) -> None:
 
 def class_names(chosen: list[str | int] | None = None, parameter: str = "dataset.classes") -> list[str]:
     """The names of the chosen classes, in the order in which a model numbers them."""
+    names = _names()["classes"]
+    return [names[number] for number in check_classes(parameter, chosen, tuple(names))]
+
+
+def superclasses(classes: list[str]) -> list[str] | None:
+    """The name of each class's superclass; None where the dataset has none."""
+    names = _names()
+    if "superclasses" not in names:
+        return None
+    folder = paths.PROCESSED / "test"
+    _verify(folder, "labels.npy", "coarse_labels.npy")
+    labels, coarse = (_load(folder / name, np.uint8, 1) for name in ("labels.npy", "coarse_labels.npy"))
+    return [names["superclasses"][coarse[labels == names["classes"].index(name)][0]] for name in classes]
+
+
+def _names() -> dict[str, list[str]]:
     file = paths.PROCESSED / "classes.json"
     try:
-        names = json.loads(file.read_text(encoding="utf-8"))["classes"]
-    except (OSError, ValueError, KeyError):
+        names = json.loads(file.read_text(encoding="utf-8"))
+        names["classes"]
+    except (OSError, ValueError, KeyError, TypeError):
         raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
-    return [names[number] for number in check_classes(parameter, chosen, tuple(names))]
+    return names
 
 
 def read(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -57,6 +57,7 @@ class Run:
             are not evaluated again.
         mixup: alpha of mixed training inputs; 0 never mixes.
         state: where the run is saved after each epoch, and goes on from; None saves nothing.
+        class_weights: what an example of each class counts in the training loss, (classes,); None all the same.
     """
 
     stage: str
@@ -67,6 +68,26 @@ class Run:
     history: list[Row]
     mixup: float = 0.0
     state: State | None = None
+    class_weights: np.ndarray | None = None
+
+
+def class_weights(
+    chosen: dict[str, float] | Literal["balanced"] | None, classes: list[str], labels: np.ndarray
+) -> np.ndarray | None:
+    """What an example of each class counts, float32 (classes,); None where all count the same.
+
+    Args:
+        chosen: weights by name, 1 for a class without one; balanced for n / (classes * n of the class), as in
+            scikit-learn, after King and Zeng, "Logistic Regression in Rare Events Data" (2001); or None.
+        classes: names.
+        labels: of the training examples, integers (n,).
+    """
+    if chosen is None:
+        return None
+    if chosen == "balanced":
+        counts = np.bincount(labels, minlength=len(classes))
+        return (len(labels) / (len(classes) * counts)).astype(np.float32)
+    return np.array([chosen.get(name, 1) for name in classes], np.float32)
 
 
 def fit(
@@ -129,7 +150,7 @@ def fit(
         examples = first if epoch == 1 else views(epoch)
         plan = Plan.draw(len(examples), run.batch_size, run.mixup, run.seed, run.stage, epoch)
         seeds.reseed(model, run.seed, run.stage, "layers", epoch)
-        logs = trains.fit(examples, plan)
+        logs = trains.fit(examples, plan, run.class_weights)
         stepping += time.perf_counter() - started
 
         def rate_at(epochs: float) -> float:
