@@ -1,7 +1,6 @@
 """Weights files: both layouts fill every layer, and one that does not fit is refused by the layer's name."""
 
 import re
-from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.examples import backbone, narrowest, scramble, training
+from tests.weights_files import layers_of, write_keras2, write_keras3
 from thaw import seeds
 from thaw import weights as sources
 from thaw.backbones import BACKBONES
@@ -20,8 +20,6 @@ from thaw.params import Source
 
 # From inside Keras's `save_weights`.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-Layers = list[tuple[str, list[np.ndarray]]]
 
 # What keras.applications' files have on top, under the names that Keras 2 gave.
 TOPS = {
@@ -37,31 +35,6 @@ def build(name: str, alpha: float | None = None) -> keras.Model:
     model = BACKBONES[name].build(32, alpha or narrowest(name), None)
     scramble(model, seed=1)
     return model
-
-
-def layers_of(model: keras.Model) -> Layers:
-    return [(layer.name, [weight.numpy() for weight in layer.weights]) for layer in model.layers]
-
-
-def write_keras2(path: Path, layers: Iterable[tuple[str, list[np.ndarray]]], text: Callable = str.encode) -> Path:
-    """A file as Keras 2's `save_weights` wrote it: a group for each layer, also where it has no weights."""
-    with h5py.File(path, "w") as file:
-        names = []
-        for layer, values in layers:
-            group = file.create_group(layer)
-            weights = [f"{layer}/weight{number}:0" for number in range(len(values))]
-            group.attrs["weight_names"] = [text(weight) for weight in weights]
-            for weight, value in zip(weights, values, strict=True):
-                group[weight] = value
-            names.append(text(layer))
-        file.attrs["layer_names"] = names
-    return path
-
-
-def write_keras3(path: Path, model: keras.Model) -> Path:
-    path = path.with_suffix(".weights.h5")
-    model.save_weights(path)
-    return path
 
 
 def load(name: str, path: Path) -> Network:

@@ -1,0 +1,124 @@
+"""The recipes end to end, where their weights or pictures cannot be had: files of the same layout, of other values."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors
+
+from tests import official
+from tests.examples import measure_statistics, scramble
+from tests.project import Project, ran
+from tests.weights_files import layers_of, write_keras2, write_keras3
+from thaw import files, seeds
+from thaw import network as networks
+from thaw.backbones import BACKBONES
+
+pytestmark = [
+    pytest.mark.slow,
+    # From inside Keras's `save_weights`.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+# What makes a run small; all else is the recipe's.
+SMALL = ["dataset.val_fraction=0.004", "augment.views=2", "batch_size=50", "head.epochs=1", "backbone.image_size=32"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return Project(tmp_path_factory.mktemp("recipes"))
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """What names an archive in the official layout and at full size, for each dataset."""
+    named = {}
+    for dataset in ("cifar10", "cifar100"):
+        path = tmp_path_factory.mktemp("archives") / f"{dataset}.tar.gz"
+        official.build(path, dataset)
+        named[dataset] = [f"dataset.url={path.as_uri()}", f"dataset.sha256={files.sha256(path)}"]
+    return named
+
+
+def weights_file(name: str, folder: Path) -> Path:
+    """Random values in the layout in which the backbone's ImageNet weights come."""
+    model = BACKBONES[name].build(32, None, None)
+    for layer in model.layers:
+        scramble(layer, seed=len(layer.name))
+        for weight in layer.weights:
+            # As small as weights are, and variances above 0.
+            weight.assign(np.abs(weight.numpy()) if "variance" in weight.name else 0.05 * weight.numpy())
+    if name == "resnet18":
+        return write_keras3(folder / "model", model)
+    return write_keras2(folder / "notop.h5", layers_of(model))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "backbone", "phases"),
+    [
+        ("vgg16-gradual", "vgg16", ["depth1", "depth2", "all"]),
+        ("resnet50-finetune", "resnet50", ["all"]),
+        ("resnet18-transfer", "resnet18", ["all"]),
+    ],
+)
+def test_a_recipe_runs_from_a_weights_file_in_the_layout_of_its_own(
+    project, archives, tmp_path, recipe, backbone, phases
+):
+    weights = weights_file(backbone, tmp_path)
+    epochs = [f"schedule.phases.{phase}.epochs=1" for phase in phases]
+    output = project.exp_run(
+        f"recipe={recipe}", f"backbone.weights={weights}", *archives["cifar10"], "dataset.limit=200", *SMALL, *epochs,
+        "class_weights={cat: 2, dog: 2}",
+    )  # fmt: skip
+    assert ran(output)[-len(phases) - 1 :] == [*(f"unfreeze@{phase}" for phase in phases), "evaluate"]
+    checkpoint = json.loads((project.folder / "models/backbone/checkpoint.json").read_text())
+    assert checkpoint["backbone"]["name"] == backbone
+    assert checkpoint["weights"] == {"origin": "file", "sha256": files.sha256(weights)}
+    # The head's phase leaves the backbone as the file has it; the last one moves all of it.
+    for block, _ in BACKBONES[backbone].blocks:
+        first, head, last = (
+            (project.folder / f"models/{phase}/{block}.safetensors").read_bytes()
+            for phase in ("backbone", "head", "all")
+        )
+        assert first == head != last
+    metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    assert np.isfinite(metrics["loss"])
+    assert len(table(project.folder / "plots/confusion.csv")) == 10_000
+
+
+def test_cifar100_runs_from_an_archive_in_the_official_layout_and_stays_legible(project, archives, tmp_path):
+    seeds.initialise(0, "test")
+    model = BACKBONES["mobilenetv2"].build(32, 0.35, None)
+    # So that random weights tell pictures apart, and something is learnt.
+    measure_statistics(
+        networks.split("mobilenetv2", model, 0.35), official.pictures("cifar100", "test.bin").images[:500]
+    )
+    weights = write_keras2(tmp_path / "notop.h5", layers_of(model))
+    output = project.exp_run(
+        "recipe=cifar100-mobilenetv2", f"backbone.weights={weights}", "backbone.alpha=0.35", *archives["cifar100"],
+        "dataset.limit=500", *SMALL, "schedule.phases.layers50.epochs=1",
+        # A phase that starts from nothing learnt ends better: its weights are kept.
+        "head.epochs=0", "evaluate.gallery_class=apple",
+    )  # fmt: skip
+    assert "unfreeze@layers50: from pictures" in output
+    # The first 50 layers end within the third block.
+    order = [layer.name for layer in model.layers]
+    before, after = (
+        safetensors.load_file(project.folder / f"models/{phase}/group32.safetensors") for phase in ("head", "layers50")
+    )
+    for name in before:
+        frozen = order.index(name.split("/")[0]) < 50 or "/moving_" in name
+        assert np.array_equal(before[name], after[name]) == frozen, name
+
+    assert len({row["class"] for row in table(project.folder / "plots/per_class.csv")}) == 100
+    confusion = table(project.folder / "plots/confusion.csv")
+    assert {row["actual"] for row in confusion} == set(official.SUPERCLASSES)
+    assert {row["predicted"] for row in confusion} <= set(official.SUPERCLASSES)
+    assert len(table(project.folder / "plots/confused.csv")) <= 20
+    assert "top5_accuracy" in json.loads((project.folder / "metrics/evaluate.json").read_text())
