@@ -112,6 +112,10 @@ class Batches(keras.utils.PyDataset):
         return (inputs, self.targets[place]) + (() if self.weights is None else (self.weights[place],))
 
 
+def _whole(dtype: object) -> bool:
+    return keras.backend.standardize_dtype(dtype) == "uint8"
+
+
 class Rows(keras.layers.Layer):
     """Rows, by number, of an array that lies on the device.
 
@@ -140,17 +144,19 @@ class Rows(keras.layers.Layer):
 
 
 class Blend(keras.layers.Layer):
-    """share * own + (1 - share) * other, of two batches (n, ...) and shares (n,), in float32."""
+    """share * own + (1 - share) * other, of two batches (n, ...) and shares (n,), in float32; pictures stay uint8."""
 
     def __init__(self) -> None:
         super().__init__(name="blend", dtype="float32")
 
     def call(self, own, other, share):
         share = keras.ops.reshape(share, (-1, *[1] * (len(own.shape) - 1)))
-        return share * own + (1 - share) * other
+        own, dtype = keras.ops.cast(own, "float32"), own.dtype
+        mixed = share * own + (1 - share) * keras.ops.cast(other, "float32")
+        return keras.ops.cast(keras.ops.round(mixed), dtype) if _whole(dtype) else mixed
 
-    def compute_output_shape(self, own_shape, other_shape, share_shape):
-        return own_shape
+    def compute_output_spec(self, own, other, share):
+        return keras.KerasTensor(own.shape, own.dtype if _whole(own.dtype) else "float32")
 
 
 class _Watch(keras.callbacks.Callback):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
@@ -212,7 +212,7 @@ def fit_network(
 
     Args:
         network: frozen up to its cut; has the weights of the best epoch afterwards.
-        run: the settings; mixup is of stored activations alone.
+        run: the settings.
         data: pictures, which are augmented anew each epoch, or activations stored at or below the cut.
         augment: of pictures.
         batch_norm: mode of thawed BatchNorm, inference or train.
@@ -221,8 +221,6 @@ def fit_network(
     Returns:
         The rows of `fit`.
     """
-    if data.depth is None:
-        run = replace(run, mixup=0.0)
     if batch_norm == "train":
         adapt_batch_norm(network.layers(), steps=len(data.views[0]) // run.batch_size)
 
