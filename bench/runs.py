@@ -10,25 +10,32 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench import common
 from thaw import checkpoint, params, paths
 
-# As many epochs each.
+# 15 epochs each.
 SCHEDULES = {
-    "head only": ["schedule=head-only", "head.epochs=20"],
+    "head only": ["schedule=head-only", "head.epochs=15"],
     "gradual": [
         "schedule=gradual",
-        "head.epochs=5",
-        "schedule.phases.depth1.epochs=3",
-        "schedule.phases.depth2.epochs=3",
-        "schedule.phases.all.epochs=9",
+        "head.epochs=3",
+        "schedule.phases.depth1.epochs=2",
+        "schedule.phases.depth2.epochs=2",
+        "schedule.phases.all.epochs=8",
     ],
-    "all at once": ["schedule=full", "head.epochs=5", "schedule.phases.all.epochs=15"],
-    "from scratch": ["schedule=scratch", "schedule.phases.all.epochs=20", "schedule.phases.all.patience=null"],
+    "all at once": ["schedule=full", "head.epochs=3", "schedule.phases.all.epochs=12"],
+    "from scratch": ["schedule=scratch", "schedule.phases.all.epochs=15", "backbone.weights=none"],
 }
+# None stops early: the epochs are to be the same.
+for overrides in SCHEDULES.values():
+    phases = {override.split(".")[2] for override in overrides if override.startswith("schedule.phases.")}
+    overrides += ["head.patience=null", *(f"schedule.phases.{phase}.patience=null" for phase in sorted(phases))]
 
 
 def main() -> None:
@@ -37,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of the schedules or recipes; all of them by default")
     parser.add_argument("--on", nargs="+", default=[], metavar="KEY=VALUE", help="for every run, as -S takes them")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw validation accuracy by epoch")
     arguments = parser.parse_args()
     recipes = sorted(file.stem for file in (paths.CONF / "recipe").glob("*.yaml") if file.stem != "none")
     runs = SCHEDULES if arguments.what == "schedules" else {name: [f"recipe={name}"] for name in recipes}
@@ -48,17 +56,61 @@ def main() -> None:
     for seed in arguments.seeds:
         for name in chosen:
             with tempfile.TemporaryDirectory() as folder:
-                # What comes later wins: a schedule from scratch has no weights whatever `--on` says of them.
-                overrides = [*arguments.on, *runs[name], f"seed={seed}"]
-                if name == "from scratch":
-                    overrides.append("backbone.weights=none")
-                found[name].append(run(Path(folder), overrides))
-            common.write(file, {"machine": machine(), "runs": found})
+                # What comes later wins: a schedule from scratch has no weights, whatever `--on` says of them.
+                found[name].append(run(Path(folder), [*arguments.on, *runs[name], f"seed={seed}"]))
+            common.write(file, {"machine": common.machine("tensorflow", "keras", "dvc"), "runs": found})
             print(f"{name}, seed {seed}: test accuracy {found[name][-1]['metrics']['accuracy']:.4f}", flush=True)
+    print(table(found))
+    if arguments.picture:
+        picture(arguments.picture, found)
 
 
-def machine() -> dict[str, Any]:
-    return common.machine("tensorflow", "keras", "dvc")
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Test accuracy and F1 by seed, and the seconds of all stages but download."""
+    lines = ["| run | seeds | test accuracy | macro F1 | training accuracy | seconds |", "|---|---|---|---|---|---|"]
+    for name, runs in found.items():
+        if not runs:
+            continue
+        columns = [
+            ", ".join(str(one["settings"]["seed"]) for one in runs),
+            *(_each(one["metrics"][key] for one in runs) for key in ("accuracy", "macro_f1", "train_accuracy")),
+            ", ".join(f"{seconds(one):.0f}" for one in runs),
+        ]
+        lines.append(f"| {name} | {' | '.join(columns)} |")
+        if "source" in runs[0]["metrics"]:
+            for key, words in (("source", "its source task"), ("source_after", "its source task, after the move")):
+                scores = [_each(one["metrics"][key][score] for one in runs) for score in ("accuracy", "macro_f1")]
+                lines.append(f"| {words} | | {' | '.join(scores)} | | |")
+    return "\n".join(lines)
+
+
+def _each(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def seconds(one: dict[str, Any]) -> float:
+    """Of all stages, but for the download."""
+    return sum(value for stage, value in one["seconds"].items() if stage != "download")
+
+
+def picture(path: Path, found: dict[str, list[dict[str, Any]]]) -> None:
+    """Draw validation accuracy by epoch of all runs, each name in its colour, and say what they reach on test."""
+    from matplotlib.figure import Figure
+
+    from thaw import pictures
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, runs) in enumerate(found.items()):
+        for one in runs:
+            epochs, _, values = zip(*one["val_accuracy"], strict=True)
+            axes.plot(epochs, values, color=f"C{number}", marker=".", linewidth=1)
+        mean = np.mean([one["metrics"]["accuracy"] for one in runs])
+        axes.plot([], [], color=f"C{number}", marker=".", label=f"{name}: {mean:.3f} on test")
+    axes.set(xlabel="epoch", ylabel="validation accuracy")
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    pictures.save(figure, path)
 
 
 def run(folder: Path, overrides: list[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 
-from bench import common, gpu, scale, schedule, steps, torch_peer
+from bench import common, gpu, runs, scale, schedule, steps, torch_peer
 
 
 def one(side: str, seed: int, head: float, depth1: float, final: float, **more) -> dict:
@@ -131,3 +131,33 @@ def test_steps_are_compared_run_by_run():
 
 def test_thaws_side_takes_steps():
     assert steps.rate(32, 0.35, 4, "train", 2) > 0
+
+
+def finished(seed: int, accuracy: float, **more) -> dict:
+    return {
+        "settings": {"seed": seed},
+        "metrics": {"accuracy": accuracy, "macro_f1": accuracy - 0.01, "train_accuracy": 0.9} | more,
+        "seconds": {"download": 1000, "extract": 2, "unfreeze@all": 3.4},
+        "val_accuracy": [[0, "head", 0.1], [1, "head", accuracy]],
+    }
+
+
+def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
+    task = {"source": {"accuracy": 0.85, "macro_f1": 0.84}, "source_after": {"accuracy": 0.7, "macro_f1": 0.69}}
+    found = {"gradual": [finished(0, 0.8), finished(1, 0.81)], "split": [finished(0, 0.9, **task)], "later": []}
+    text = runs.table(found)
+    assert "| gradual | 0, 1 | 0.8000, 0.8100 | 0.7900, 0.8000 | 0.9000, 0.9000 | 5, 5 |" in text
+    assert "| its source task | | 0.8500 | 0.8400 | | |" in text
+    assert "| its source task, after the move | | 0.7000 | 0.6900 | | |" in text
+    assert "later" not in text
+    runs.picture(tmp_path / "runs.png", {"gradual": found["gradual"]})
+    assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", runs.SCHEDULES)
+def test_all_schedules_that_are_compared_have_as_many_epochs_and_none_stops_early(name):
+    chosen = common.load(["backbone=mobilenetv2", "backbone.weights=imagenet", *runs.SCHEDULES[name]])
+    trained = [chosen.head, *chosen.schedule.phases.values()]
+    assert sum(one.epochs for one in trained) == 15
+    assert all(one.patience is None for one in trained)
+    assert chosen.backbone.weights == ("none" if name == "from scratch" else "imagenet")
