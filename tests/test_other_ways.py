@@ -32,7 +32,10 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
-def test_the_demo_runs_on_jax_and_as_plain_modules_without_tensorflow_dvc_and_dvclive(project):
+def test_the_demo_runs_on_jax_and_as_plain_modules_without_tensorflow_dvc_and_dvclive(project, monkeypatch):
+    # What is run twice is compiled once.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(project.folder.parent / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     output = project.exp_run("recipe=demo", *TINY, "backend=jax")
     assert ran(output)[-1] == "evaluate"
     metrics = project.folder / "metrics/evaluate.json"
