@@ -19,18 +19,18 @@ import numpy as np
 from bench import common
 from thaw import checkpoint, params, paths
 
-# 15 epochs each.
+# 10 epochs each.
 SCHEDULES = {
-    "head only": ["schedule=head-only", "head.epochs=15"],
+    "head only": ["schedule=head-only", "head.epochs=10"],
     "gradual": [
         "schedule=gradual",
-        "head.epochs=3",
-        "schedule.phases.depth1.epochs=2",
-        "schedule.phases.depth2.epochs=2",
-        "schedule.phases.all.epochs=8",
+        "head.epochs=2",
+        "schedule.phases.depth1.epochs=1",
+        "schedule.phases.depth2.epochs=1",
+        "schedule.phases.all.epochs=6",
     ],
-    "all at once": ["schedule=full", "head.epochs=3", "schedule.phases.all.epochs=12"],
-    "from scratch": ["schedule=scratch", "schedule.phases.all.epochs=15", "backbone.weights=none"],
+    "all at once": ["schedule=full", "head.epochs=2", "schedule.phases.all.epochs=8"],
+    "from scratch": ["schedule=scratch", "schedule.phases.all.epochs=10", "backbone.weights=none"],
 }
 # None stops early: the epochs are to be the same.
 for overrides in SCHEDULES.values():

@@ -158,6 +158,6 @@ def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
 def test_all_schedules_that_are_compared_have_as_many_epochs_and_none_stops_early(name):
     chosen = common.load(["backbone=mobilenetv2", "backbone.weights=imagenet", *runs.SCHEDULES[name]])
     trained = [chosen.head, *chosen.schedule.phases.values()]
-    assert sum(one.epochs for one in trained) == 15
+    assert sum(one.epochs for one in trained) == 10
     assert all(one.patience is None for one in trained)
     assert chosen.backbone.weights == ("none" if name == "from scratch" else "imagenet")

@@ -115,6 +115,52 @@ def test_a_backbone_brings_its_usual_head_unless_another_is_chosen(overrides, po
     assert composed(*overrides)["head"]["pool"] == pool
 
 
+PUBLISHED = {
+    "vgg16-gradual": {
+        "dataset.name": "cifar10", "dataset.classes": None, "backbone.name": "vgg16", "backbone.weights": "imagenet",
+        "backbone.image_size": 32, "head.pool": "flatten", "head.units": 256, "head.dropout": 0.5,
+    },
+    "resnet50-finetune": {
+        "dataset.name": "cifar10", "backbone.name": "resnet50", "backbone.weights": "imagenet", "head.pool": "avg",
+        "head.units": 256, "head.dropout": 0, "head.epochs": 10, "augment.flip": True,
+        "schedule.phases.all.depth": "all",
+    },
+    "class-split": {
+        "dataset.name": "cifar10", "dataset.classes": ["horse", "ship", "truck"], "backbone.weights": "none",
+        "backbone.source.classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog"],
+    },
+    "cnn-scratch": {"dataset.name": "cifar10", "backbone.weights": "none", "head.epochs": 0},
+    "resnet18-transfer": {
+        "dataset.name": "cifar10", "backbone.name": "resnet18", "backbone.weights": "imagenet", "head.units": None,
+    },
+    "cifar100-mobilenetv2": {
+        "dataset.name": "cifar100", "backbone.name": "mobilenetv2", "backbone.weights": "imagenet",
+        "head.pool": "avg", "head.units": 512, "head.epochs": 10, "schedule.phases.layers50.layers": 50,
+        "schedule.phases.layers50.epochs": 5,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_a_recipe_holds_what_is_published(recipe):
+    raw = composed(f"recipe={recipe}")
+    assert {key: get(raw, key) for key in PUBLISHED[recipe]} == PUBLISHED[recipe]
+    if recipe == "resnet50-finetune":
+        assert raw["augment"]["rotation"] > 0 < raw["augment"]["zoom"]
+    for later in {"resnet50-finetune", "cifar100-mobilenetv2"} & {recipe}:
+        (phase,) = composed(f"recipe={later}")["schedule"]["phases"].values()
+        assert phase["learning_rate"] < raw["head"]["learning_rate"], "at a lower rate"
+
+
+def test_the_three_classes_from_nothing_have_the_epochs_of_the_second_task():
+    split, scratch = composed("recipe=class-split"), composed("recipe=class-split-scratch")
+    epochs = [
+        sum(one["epochs"] for one in (raw["head"], *raw["schedule"]["phases"].values())) for raw in (split, scratch)
+    ]
+    assert epochs[0] == epochs[1]
+    assert split["dataset"]["classes"] == scratch["dataset"]["classes"]
+
+
 def test_a_recipe_wins_over_the_groups_and_a_single_value_over_the_recipe():
     group = composed("backbone=cnn")["head"]["units"]
     recipe = composed("recipe=demo")["head"]["units"]
