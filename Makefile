@@ -21,7 +21,7 @@ test: $(VENV)/installed-dev ## style and the quick tests
 	@$(IN_VENV) python -m pytest -m "not slow"
 
 test-all: test ## the slow tests too
-	@$(IN_VENV) python -m pytest -m slow
+	@$(IN_VENV) python -m pytest -m slow -n 2 --dist loadfile
 
 KILLS ?= 50
 SEED ?= 0
