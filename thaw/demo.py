@@ -59,7 +59,8 @@ def summary(folder: Path) -> str:
         lines.append(f"{phase:10} {len(rows) - 1:6}  {change}")
     lines += ["", f"on test pictures: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
     if "source" in metrics:
-        lines.append(f"the source task before the move: accuracy {metrics['source']['accuracy']:.3f}")
+        before, after = (metrics[key]["accuracy"] for key in ("source", "source_after"))
+        lines.append(f"the source task: accuracy {before:.3f} before the move, {after:.3f} after it")
     lines += [
         "",
         f"Look at {folder / paths.PLOTS / 'phases.png'} and {folder / paths.METRICS / 'evaluate.json'}; {folder}/ is a",
