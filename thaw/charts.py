@@ -50,7 +50,17 @@ def phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
     top.legend(loc="lower right", fontsize=8, frameon=False)
     for axes in (top, middle, bottom):
         axes.spines[["top", "right"]].set_visible(False)
+    for axes, kind in ((top, "accuracy"), (middle, "loss")):
+        _zoom(axes, [row[f"{split}_{kind}"] for row in history[1:] for split in ("val", "train")])
     pictures.save(figure, path)
+
+
+def _zoom(axes, values: list[float | None]) -> None:
+    """Show these values: what nothing has been learnt for yet, the first row, would press all else together."""
+    known = [value for value in values if value is not None]
+    if known and max(known) > min(known):
+        margin = 0.05 * (max(known) - min(known))
+        axes.set_ylim(min(known) - margin, max(known) + margin)
 
 
 def calibration(path: Path, rows: list[dict[str, float]], error: float) -> None:
