@@ -1,0 +1,207 @@
+"""The comparison of experiments, on experiments made by hand."""
+
+import copy
+import functools
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from thaw import compare, compose, experiments, naming
+from thaw.errors import ThawError
+from thaw.experiments import Experiment
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory):
+    """What conf/ composes to under overrides, each composed once."""
+    folder = tmp_path_factory.mktemp("params")
+
+    @functools.cache
+    def composed(*overrides):
+        compose.compose(list(overrides), folder / "params.yaml")
+        return yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+
+    return lambda *overrides: copy.deepcopy(composed(*overrides))
+
+
+@pytest.fixture
+def grid(params):
+    """Two backbones, two schedules, two seeds; gradual is better by 0.02 and takes half the time."""
+    found = []
+    for accuracy, seconds, backbone in ((0.7, 100, "vgg16"), (0.8, 400, "mobilenetv2")):
+        for better, times, schedule in ((0.02, 1, "gradual"), (0, 2, "full")):
+            for seed in (0, 1):
+                its = params(f"backbone={backbone}", f"schedule={schedule}", f"seed={seed}")
+                name = f"{backbone}-{schedule}-{seed}"
+                found.append(Experiment(name, its, accuracy + better + seed / 100, seconds * times + 10 * seed))
+    return found
+
+
+def test_a_lock_that_a_merge_has_left_its_marks_in_is_told():
+    assert experiments.recorded("schema: '2.0'\nstages: {a: {cmd: b}}\n") == {"a": {"cmd": "b"}}
+    with pytest.raises(ThawError, match="dvc.lock: not a YAML file"):
+        experiments.recorded("<<<<<<< HEAD\nstages:\n=======\n>>>>>>> other\n")
+
+
+@pytest.mark.parametrize("name", ["gradual", "full", "head-only", "scratch"])
+def test_a_shipped_schedule_has_its_files_name(params, name):
+    assert naming.schedule(params(f"schedule={name}")) == name
+
+
+def test_a_schedule_keeps_its_name_when_a_value_is_changed(params):
+    assert naming.schedule(params("schedule=gradual", "schedule.phases.all.epochs=7")) == "gradual"
+    assert naming.schedule(params("schedule=full", "schedule.phases.all.batch_norm=train")) == "full"
+
+
+def test_a_schedule_of_ones_own_is_called_by_its_phases(params):
+    assert naming.schedule(params("recipe=demo")) == "head+top+all"
+    assert naming.schedule(params("schedule=gradual", "schedule.phases.depth2.depth=3")) == "head+depth1+depth2+all"
+
+
+def test_experiments_that_differ_by_seeds_are_one_set_up(grid):
+    found, _ = compare.setups(grid)
+    assert [setup.label for setup in found] == [
+        {"backbone": "mobilenetv2", "schedule": "gradual"},
+        {"backbone": "mobilenetv2", "schedule": "full"},
+        {"backbone": "vgg16", "schedule": "gradual"},
+        {"backbone": "vgg16", "schedule": "full"},
+    ]
+    assert [one.name for one in found[0].runs] == ["mobilenetv2-gradual-0", "mobilenetv2-gradual-1"]
+    assert found[0].accuracy == pytest.approx(0.825)
+    assert found[0].seconds == 405
+
+
+def test_what_follows_from_the_backbone_is_no_column_but_is_named(grid):
+    _, in_step = compare.setups(grid)
+    assert {"backbone.image_size", "backbone.learning_rate", "head.pool"} <= set(in_step)
+    # Not what one of the schedules does not have.
+    assert not any("depth1" in name for name in in_step)
+
+
+def test_long_values_that_begin_or_end_alike_are_not_taken_for_one(params):
+    found = []
+    for number, last in enumerate(("dog", "frog", "frog")):
+        its = params(f"dataset.classes=[airplane,automobile,bird,{last}]", f"seed={number}")
+        found.append(Experiment(str(number), its, number / 10, 10))
+    made, _ = compare.setups(found)
+    assert [[one.name for one in setup.runs] for setup in made] == [["1", "2"], ["0"]]
+    assert made[1].label == {"dataset.classes": "['airplane', 'automobile', 'bird', 'dog']"}
+    folders = [f"/somewhere/far/away/{folder}" for folder in ("a", "b")]
+    for one, folder in zip(found, folders, strict=False):
+        one.params["dataset"]["classes"], one.params["backbone"]["weights"] = None, f"{folder}/vgg16.h5"
+    assert [setup.label for setup in compare.setups(found[:2])[0]] == [
+        {"backbone.weights": f"{folder}/vgg16.h5"} for folder in reversed(folders)
+    ]
+
+
+def test_what_differs_within_a_backbone_is_a_column(grid, params):
+    other = params("backbone=vgg16", "schedule=full", "head.units=64", "schedule.phases.all.epochs=3")
+    found, _ = compare.setups([*grid, Experiment("other", other, 0.5, 50)])
+    assert found[-1].label == {
+        "backbone": "vgg16", "schedule": "full", "head.units": "64", "phases.all.epochs": "3",
+    }  # fmt: skip
+    assert found[0].label["head.units"] == "256"
+
+
+def test_a_parameter_that_one_does_not_have_is_a_dash(params):
+    ours, theirs = params("backbone=mobilenetv2"), params("backbone=mobilenetv2")
+    del theirs["backbone"]["alpha"]
+    found, _ = compare.setups([Experiment("a", ours, 0.6, 1), Experiment("b", theirs, 0.5, 1)])
+    assert [setup.label for setup in found] == [{"backbone.alpha": "1.0"}, {"backbone.alpha": "-"}]
+
+
+def test_long_values_are_cut_where_they_are_told_but_not_where_they_are_compared(params):
+    weights = [params("backbone=vgg16", f"backbone.weights=/{'x' * 30}/{end}.h5") for end in "ab"]
+    archives = [params(f"dataset.sha256={end * 64}") for end in "ab"]
+    labels = [
+        [setup.label for setup in compare.setups([Experiment(str(n), p, 0.5, n) for n, p in enumerate(pair)])[0]]
+        for pair in (weights, archives)
+    ]
+    assert labels[0] == [{"backbone.weights": "a.h5"}, {"backbone.weights": "b.h5"}]
+    assert labels[1] == [{"dataset.sha256": "aaaaaaaaaa..."}, {"dataset.sha256": "bbbbbbbbbb..."}]
+
+
+def test_the_front_leaves_out_what_another_beats():
+    points = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.5), (2.0, 0.7), (4.0, 0.9), (5.0, 0.95)]
+    assert compare.front(points) == [(1.0, 0.5), (2.0, 0.7), (3.0, 0.9), (5.0, 0.95)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=12))
+def test_the_front_is_what_no_other_point_beats(points):
+    def beaten(point):
+        seconds, accuracy = point
+        return any(s <= seconds and a >= accuracy and (s, a) != point for s, a in points)
+
+    assert compare.front(points) == sorted({point for point in points if not beaten(point)})
+
+
+def test_the_table_tells_ranges_seeds_and_the_front(grid):
+    lines = compare.table(*compare.setups(grid)).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert cells[0] == ["#", "backbone", "schedule", "seeds", "test accuracy", "training, s", "experiments"]
+    assert cells[2] == [
+        "1", "mobilenetv2", "gradual", "0, 1", "**0.8250 (0.8200 to 0.8300)**", "405 (400 to 410)",
+        "mobilenetv2-gradual-0, mobilenetv2-gradual-1",
+    ]  # fmt: skip
+    assert [row[4].startswith("**") for row in cells[2:]] == [True, False, True, False]
+    assert "backbone.image_size" in lines[-1]
+
+
+def test_the_table_holds_whatever_a_name_holds(params):
+    text = compare.table(*compare.setups([Experiment("a|b", params(), 0.5, 1)]))
+    assert text.splitlines()[2].count("|") - text.splitlines()[2].count("\\|") == 6
+
+
+def test_the_picture_is_of_every_set_up(grid, params, tmp_path):
+    for found in (grid[:1], grid, [*grid, Experiment("long", params("backbone=cnn"), 0.6, 90_000)]):
+        compare.picture(tmp_path / "compare.png", compare.setups(found)[0])
+        with Image.open(tmp_path / "compare.png") as image:
+            assert image.size == (900, 550)
+            # Each backbone has matplotlib's next colour.
+            colors = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
+        assert (31, 119, 180) in colors
+        assert ((255, 127, 14) in colors) == (len(found) > 1)
+
+
+def row(name, accuracy, rev="a" * 40):
+    params, metrics = {"params.yaml": {"data": {"seed": 0}}}, {}
+    if accuracy is not None:
+        metrics = {"metrics/evaluate.json": {"data": {"accuracy": accuracy}}}
+    return {"rev": rev, "name": name, "data": {"params": params, "metrics": metrics}, "experiments": None}
+
+
+@pytest.mark.parametrize(
+    ("state", "accuracy", "said"),
+    [("queued", None, "queued"), ("running", None, "running"), ("failed", None, "failed"),
+     ("success", None, "without a result"), ("commit", None, None)],
+)  # fmt: skip
+def test_what_did_not_finish_is_left_out_with_its_reason(state, accuracy, said):
+    assert experiments._experiment(state, row("one", accuracy), None) == said
+
+
+@pytest.mark.parametrize("metrics", [{"loss": 1.0}, [1.0], 1.0])
+def test_metrics_of_another_pipeline_are_no_result(metrics):
+    its = row("one", 0.5)
+    its["data"]["metrics"]["metrics/evaluate.json"]["data"] = metrics
+    assert experiments._experiment("commit", its, None) is None
+
+
+def test_what_was_changed_since_the_run_is_named(params):
+    its = params("head.learning_rate=1e-5")
+    recorded = {
+        "train_head": {"params": {"params.yaml": {"seed": 0, "head": its["head"]}}},
+        "unfreeze@all": {"params": {"params.yaml": {"schedule.phases.all": its["schedule"]["phases"]["all"]}}},
+        "unfreeze@gone": {"params": {"params.yaml": {"schedule.phases.gone": {"epochs": 1}}}},  # of another schedule
+    }
+    assert experiments.changed(its, recorded) == []
+    its["schedule"]["phases"]["all"] = its["schedule"]["phases"]["all"] | {"epochs": 7}
+    assert experiments.changed(its | {"seed": 1}, recorded) == ["seed", "schedule.phases.all"]
+
+
+def test_outside_a_repository_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match="compare: you are not inside of a DVC repository"):
+        compare.write()
