@@ -1,0 +1,302 @@
+"""The page about a run, as a string and in a browser without a network."""
+
+import html
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import browser
+from thaw import naming, page, report, reproduce, svg
+from thaw.errors import ThawError
+from thaw.html import bar, element, table
+
+SCRIPT = "<script>alert('it's me')</script>"
+TEN = "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+
+def png(width, height):
+    content = io.BytesIO()
+    Image.fromarray(np.full((height, width, 3), 200, np.uint8)).save(content, "png")
+    return content.getvalue()
+
+
+def history(phases):
+    rows, epoch = [], 0
+    for number, phase in enumerate(phases):
+        for step in range(4):
+            epoch += step > 0
+            rows.append({
+                "epoch": epoch, "phase": phase, "best": step == 3, "learning_rate": 1e-3 / step if step else None,
+                "train_loss": 1 / (1 + epoch) if step else None,
+                "train_accuracy": 1 - 1 / (2 + epoch) if step else None,
+                "val_loss": 1.2 / (1 + epoch), "val_accuracy": 0.9 - 0.8 / (1 + epoch) + number / 100,
+            })  # fmt: skip
+    return rows
+
+
+def run_of(classes, *overrides, matrix=None):
+    """A run of made-up figures, with the real parameters of some overrides."""
+    params = reproduce.composed(list(overrides))
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(classes)), 20)
+    guesses = np.where(random.random(len(labels)) < 0.8, labels, random.integers(0, len(classes), len(labels)))
+    shown = matrix or classes
+    phases = ["head", *params["schedule"]["phases"]]
+    stages = ["backbone", "extract", "train_head", *(f"unfreeze@{phase}" for phase in phases[1:])]
+    scores = {"accuracy": 0.8125, "macro_f1": 0.80111, "macro_precision": 0.79, "macro_recall": 0.81, "loss": 0.61}
+    on = {"backend": "tensorflow", "cores": 2, "device": "cpu (2 cores)", "precision": "float32", "xla": False,
+          "processor": "x86_64", "versions": {"keras": "3", "python": "3.11"}}  # fmt: skip
+    return report.Run(
+        name="workspace",
+        commit="0123456789abcdef0123456789abcdef01234567",
+        experiment=False,
+        changed=[],
+        params=params,
+        defaults=reproduce.composed([]),
+        overrides=list(overrides),
+        metrics=scores | {"calibration_error": 0.021, "train_accuracy": 0.9, "val_accuracy": 0.82},
+        spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in [*stages, "download", "preprocess", "evaluate"]},
+        provenance=dict.fromkeys([*stages, "evaluate"], on),
+        checkpoint={"classes": classes, "history": history(phases), "thawed": dict.fromkeys(phases, "blocks")},
+        source={"history": []},
+        data="abc.dir",
+        tables={
+            "scores": [{"of": of, "score": score, "value": "0.8"} for of in ("train", "val", "test")
+                       for score in ("accuracy", "precision", "recall", "F1")],
+            "per_class": [{"class": name, "f1": "0.8", "precision": "0.8", "recall": "0.8", "pictures": "20"}
+                          for name in classes],
+            "confusion": [{"actual": shown[a], "predicted": shown[b]} for a, b in zip(labels, guesses, strict=True)],
+            "confused": [{"pair": f"{classes[0]}, {classes[1]}", "pictures": "7"}],
+        },
+        pictures={"calibration": png(500, 550), "gallery": png(1000, 775), "mistakes": png(1000, 775)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ten():
+    return run_of(TEN, "backbone=mobilenetv2", "head.units=64")
+
+
+class Document(HTMLParser):
+    """What a document is made of."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(text)
+
+
+def test_the_numbers_are_those_of_the_metrics(ten):
+    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd></div>", page.page(ten)))
+    assert tiles == {
+        "test accuracy": "0.8125", "macro F1": "0.8011", "macro precision": "0.7900", "macro recall": "0.8100",
+        "loss, nats": "0.6100", "calibration error": "0.0210", "training time": "3 min", "memory at most": "0.50 GB",
+    }  # fmt: skip
+
+
+def test_the_document_is_whole_and_loads_nothing(ten):
+    document = Document(page.page(ten))
+    assert document.open == []
+    tags = [tag for tag, _ in document.elements]
+    assert not {"script", "link", "iframe", "object"} & set(tags)
+    for _, attributes in document.elements:
+        assert all(attributes[name].startswith("data:") for name in ("src", "href", "srcset") if name in attributes)
+    assert "url(" not in page.page(ten) and "@import" not in page.page(ten)
+
+
+def test_headings_go_down_in_order_and_what_is_seen_is_also_said(ten):
+    document = Document(page.page(ten))
+    levels = [int(tag[1]) for tag, _ in document.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(attributes["alt"] for tag, attributes in document.elements if tag == "img")
+    assert all(attributes["aria-label"] for tag, attributes in document.elements if tag == "svg")
+    assert all("scope" in attributes for tag, attributes in document.elements if tag == "th")
+    tags = [tag for tag, _ in document.elements]
+    assert tags.count("caption") == tags.count("table")
+    assert all(
+        attributes["tabindex"] == "0" for _, attributes in document.elements if attributes.get("class") == "scroll"
+    )
+
+
+def test_the_confusion_matrix_counts_every_picture(ten):
+    counts = [int(found) for found in re.findall(r"<small>(\d+)</small>", page.page(ten))]
+    assert sum(counts) == len(ten.tables["confusion"]) == 200
+
+
+def test_where_nothing_is_confused_no_pairs_are_listed(ten):
+    assert "taken for each other" in page.page(ten)
+    nothing = ten.tables | {"confused": [{"pair": "none", "pictures": "0"}]}  # as evaluate writes it
+    assert "taken for each other" not in page.page(replace(ten, tables=nothing))
+
+
+def test_whatever_comes_from_outside_is_text(ten):
+    params = json.loads(json.dumps(ten.params))
+    params["backbone"]["weights"] = f"/data/{SCRIPT}.h5"
+    names = [SCRIPT, '" onload="alert(1)', *TEN[2:]]
+    run = run_of(names, "backbone=mobilenetv2")
+    run = replace(
+        run, name=SCRIPT, params=params, changed=[SCRIPT], overrides=[f"backbone.weights={SCRIPT}"], data=SCRIPT,
+        checkpoint=run.checkpoint | {"thawed": {"head": SCRIPT}},
+    )  # fmt: skip
+    text = page.page(run)
+    document = Document(text)
+    assert not any(tag == "script" for tag, _ in document.elements)
+    assert not any(name.startswith("on") for _, attributes in document.elements for name in attributes)
+    assert text.count("&lt;script&gt;") >= 6
+    assert f"/data/{SCRIPT}.h5" in document.text
+
+
+def test_a_hundred_classes_are_shown_by_their_best_and_worst():
+    names = [f"class{number}" for number in range(100)]
+    text = page.page(run_of(names, matrix=[f"group{number // 5}" for number in range(100)]))
+    assert text.count('scope="row">group') == 20
+    assert "All 100 classes" in text
+    # Without superclasses: a cell for each pair, with its numbers in the tooltip.
+    text = page.page(run_of(names))
+    assert 'class="matrix dense"' in text
+    assert len(re.findall(r'<td class="(?:right|wrong)', text)) == 100 * 100
+
+
+def test_parameters_that_conf_has_otherwise_are_marked(ten):
+    marked = {html.unescape(name) for name in re.findall(r'<code class="changed">(.*?)</code>', page.page(ten))}
+    assert {"backbone.name", "backbone.alpha", "head.units", "head.pool"} <= marked
+    assert not marked & {"head.epochs", "seed"}
+    assert len(re.findall(r'<th scope="row"><code', page.page(ten))) == len(naming.flat(ten.params))
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [("null", "truck"), ("dog", "dog"), ("0", "airplane")])
+def test_the_gallery_says_whose_pictures_it_has(chosen, shown):
+    text = page.page(run_of(TEN, f"evaluate.gallery_class={chosen}"))
+    assert f"<h3>Test pictures of {shown}, as they come</h3>" in text
+
+
+def test_commands_of_a_workspace_a_commit_and_an_experiment(ten):
+    checkout, again = ("git checkout 0123456789ab", "the code"), "dvc exp run -S backbone=mobilenetv2 -S head.units=64"
+    assert [command for command, _ in ten.commands()] == [checkout[0], again]
+    commands = replace(ten, name="pedal-jerk", experiment=True, overrides=["head.pool='a b'"]).commands()
+    assert [command for command, _ in commands][1:] == [
+        "dvc exp apply pedal-jerk", """dvc exp run -S 'head.pool='"'"'a b'"'"''""",
+    ]  # fmt: skip
+    assert replace(ten, overrides=None).commands()[1][0] == "dvc repro"
+    long = replace(ten, overrides=["backbone=vgg16", f"backbone.weights=/{'x' * 80}"]).commands()[1][0]
+    assert long == f"dvc exp run \\\n    -S backbone=vgg16 \\\n    -S backbone.weights=/{'x' * 80}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "shortest"),
+    [
+        ([], []),
+        (["recipe=class-split", "seed=3"], ["recipe=class-split", "seed=3"]),
+        (["recipe=class-split", "schedule=full"], ["recipe=class-split", "schedule=full"]),
+        (["backbone=cnn", "augment=strong", "schedule=full"], ["backbone=cnn", "schedule=full", "augment=strong"]),
+        (["class_weights={cat: 2, dog: 0.5}"], ["class_weights={cat:2,dog:0.5}"]),
+        (["backbone.weights='/a b/c,d.h5'"], ["backbone.weights='/a b/c,d.h5'"]),
+        (["~schedule.phases.depth1", "schedule.phases.depth2.after=head"], None),
+        (["head.learning_rate=1e-5", "head.units=null"], ["head.units=null", "head.learning_rate=1e-05"]),
+    ],
+)  # fmt: skip
+def test_parameters_are_typed_again_in_the_fewest_values(overrides, shortest):
+    params = reproduce.composed(overrides)
+    found = reproduce.overrides(params)
+    assert naming.flat(reproduce.composed(found)) == naming.flat(params)
+    if shortest is not None:
+        assert sorted(found) == sorted(shortest)
+
+
+def test_parameters_that_no_words_compose_have_no_words(ten):
+    params = json.loads(json.dumps(ten.params))
+    params["class_weights"] = {"it's, a: class": 2}
+    assert reproduce.overrides(params) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "expected"),
+    [(0, 1, False, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 2, True, [0, 1, 2]), (0.55, 0.93, False, [0.6, 0.7, 0.8, 0.9]),
+     (0, 35, True, [0, 10, 20, 30]), (0, 0.002, False, [0, 0.0005, 0.001, 0.0015, 0.002])],
+)  # fmt: skip
+def test_ticks_are_round_numbers(low, high, whole, expected):
+    assert list(svg.ticks(low, high, whole=whole)) == expected
+
+
+def test_curves_hold_every_epoch_that_is_on_the_scale():
+    rows = history(["head", "all"])
+    drawn = svg.curves(rows, "accuracy", {"val_accuracy": "solid", "train_accuracy": "dotted"})
+    # The first row has learnt nothing, and lies below the scale.
+    assert drawn.count("<circle") == len(rows) - 1
+    assert drawn.count("<polyline") == 4
+    points = re.findall(r'points="([^"]+)"', drawn)
+    inside = [tuple(map(float, point.split(","))) for line in points for point in line.split()]
+    assert all(0 <= x <= 360 and 0 <= y <= 230 for x, y in inside)
+
+
+def test_curves_of_what_was_not_trained_say_so():
+    rows = history(["head"])[:1]
+    drawn = [
+        svg.curves(rows, "accuracy", {"val_accuracy": "solid"}),
+        svg.curves(rows, "rate", {"learning_rate": "solid"}),
+    ]
+    assert "nothing was trained" in drawn[1]
+    assert all("nan" not in it for it in drawn)
+
+
+def test_markup_is_markup_and_text_is_text():
+    assert (
+        element("p", "a < b", element("b", "c"), None, class_="d&e", title=None)
+        == '<p class="d&amp;e">a &lt; b<b>c</b></p>'
+    )
+    assert 'style="width:100.0%"' in bar(1.2)
+    assert '<td class="number">&lt;</td>' in table(["a", "b"], [["x", "<"]], "rows", [1])
+
+
+def test_a_browser_shows_all_of_it_at_either_width_without_scrolling_sideways(ten, tmp_path):
+    names = [f"a class with a long name {number}" for number in range(100)]
+    pages = [tmp_path / f"{number}.html" for number in (10, 20, 100)]
+    for path, run in zip(pages, (ten, run_of(names[:20]), run_of(names)), strict=True):
+        path.write_text(page.page(run), encoding="utf-8")
+    seen = browser.measured(pages, (1280, 390))
+    assert set(seen) == {(path.name, width) for path in pages for width in (1280, 390)}
+    for (_, width), one in seen.items():
+        assert one["scroll"] <= width
+        assert one["images"] == [500, 1000, 1000]
+        assert one["loaded"] == []
+
+
+def test_a_browser_tells_what_is_too_wide_or_is_asked_for(tmp_path):
+    (tmp_path / "wide.html").write_text(
+        '<body><div style="width:600px">wide</div><img src="http://localhost:9/none.png"></body>', encoding="utf-8"
+    )
+    one = browser.measured([tmp_path / "wide.html"], (390,))["wide.html", 390]
+    assert one["scroll"] > 390
+    assert one["images"] == [0]
+    assert one["loaded"] == ["http://localhost:9/none.png"]
+
+
+def test_without_results_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match="params.yaml: not found; run from the root of the checkout"):
+        report.write(None)
+    with pytest.raises(ThawError, match="report: you are not inside of a DVC repository"):
+        report.write("HEAD")
