@@ -169,6 +169,20 @@ def test_a_recipe_wins_over_the_groups_and_a_single_value_over_the_recipe():
     assert composed("recipe=demo", f"head.units={group}")["head"]["units"] == group
 
 
+@pytest.mark.parametrize("schedule", ["full", "gradual", "head-only", "scratch"])
+@pytest.mark.parametrize("recipe", GROUPS["recipe"])
+def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recipes(recipe, schedule):
+    raw = composed(f"recipe={recipe}", f"schedule={schedule}", "augment=strong")
+    params.check(raw)
+    phases, theirs = raw["schedule"]["phases"], composed(f"schedule={schedule}")["schedule"]["phases"]
+    assert list(phases) == list(theirs)
+    for name in theirs:
+        del phases[name]["learning_rate"], theirs[name]["learning_rate"]  # the backbone's
+    assert phases == theirs
+    augment = composed("augment=strong")["augment"] | ({"flip": False} if recipe == "demo" else {})
+    assert raw["augment"] == augment | ({"views": 1} if schedule == "scratch" else {})
+
+
 def test_a_recipe_chooses_another_head_than_its_backbone_does(tmp_path):
     shutil.copytree(CONF, tmp_path / "conf")
     recipe = "# @package _global_\ndefaults:\n  - override /backbone: resnet18\n  - override /head: flatten\n"
@@ -323,6 +337,7 @@ BAD = [
     *each("dataset.name", "cifar", "CIFAR10", "", None, 10),
     *each("dataset.url", None, "", 5, "ftp://host/a.tar.gz", "www.host.org/a.tar.gz", "/a.tar.gz", "https://"),
     *each("dataset.url", "https://host", "https://host/", "https://host/?x", "https://host/folder/", "https://host/.."),
+    *each("dataset.url", "https://host/a%00.tar.gz", "file:///a%00.tar.gz"),
     *each("dataset.url", "https:///a.tar.gz", "https://[::1/a.tar.gz", "file:///", True),
     *each("dataset.url", "https://host:port/a.tar.gz", "file://a.tar.gz", "file://host/a.tar.gz", "file:a.tar.gz"),
     *each("dataset.sha256", None, "", "abc", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n", 5),
@@ -339,7 +354,7 @@ BAD = [
     *each("dataset.seed", *SEEDS),
     # backbone
     *each("backbone.name", "vgg19", "VGG16", "", None, 16),
-    *each("backbone.weights", "", "no/such/file.h5", str(CONF), None, 5),
+    *each("backbone.weights", "", "no/such/file.h5", str(CONF), None, 5, "a" * 300),
     Bad("backbone.weights", "imagenet", base=CNN),
     Bad("backbone.weights_file", "conf/backbone/cnn.yaml", base=(f"backbone.weights='{CONF / 'config.yaml'}'",)),
     *each("backbone.weights_file", None, 5),

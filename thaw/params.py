@@ -1,5 +1,6 @@
 """The one schema of params.yaml: every stage reads it through `load`, which checks all of it."""
 
+import os
 import re
 import urllib.parse
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from thaw.errors import ParamError, ThawError, Words
 
 # Names that stages use under models/.
 RESERVED_PHASES = ("head", "backbone")
+# The first phase, which has a section of its own.
+HEAD = "head"
 PHASE_NAME = f"a letter or digit, then letters, digits, - and _; not {' or '.join(RESERVED_PHASES)}"
 
 # The text after `Accepted` is what the user is shown when a value is refused.
@@ -282,7 +285,7 @@ def _is_archive_url(url: str) -> bool:
         return False
     local = address.scheme == "file" and not address.netloc and address.path.startswith("/")
     name = PurePosixPath(urllib.parse.unquote(address.path)).name
-    return bool(remote or local) and not address.path.endswith("/") and name not in ("", "..")
+    return bool(remote or local) and not address.path.endswith("/") and name not in ("", "..") and "\0" not in name
 
 
 def check_classes(parameter: str, chosen: list[str | int] | None, names: tuple[str, ...]) -> list[int]:
@@ -364,7 +367,7 @@ def _check_backbone(backbone: Backbone, dataset: Dataset) -> None:
                 "backbone.alpha", backbone.alpha, f"{', '.join(map(str, row.alphas))} with ImageNet weights"
             )
     elif backbone.weights != "none":
-        if not Path(backbone.weights).is_file():
+        if not os.path.isfile(backbone.weights):  # Path.is_file fails on a name that is too long
             raise ParamError("backbone.weights", backbone.weights, "imagenet, none, or the path of a file that exists")
         if backbone.weights_file != backbone.weights:
             raise ParamError(
@@ -404,7 +407,7 @@ def _check_schedule(schedule: Schedule, backbone: str) -> None:
         _check_cut(where, phase, backbone)
     if schedule.final != "head" and schedule.final not in phases:
         raise ParamError("schedule.final", schedule.final, f"one of {', '.join(['head', *phases])}")
-    chain = _chain(schedule)
+    chain = chain_of(schedule)
     for name in phases:
         if name not in chain:
             raise ParamError(
@@ -433,6 +436,28 @@ def _check_cut(where: str, phase: Phase, backbone: str) -> None:
         )
 
 
+def phase(params: Params, name: str) -> Head | Phase:
+    """The section of a phase.
+
+    Raises:
+        ParamError: there is no such phase.
+    """
+    phases = {HEAD: params.head} | params.schedule.phases
+    if name not in phases:
+        raise ParamError("phase", name, f"one of {', '.join(phases)}")
+    return phases[name]
+
+
+def stage(name: str) -> str:
+    """The DVC stage of a phase."""
+    return "train_head" if name == HEAD else f"unfreeze@{name}"
+
+
+def before(phase: Head | Phase) -> Path:
+    """The checkpoint that a phase starts from."""
+    return paths.model(phase.after) if isinstance(phase, Phase) else paths.BACKBONE
+
+
 def frozen_layers(phase: Phase, backbone: str) -> int:
     """How many of `model.layers`, the input layer included, lie below the phase's cut."""
     if phase.layers is not None:
@@ -442,7 +467,7 @@ def frozen_layers(phase: Phase, backbone: str) -> int:
     return sum(count for _, count in blocks[: len(blocks) - depth])
 
 
-def _chain(schedule: Schedule) -> list[str]:
+def chain_of(schedule: Schedule) -> list[str]:
     """The phases from head to the final one."""
     chain = [schedule.final]
     while chain[0] != "head":
