@@ -17,7 +17,9 @@ def phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    names = list(dict.fromkeys(row["phase"] for row in history))
+    # A phase of no epochs has nothing to show and starts where the next one does: their names would overlap.
+    with_epochs = dict.fromkeys(row["phase"] for row in history if row["learning_rate"] is not None)
+    names = list(with_epochs or dict.fromkeys(row["phase"] for row in history))
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
     for number, name in enumerate(names):
@@ -25,7 +27,8 @@ def phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
         color = f"C{number % 10}"
         for axes, kind in ((top, "accuracy"), (middle, "loss")):
             axes.plot(*_line(rows, f"val_{kind}"), color=color, marker="o", markersize=3)
-            axes.plot(*_line(rows, f"train_{kind}"), color=color, linestyle=":")
+            # The mark is all that there is of a phase of one epoch.
+            axes.plot(*_line(rows, f"train_{kind}"), color=color, linestyle=":", marker="x", markersize=3)
         bottom.plot(*_line(rows, "learning_rate"), color=color, marker=".", markersize=4)
         for axes in (top, middle, bottom):
             axes.axvline(rows[0]["epoch"], color="0.8", linewidth=1, zorder=0)
@@ -44,9 +47,10 @@ def phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
     top.set_ylabel("accuracy")
     middle.set_ylabel("loss")
     bottom.set(ylabel="learning rate", xlabel="epoch")
-    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     top.plot([], [], color="0.3", marker="o", markersize=3, label="validation")
-    top.plot([], [], color="0.3", linestyle=":", label="training (augmented and mixed, with dropout)")
+    trained = "training (augmented and mixed, with dropout)"
+    top.plot([], [], color="0.3", linestyle=":", marker="x", markersize=3, label=trained)
     top.legend(loc="lower right", fontsize=8, frameon=False)
     for axes in (top, middle, bottom):
         axes.spines[["top", "right"]].set_visible(False)
@@ -78,7 +82,15 @@ def calibration(path: Path, rows: list[dict[str, float]], error: float) -> None:
     starts = [row["from"] for row in rows]
     widths = [row["to"] - row["from"] for row in rows]
     top.bar(starts, [row["accuracy"] for row in rows], widths, align="edge", color="C0", edgecolor="white")
-    top.plot([row["confidence"] for row in rows], [row["accuracy"] for row in rows], "o", color="C3", markersize=4)
+    top.plot(
+        [row["confidence"] for row in rows],
+        [row["accuracy"] for row in rows],
+        "o",
+        color="C3",
+        markersize=4,
+        clip_on=False,
+        label="mean confidence and accuracy of a bin",
+    )
     top.plot([0, 1], [0, 1], color="0.3", linestyle=":", label="as confident as right")
     top.set(ylabel="accuracy", ylim=(0, 1), title=f"expected calibration error {error:.3f}")
     top.legend(loc="upper left", fontsize=8, frameon=False)

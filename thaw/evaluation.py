@@ -1,18 +1,24 @@
 """How good a model is: the numbers of metrics/evaluate.json and the tables behind the plots."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from sklearn import metrics
 
-from thaw import feeding
+from thaw import feeding, progress
 from thaw.feeding import Examples
 
 
-def probabilities(classifier: keras.Model, examples: Examples, batch_size: int) -> np.ndarray:
-    """Class probabilities, float64 (n, classes), of pictures uint8 (n, 32, 32, 3)."""
-    chunks = feeding.predict(classifier, examples.inputs, batch_size)
+def probabilities(
+    classifier: keras.Model, examples: Examples, batch_size: int, reach: Callable[[int], None] = progress.unseen
+) -> np.ndarray:
+    """Class probabilities, float64 (n, classes), of pictures uint8 (n, 32, 32, 3).
+
+    `reach` is called with the number of pictures done, after each batch and from any thread.
+    """
+    chunks = feeding.predict(classifier, examples.inputs, batch_size, reach=reach)
     return softmax(np.concatenate([logits for _, (logits,) in chunks]))
 
 
@@ -76,7 +82,7 @@ def per_class(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> 
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> list[dict[str, str]]:
-    """One row per picture, as DVC's confusion template counts them: actual and predicted class.
+    """One row per picture, as the templates of confusion count them: actual and predicted class.
 
     Args:
         classes: names; those of superclasses, each as often as it has classes, make a matrix of these.

@@ -1,4 +1,4 @@
-"""Tables as CSV, the form that DVC plots read."""
+"""Tables: as CSV, the form that DVC plots read, and as text."""
 
 import csv
 from pathlib import Path
@@ -16,3 +16,15 @@ def write(path: Path, rows: list[dict[str, Any]], columns: list[str] | None = No
         writer = csv.DictWriter(file, columns or list(rows[0]), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: "nan" if value is None else value for key, value in row.items()} for row in rows)
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows as lines of text under the first, which is the header; columns of numbers are set to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:]) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:>{width}}" if to_right else f"{cell:{width}}" for cell, width, to_right in cells).rstrip()
+        for cells in (zip(row, widths, right, strict=True) for row in rows)
+    ]
+    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""Charts of a finished run: what is written on them."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from thaw import charts, pictures
+
+THAWED = {"head": "nothing but the head", "all": "all blocks"}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def rows(phase, first, last):
+    """Of a phase: the row that it starts from, and one for each epoch."""
+    start = {"epoch": first, "phase": phase, "learning_rate": None, "train_loss": None, "train_accuracy": None}
+    trained = start | {"learning_rate": 0.1, "train_loss": 1.0, "train_accuracy": 0.5}
+    every = [start, *(trained | {"epoch": epoch} for epoch in range(first + 1, last + 1))]
+    return [row | {"val_loss": 1.0, "val_accuracy": 0.5} for row in every]
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        (rows("head", 0, 2) + rows("all", 2, 3), {"head: nothing but the head": 0, "all: all blocks": 2}),
+        # As the schedule `scratch` has it: both start at epoch 0.
+        (rows("head", 0, 0) + rows("all", 0, 3), {"all: all blocks": 0}),
+        (rows("head", 0, 0), {"head: nothing but the head": 0}),
+    ],
+)
+def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_path, history, expected):
+    charts.phases(tmp_path / "phases.png", history, THAWED)
+    accuracy, _, rate = drawn[0].axes
+    assert {text.get_text(): text.xy[0] for text in accuracy.texts} == expected
+    low, high = rate.get_xlim()
+    ticks = [tick for tick in rate.get_xticks() if low <= tick <= high]
+    assert ticks
+    assert all(tick == round(tick) for tick in ticks)
+
+
+def test_of_a_phase_of_one_epoch_training_is_seen_too(drawn, tmp_path):
+    charts.phases(tmp_path / "phases.png", rows("head", 0, 1), THAWED)
+    for axes in drawn[0].axes[:2]:
+        (training,) = (line for line in axes.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 1)
+        assert training.get_marker() != "None"
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_pictures_with_what_is_said_of_them_stand_under_their_title(drawn, tmp_path, count):
+    said, right = [f"cat 9{number}%" for number in range(count)], [number % 2 == 0 for number in range(count)]
+    pictures.labelled(tmp_path / "gallery.png", "Test pictures", np.zeros((count, 32, 32, 3), np.uint8), said, right)
+    (figure,) = drawn
+    assert figure.get_suptitle() == "Test pictures"
+    assert [axes.get_title() for axes in figure.axes] == said
+    colors = [to_rgb(axes.title.get_color()) for axes in figure.axes]
+    assert [green > red for red, green, _ in colors] == right
