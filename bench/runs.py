@@ -19,18 +19,19 @@ import numpy as np
 from bench import common
 from thaw import checkpoint, params, paths
 
-# 10 epochs each.
+
+def _gradual(epochs: int) -> list[str]:
+    """Two epochs of the head, one of each cut, and so many of all blocks."""
+    cuts = [f"schedule.phases.{cut}.{key}" for cut in ("depth1", "depth2") for key in ("epochs=1", "warmup_epochs=0.2")]
+    return ["schedule=gradual", "head.epochs=2", *cuts, f"schedule.phases.all.epochs={epochs}"]
+
+
+# 10 epochs each, but for one.
 SCHEDULES = {
     "head only": ["schedule=head-only", "head.epochs=10"],
-    "gradual": [
-        "schedule=gradual",
-        "head.epochs=2",
-        "schedule.phases.depth1.epochs=1",
-        "schedule.phases.depth1.warmup_epochs=0.2",
-        "schedule.phases.depth2.epochs=1",
-        "schedule.phases.depth2.warmup_epochs=0.2",
-        "schedule.phases.all.epochs=6",
-    ],
+    "gradual": _gradual(6),
+    # As many epochs of all blocks as all at once has.
+    "gradual, 12 epochs": _gradual(8),
     "all at once": ["schedule=full", "head.epochs=2", "schedule.phases.all.epochs=8"],
     "from scratch": ["schedule=scratch", "schedule.phases.all.epochs=10", "backbone.weights=none"],
 }
@@ -135,11 +136,14 @@ def collect(folder: Path) -> dict[str, Any]:
         "settings": common.settings(chosen),
         "metrics": json.loads((folder / paths.METRICS / "evaluate.json").read_text(encoding="utf-8")),
         "seconds": {file.stem: json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in times},
-        "val_accuracy": [
-            [row["epoch"], row["phase"], row["val_accuracy"]]
-            for row in checkpoint.read_info(folder / paths.model(chosen.schedule.final)).history
-        ],
+        "val_accuracy": curve(folder, chosen),
     }
+
+
+def curve(folder: Path, chosen: params.Params) -> list[tuple[int, str, float]]:
+    """Epoch, phase and validation accuracy of a finished run."""
+    history = checkpoint.read_info(folder / paths.model(chosen.schedule.final)).history
+    return [(row["epoch"], row["phase"], row["val_accuracy"]) for row in history]
 
 
 if __name__ == "__main__":
