@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak params bench fresh check-python
+.PHONY: help demo test test-all soak params compare report bench fresh check-python
 
 VENV ?= .venv
 # The first Python of 3.11 to 3.13 there is, unless PYTHON names one.
@@ -11,17 +11,20 @@ FOUND = $(shell for p in $(CANDIDATES); do "$$p" -c '$(SUPPORTED)' 2>/dev/null &
 IN_VENV = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/installed ## the whole pipeline on embedded data, in the folder demo/
 	@$(IN_VENV) python -m thaw demo
 
+# As many as there are cores, four at most: each takes 2 GB.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+PYTEST = $(IN_VENV) python -m pytest -n $(WORKERS) --dist loadfile
 test: $(VENV)/installed-dev ## style and the quick tests
 	@$(IN_VENV) ruff check --quiet .
-	@$(IN_VENV) python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-all: test ## the slow tests too
-	@$(IN_VENV) python -m pytest -m slow -n 2 --dist loadfile
+	@$(PYTEST) -m slow
 
 KILLS ?= 50
 SEED ?= 0
@@ -30,6 +33,13 @@ soak: $(VENV)/installed-dev ## kill the demo at random moments and compare, KILL
 
 params: $(VENV)/installed ## compose conf/ into params.yaml, the defaults of `dvc repro`
 	@$(IN_VENV) python -m thaw params
+
+compare: $(VENV)/installed ## a table of all experiments, and a picture of accuracy against training time
+	@$(IN_VENV) python -m thaw compare
+
+RUN ?=
+report: $(VENV)/installed ## one HTML file about the workspace, or about RUN=experiment or commit
+	@$(IN_VENV) python -m thaw report $(RUN)
 
 bench: $(VENV)/installed ## thaw against fit() over pictures, on data/processed and the backbone of params.yaml
 	@$(IN_VENV) python -m bench.schedule
@@ -43,12 +53,14 @@ check-python:
 	  "- name one with PYTHON=/path/to/python" >&2; exit 1; }
 
 $(VENV)/installed: requirements.txt | check-python
-	@test -d $(VENV) || "$(FOUND)" -m venv $(VENV)
+	@# Without pip is what Debian's Python leaves where its package venv is missing.
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(FOUND)" -m venv $(VENV)
 	@echo "installing requirements.txt into $(VENV)"
 	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt requirements-jax.txt $(VENV)/installed | check-python
+EXTRAS := requirements-jax.txt requirements-export.txt requirements-s3.txt
+$(VENV)/installed-dev: requirements-dev.txt $(EXTRAS) $(VENV)/installed | check-python
 	@echo "installing requirements-dev.txt into $(VENV)"
 	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -7,12 +7,14 @@ from thaw.params import Params
 SOURCE_HEAD = {"pool": "avg", "units": None, "dropout": 0.0}
 
 
-def backbone(params: Params) -> None:
+def backbone(params: Params) -> float:
     from thaw import checkpoint, curves, device, splits, state, training, weights
     from thaw.feeding import Examples
     from thaw.training import Data
 
     chosen = params.backbone
+    if chosen.weights == "imagenet":
+        print(f"backbone: ImageNet weights of {chosen.name}, downloaded where they are not here yet", flush=True)
     network = weights.backbone(chosen, params.seed)
     info = checkpoint.Info(
         backbone={"name": chosen.name, "image_size": chosen.image_size, "alpha": chosen.alpha},
@@ -22,7 +24,7 @@ def backbone(params: Params) -> None:
     if chosen.source is None:
         report([])
         checkpoint.save(paths.BACKBONE, info, network)
-        return
+        return 0.0
     info.head = SOURCE_HEAD
     info.classes = splits.class_names(chosen.source.classes, "backbone.source.classes")
     network.attach(**SOURCE_HEAD, classes=len(info.classes))
@@ -39,6 +41,7 @@ def backbone(params: Params) -> None:
             report=report,
         )
         checkpoint.save(paths.BACKBONE, info, network)
+    return saved.earlier
 
 
 if __name__ == "__main__":

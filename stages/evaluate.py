@@ -8,21 +8,26 @@ LEGIBLE = 25
 
 
 def evaluate(params: Params) -> None:
-    from thaw import charts, checkpoint, curves, evaluation, pictures, splits, tables
+    import numpy as np
+
+    from thaw import charts, checkpoint, curves, evaluation, pictures, progress, splits, tables
     from thaw.feeding import Examples
 
-    def predict(classifier, examples: Examples):
-        return examples.labels, evaluation.probabilities(classifier, examples, params.batch_size)
+    def predict(name: str, classifier, examples: Examples):
+        with progress.Steps(f"evaluate: {name}", len(examples), "pictures") as doing:
+            predicted = evaluation.probabilities(classifier, examples, params.batch_size, doing.reach)
+        scores = evaluation.scores(examples.labels, predicted)
+        print(f"evaluate: {name}, {len(examples):,} pictures, accuracy {scores['accuracy']:.4f}", flush=True)
+        return scores, predicted
 
     network, info = checkpoint.load(paths.model(params.schedule.final))
     classifier, classes = network.classifier(), info.classes
-    test = Examples(*splits.read("test", classes))
-    labels, predicted = predict(classifier, test)
     measured = {
-        split: evaluation.scores(*predict(classifier, Examples(*splits.read(split, classes))))
-        for split in ("train", "val")
+        split: predict(split, classifier, Examples(*splits.read(split, classes)))[0] for split in ("train", "val")
     }
-    measured["test"] = evaluation.scores(labels, predicted)
+    test = Examples(*splits.read("test", classes))
+    measured["test"], predicted = predict("test", classifier, test)
+    labels = test.labels
     result = measured["test"] | {f"{split}_accuracy": measured[split]["accuracy"] for split in ("train", "val")}
     bins = evaluation.calibration(labels, predicted)
     result["calibration_error"] = evaluation.calibration_error(bins)
@@ -32,29 +37,34 @@ def evaluate(params: Params) -> None:
     if source.head is not None:
         examples = Examples(*splits.read("test", source.classes))
         before, _ = checkpoint.load(paths.BACKBONE)
-        result["source"] = evaluation.scores(*predict(before.classifier(), examples))
+        result["source"], _ = predict("source task, before", before.classifier(), examples)
         # What is left of it: the source's head on the backbone as it is now.
         network.pool, network.head = before.pool, before.head
-        result["source_after"] = evaluation.scores(*predict(network.classifier(), examples))
+        result["source_after"], _ = predict("source task, after", network.classifier(), examples)
         measured |= {"source task, before": result["source"], "source task, after": result["source_after"]}
 
     tables.write(paths.PLOTS / "scores.csv", evaluation.side_by_side(measured))
     matrix = splits.superclasses(classes) if len(classes) > LEGIBLE else None
     tables.write(paths.PLOTS / "confusion.csv", evaluation.confusion(labels, predicted, matrix or classes))
-    tables.write(paths.PLOTS / "confused.csv", evaluation.confused(labels, predicted, classes), ["pair", "pictures"])
+    # A chart of no rows would be a blank without a title.
+    confused = evaluation.confused(labels, predicted, classes) or [{"pair": "none", "pictures": 0}]
+    tables.write(paths.PLOTS / "confused.csv", confused)
     tables.write(paths.PLOTS / "per_class.csv", per_class)
     tables.write(paths.PLOTS / "history.csv", info.history, curves.COLUMNS)
     charts.phases(paths.PLOTS / "phases.png", info.history, info.thawed)
     charts.calibration(paths.PLOTS / "calibration.png", bins, result["calibration_error"])
 
     chosen = gallery_class(params) or per_class[-1]["class"]
+    label, wrong = classes.index(chosen), predicted.argmax(axis=1) != labels
+    told = f"{np.sum(~wrong[labels == label]):,} of {np.sum(labels == label):,}"
+    confident = f"The most confident of {wrong.sum():,} mistakes" if wrong.any() else "No mistakes"
     shown = {
-        "gallery": evaluation.gallery(labels, classes.index(chosen)),
-        "mistakes": evaluation.mistakes(labels, predicted),
+        "gallery": (f"Test pictures of {chosen}: {told} are told right", evaluation.gallery(labels, label)),
+        "mistakes": (f"{confident} on the test split", evaluation.mistakes(labels, predicted)),
     }
-    for name, rows in shown.items():
+    for name, (title, rows) in shown.items():
         said, right = evaluation.said(labels[rows], predicted[rows], classes)
-        pictures.labelled(paths.PLOTS / f"{name}.png", test.inputs[rows], said, right)
+        pictures.labelled(paths.PLOTS / f"{name}.png", title, test.inputs[rows], said, right)
     files.write_json(paths.METRICS / "evaluate.json", result)
 
 

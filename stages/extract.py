@@ -4,7 +4,7 @@ from thaw import paths, stage
 from thaw.params import Params
 
 
-def extract(params: Params) -> None:
+def extract(params: Params) -> float:
     from thaw import augmentation, checkpoint, device, features, pictures, splits, state
     from thaw.feeding import Examples
 
@@ -32,6 +32,7 @@ def extract(params: Params) -> None:
     views = augmentation.views(train.inputs[shown], params.augment)
     titles = ["view 0: as it is", *(f"view {number}" for number in range(1, len(views)))]
     pictures.grid(paths.PLOTS / "views.png", views, titles, classes[: len(shown)])
+    return saved.earlier
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def preprocess(params: Params) -> None:
     train, val = (Pictures(*(None if part is None else part[chosen] for part in official)) for chosen in rows)
     for name, split in (("train", train), ("val", val), ("test", test)):
         splits.write(paths.PROCESSED / name, split)
-        print(f"preprocess: {name}, {len(split.labels):,} pictures")
+        print(f"preprocess: {name}, {len(split.labels):,} pictures", flush=True)
     splits.write_names(archives.read_names(paths.RAW, dataset.name))
 
     names = splits.class_names()

@@ -30,7 +30,7 @@ TINY = Archive(
     label_bytes=2,
     names=("coarse.txt", "fine.txt"),
 )
-TINY_DATASET = Dataset(classes=("cat", "dog", "owl"), train_count=6, archive=TINY)
+TINY_DATASET = Dataset(classes=("cat", "dog", "owl"), train_count=6, test_count=3, archive=TINY)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -393,6 +393,7 @@ def digits(tmp_path_factory):
 def test_digits_are_pictures_like_the_others(digits):
     train, test = archives.read_digits(digits.folder)
     assert len(train.labels) == DATASETS["digits"].train_count == 1_433
+    assert len(test.labels) == DATASETS["digits"].test_count == 364
     assert len(train.labels) + len(test.labels) == 1_797
     for split in (train, test):
         assert split.images.shape == (len(split.labels), 32, 32, 3)

@@ -7,11 +7,15 @@ import re
 import shutil
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
+from bench import transfer
 from tests import browser
 from tests.disks import read_only
-from tests.project import TINY, Project, ran
+from tests.project import TINY, Project, ran, told
 from tests.soak import hashes
 
 ALL = ["download", "preprocess", "backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
@@ -33,6 +37,16 @@ def rows(path):
 
 def test_one_command_runs_every_stage_in_order(project):
     assert ran(project.first) == ALL
+
+
+def test_a_log_has_plain_lines_of_the_stages_and_nothing_of_the_frameworks(project):
+    """No bar, no carriage return, no start-up messages: each line begins with its stage's name."""
+    assert "\r" not in project.first
+    lines = told(project.first)
+    assert list(lines) == ALL
+    for name, of_stage in lines.items():
+        assert all(line.startswith(f"{name}: ") for line in of_stage), of_stage
+    assert sum(": epoch " in line for line in lines["train_head"]) == 2
 
 
 def test_metrics_hold_the_target_and_the_source_task(project):
@@ -207,11 +221,99 @@ def test_the_page_of_plots_needs_no_network(project, tmp_path):
     assert_a_browser_draws(project, tmp_path / "page", "show")
 
 
+def test_learning_rates_are_tried_and_nothing_is_kept(project):
+    before = hashes(project.folder)
+    lines = project.run(
+        "python", "-m", "thaw", "lr-range", "top", "--rates", "1e-7", "0.001", "10", "--epochs", "1"
+    ).splitlines()  # fmt: skip
+    assert lines[-1] == "lr-range-top.png: best at 0.001: -S schedule.phases.top.learning_rate=0.001"
+    assert (project.folder / "lr-range-top.png").is_file()
+    assert hashes(project.folder) == before
+    assert project.git("status", "--porcelain") == "", "git ignores the picture"
+    output = project.run("python", "-m", "thaw", "lr-range", "middle", check=False)
+    assert output == "phase: received 'middle'; accepted: one of head, top, all\n"
+
+
+def test_the_summary_of_a_run_names_its_phases_and_stages(project):
+    lines = project.run("python", "-m", "thaw", "summary").splitlines()
+    tables = [line.split()[0] for line in lines if line]
+    assert tables[:7] == ["block", "-" * len(lines[1]), "head", "block4", "block3", "block2", "block1"]
+    assert tables[9:12] == ["head", "top", "all"]
+    assert tables[13:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
+    output = project.run("python", "-m", "thaw", "summary", "head.units=0", check=False)
+    assert output.startswith("head.units: received 0; accepted: a whole number from 1 up")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Test pictures as people have them: two files, one in a folder, and something that is no picture."""
+    digits, folder = load_digits(), tmp_path_factory.mktemp("photographs")
+    (folder / "more").mkdir()
+    for name, label in (("seven.png", 7), ("more/eight.jpg", 8)):
+        image = (digits.images[np.flatnonzero(digits.target == label)[0]] * 255 / 16).astype(np.uint8)
+        Image.fromarray(image).resize((300, 200)).save(folder / name)
+    (folder / "more/notes.txt").write_text("no picture")
+    return folder
+
+
+def test_a_trained_model_is_asked_about_pictures(project, photographs):
+    command = ["python", "-m", "thaw", "predict", str(photographs / "seven.png"), str(photographs / "more")]
+    refused, *lines = project.run(*command).splitlines()
+    assert refused == f"{photographs / 'more/notes.txt'}: no picture that can be read"
+    assert [line.split()[0] for line in lines] == [str(photographs / "seven.png"), str(photographs / "more/eight.jpg")]
+    found = json.loads(project.run(*command[:-1], "--json", "--top", "2", "--model", "models/head"))
+    assert len(found) == 1
+    shares = [one["probability"] for one in found[0]["classes"]]
+    assert len(shares) == 2
+    assert shares == sorted(shares, reverse=True)
+    assert {one["class"] for one in found[0]["classes"]} < {"7", "8", "9"}
+    output = project.run(*command[:-2], str(photographs / "more/notes.txt"), check=False)
+    assert output.splitlines()[-1] == "predict: no picture to look at"
+    output = project.run(*command, "--model", "models/none", check=False)
+    assert output.startswith("models/none: no checkpoint there")
+
+
+def test_a_picture_is_explained(project, photographs, tmp_path):
+    command = ["python", "-m", "thaw", "explain", str(photographs / "seven.png"), "--output", str(tmp_path / "a.png")]
+    assert re.fullmatch(rf"{tmp_path}/a.png: 8, [0-9.]+%\n", project.run(*command, "--of", "8"))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert project.run(*command, "--of", "1", check=False).endswith("--of: received '1'; accepted: 7, 8, 9\n")
+
+
+def test_an_exported_file_is_checked_against_the_checkpoint(project, tmp_path):
+    file = tmp_path / "new/a.bin"
+    # What the stages of a GPU compute in by themselves.
+    project.run("python", "-m", "thaw", "params", *BASE, "device.precision=mixed_bfloat16")
+    try:
+        output = project.run("python", "-m", "thaw", "export", "--format", "tflite", "--output", str(file))
+    finally:
+        project.git("checkout", "--", "params.yaml")
+    said = rf"{file}: the probabilities of 107 test pictures are models/all's, to [0-9.]+e-0[4-9] at most"
+    assert re.fullmatch(said, output.strip()), "and nothing of the framework's"
+    assert file.stat().st_size > 100_000
+
+
+def test_every_command_has_help_with_an_example(project):
+    listed = project.run("python", "-m", "thaw")
+    commands = re.findall(r"^    ([a-z-]+) ", listed, re.MULTILINE)
+    assert {"params", "check", "summary", "lr-range", "demo", "fresh", "predict", "export", "explain"} <= set(commands)
+    for command in commands:
+        text = project.run("python", "-m", "thaw", command, "--help")
+        assert re.search(rf"(python -m thaw|make) {command}", text.split("options:")[1]), text
+
+
+def test_training_is_measured_again_and_leaves_the_same_bits(project):
+    found = transfer.again(project.folder)
+    assert list(found["seconds"]) == ["extract", "train_head", "unfreeze@top", "unfreeze@all"]
+    assert all(value > 0 for value in found["seconds"].values())
+    assert [epoch for epoch, *_ in found["val_accuracy"]] == [0, 1, 2, 2, 3, 3, 4]
+    assert not re.search("models|data", project.dvc("status"))
+    project.dvc("checkout", "--force")
+
+
 def test_an_untrained_head_alone_is_a_valid_run(project):
-    output = project.exp_run(
-        *BASE[:1], "schedule=head-only", "~schedule.phases.top", "~schedule.phases.all", "schedule.final=head",
-        "backbone.source.epochs=1", "augment.views=2", "head.epochs=0",
-    )  # fmt: skip
+    settings = ["schedule=head-only", "backbone.source.epochs=1", "augment.views=2", "head.epochs=0"]
+    output = project.exp_run(*BASE[:1], *settings)
     assert ran(output) == ["train_head", "evaluate"]
     assert [row["epoch"] for row in rows(project.folder / "plots/history.csv")] == ["0"]
     project.git("checkout", "--", ".")

@@ -1,10 +1,13 @@
 """Real pipelines that are killed, told to end, or started twice lose nothing and end in the same bits."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,13 +36,28 @@ def ready(tmp_path_factory) -> Project:
     return project
 
 
+begun: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running():
+    """What a test that fails leaves would have the next one wait."""
+    yield
+    for process in begun:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    begun.clear()
+
+
 def begin(project: Project, *command: str, **variables: str) -> subprocess.Popen:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("KERAS_BACKEND", None)
-    return subprocess.Popen(
+    begun.append(subprocess.Popen(
         command, cwd=project.folder, env=environment | variables, start_new_session=True, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    ))  # fmt: skip
+    return begun[-1]
 
 
 def until(process: subprocess.Popen, text: str) -> list[str]:
@@ -99,6 +117,26 @@ def test_a_stage_ends_when_dvc_is_gone_and_only_its_shell_is_left(ready):
     assert "train_head: the dvc that started this is gone\n" in process.stdout.readlines()
 
 
+def test_a_stage_outlives_what_started_the_dvc_that_it_is_a_stage_of(ready, tmp_path):
+    """Also where that is no command of this name, but a script that has DVC as a library."""
+    script = tmp_path / "script.py"
+    script.write_text("import subprocess\nsubprocess.run(['python', '-m', 'stages.train_head'])\n")
+    terminal = f"import subprocess, time; subprocess.Popen(['python', {str(script)!r}]); time.sleep(600)"
+    process = begin(ready, "python", "-c", terminal, DVC_STAGE="train_head", THAW_FRESH="1")
+    last = epochs(until(process, "epoch "))[-1]
+    process.kill()
+    process.wait()
+    ended = time.monotonic()
+    try:
+        while time.monotonic() - ended < 2:  # four looks at whether DVC still runs
+            last += 1
+            until(process, f"epoch {last}/")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.read()  # ends when the stage does
+        ready.run("python", "-m", "thaw", "fresh")  # the other tests need epochs that are left
+
+
 def test_two_processes_of_a_stage_do_not_write_at_once(ready):
     first = begin(ready, "python", "-m", "stages.train_head")
     until(first, "epoch ")
@@ -134,6 +172,28 @@ def test_all_saved_state_can_be_dropped(ready):
     assert not (ready.folder / ".dvc/thaw").exists()
 
 
+LOST = """
+import os, signal, time
+from thaw import stage
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+def work(params):
+    Deleted()
+    print("goes on", flush=True)
+    time.sleep(60)
+stage.run("extract", work)
+"""
+
+
+def test_a_signal_is_not_lost_where_no_exception_can_be_raised(ready):
+    process = begin(ready, "python", "-c", LOST)
+    told = "extract: ended by SIGTERM; the next run goes on from what is saved"
+    assert process.stdout.read().splitlines() == ["goes on", told]
+    assert process.wait() == 128 + signal.SIGTERM
+
+
 # What a stage says and how it ends, for errors that no machine can be made to have on purpose.
 FAILS = """
 import sys
@@ -167,6 +227,26 @@ def test_what_the_machine_lacks_is_told_in_one_line(ready, error, told):
     process = begin(ready, "python", "-c", FAILS.format(error=error))
     assert process.stdout.read() == f"{told}\n"
     assert process.wait() == 1
+
+
+GOES_ON = """
+import os, signal, time
+from thaw import stage, state
+def work(params):
+    with state.opened("extract", {}, [], "cpu") as saved:
+        if saved.content is None:
+            time.sleep(1)
+            saved.save({}, {})
+            os.kill(os.getpid(), signal.SIGKILL)
+        return saved.earlier
+stage.run("extract", work)
+"""
+
+
+def test_the_seconds_of_a_stage_are_those_of_all_processes_that_worked_on_it(ready):
+    assert begin(ready, "python", "-c", GOES_ON).wait(60) == -signal.SIGKILL
+    assert begin(ready, "python", "-c", GOES_ON).wait(60) == 0
+    assert json.loads((ready.folder / "metrics/time/extract.json").read_text())["seconds"] >= 1
 
 
 def test_other_errors_are_not_hidden(ready):

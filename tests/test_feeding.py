@@ -204,3 +204,26 @@ def test_the_first_bad_step_is_named_in_whatever_order_steps_are_looked_at():
     watch.set_model(model)
     watch.on_train_batch_begin(4)
     assert model.stop_training
+
+
+@pytest.mark.parametrize("steps_at_once", [1, 2])
+def test_it_is_told_how_many_steps_are_done(place, steps_at_once):
+    data, told = examples(12), []
+    feed = Feed(echo(), data, batch_size=2, mixes=False)
+    feed.compile(keras.optimizers.SGD(0.01), steps_at_once)
+    feed.fit(data, Plan.draw(12, 2, 0.0, 0), reach=told.append)
+    # From several threads, in any order.
+    assert sorted(told) == list(range(steps_at_once, 7, steps_at_once))
+    told.clear()
+    feed.evaluate(data, told.append)
+    assert sorted(told) == list(range(steps_at_once, 7, steps_at_once))
+    assert feed.steps(data) == 6
+    assert feed.steps(examples(13)) == 7
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0, [2, 4, 5]), (1, [5])])
+def test_it_is_told_how_many_examples_are_predicted(monkeypatch, first, expected):
+    monkeypatch.setattr(feeding, "CHUNK", 4)
+    told = []
+    list(feeding.predict(echo(), examples(5).inputs, 2, first=first, reach=told.append))
+    assert sorted(told) == expected

@@ -321,6 +321,12 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
     assert "make demo" in text
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "two words", "*.org"])
+def test_an_address_that_none_can_have_is_tried_once(tmp_path, capsys, host):
+    assert refusal(f"http://{host}/a.tar.gz", SHA256, tmp_path).startswith(f"http://{host}/a.tar.gz: ")
+    assert "try 2" not in capsys.readouterr().err
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     def refuse(*_):

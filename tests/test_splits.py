@@ -156,6 +156,10 @@ def test_chosen_classes_are_numbered_in_the_order_given(processed, classes, rows
     assert found.dtype == np.int32
 
 
+def test_classes_of_another_dataset_are_refused(processed):
+    assert "has no class fox" in refusal(splits.read, "train", ["owl", "fox"])
+
+
 def test_class_names_come_in_the_order_of_the_choice(processed):
     assert splits.class_names() == NAMES
     assert splits.class_names(["owl", 0]) == ["owl", "cat"]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -234,6 +235,24 @@ def test_a_second_process_waits_says_so_and_goes_on_from_what_is_there(here, end
     assert bool(list(state.home().glob("unfreeze@all-*/"))) == (ends == "fails")
 
 
+def test_all_state_can_be_dropped_but_that_of_a_run_under_way(here):
+    for number in (1, 2):
+        with pytest.raises(RuntimeError), opened(number=number) as saved:
+            saved.save({"epoch": 1}, {})
+            raise RuntimeError
+    with pytest.raises(RuntimeError), opened(number=1) as saved:
+        assert state.drop() == [saved.folder.name]
+        assert [folder.name for folder in state.home().glob("*/")] == [saved.folder.name]
+        saved.save({"epoch": 2}, {})
+        raise RuntimeError
+    with pytest.raises(RuntimeError), opened(number=1) as saved:
+        assert saved.content == {"epoch": 2}
+        raise RuntimeError
+    assert state.drop() == []
+    assert not state.home().exists()
+    assert state.drop() == []
+
+
 class Killed(Exception):
     pass
 
@@ -351,6 +370,32 @@ def test_an_extraction_that_goes_on_ends_in_the_same_bytes(tmp_path, monkeypatch
     assert extract(tmp_path / "features", State("extract", tmp_path / "state")) == expected
     # The validation set has two chunks, each view three.
     assert capsys.readouterr().out.count("goes on from saved state") == [0, 1, 1, 2, 3][[0, 1, 2, 4, 7].index(chunks)]
+
+
+def test_an_extraction_that_goes_on_from_one_that_is_done_does_not_write_to_its_files(tmp_path):
+    expected = extract(tmp_path / "features", State("extract", tmp_path / "state"))
+    kept = {file: file.stat() for file in (tmp_path / "features").glob("depth*.npy")}
+    assert {status.st_nlink for status in kept.values()} == {2}
+    for file in kept:
+        file.chmod(0o444)  # as DVC's cache has it
+    assert extract(tmp_path / "again", State("extract", tmp_path / "state")) == expected
+    for file, status in kept.items():
+        assert not file.samefile(tmp_path / "state" / file.name)
+        assert file.stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_an_extraction_whose_files_are_deleted_leaves_no_features(tmp_path, monkeypatch):
+    monkeypatch.setattr(feeding, "CHUNK", 8)
+    save = State.save
+
+    def deleted(saved, *arguments):
+        shutil.rmtree(saved.folder)
+        save(saved, *arguments)
+
+    monkeypatch.setattr(State, "save", deleted)
+    with pytest.raises(FileNotFoundError, match="depth0"):
+        extract(tmp_path / "features", State("extract", tmp_path / "state"))
+    assert not (tmp_path / "features").exists()
 
 
 def test_a_chunk_that_was_lost_is_extracted_again(tmp_path, monkeypatch):

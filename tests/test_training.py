@@ -383,3 +383,26 @@ def test_a_weight_that_is_not_finite_ends_the_run_though_the_loss_does_not_show_
     assert len(model.get_weights()) == 4
     with pytest.raises(ThawError, match=r"^unfreeze@all: a weight is not finite at epoch 1/3, step 6, learning rate"):
         fit(model, run())
+
+
+class SlowToTrace(keras.layers.Layer):
+    """Passes its inputs on; takes its time when it is compiled."""
+
+    def call(self, inputs):
+        time.sleep(1.5)
+        return inputs
+
+
+def test_a_line_says_how_long_the_epochs_that_are_left_take_without_what_is_compiled_once(capsys):
+    head = new_head()
+    features = keras.Input(head.input.shape[1:])
+    model = keras.Model(features, head(SlowToTrace()(features)))
+    fit(model, run(training(epochs=10)))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line]
+    assert len(lines) == 10
+    seconds, left = re.search(r"epoch 1/10, ([0-9.]+) s, at most (\d+) s left, train loss", lines[0]).groups()
+    assert float(seconds) > 1.5
+    # An epoch takes some hundredths of a second; with what was compiled, those left would take 13 s or more.
+    assert int(left) < 9
+    assert all("at most " in line for line in lines[:-1])
+    assert "left" not in lines[-1]

@@ -35,6 +35,10 @@ def layers(augment: Augment, always: bool = False) -> list[keras.Layer]:
         chosen.append(keras.layers.RandomZoom(augment.zoom, **_OPTIONS, name="zoom"))
     if augment.contrast:
         chosen.append(keras.layers.RandomContrast(augment.contrast, **_OPTIONS, name="contrast"))
+    if keras.backend.backend() == "jax":
+        # Keras says they cannot be compiled, which is so on TensorFlow, and would compile nothing of the model.
+        for layer in chosen:
+            layer.supports_jit = True
     return [InMode(layer, training=True) for layer in chosen] if always else chosen
 
 

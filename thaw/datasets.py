@@ -38,6 +38,7 @@ class Dataset:
 
     classes: tuple[str, ...]
     train_count: int
+    test_count: int
     # None for a dataset that comes with a library.
     archive: Archive | None
 
@@ -46,6 +47,7 @@ DATASETS = {
     "cifar10": Dataset(
         classes=CIFAR10_CLASSES,
         train_count=50_000,
+        test_count=10_000,
         archive=Archive(
             folder="cifar-10-batches-bin",
             train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
@@ -59,6 +61,7 @@ DATASETS = {
     "cifar100": Dataset(
         classes=CIFAR100_CLASSES,
         train_count=50_000,
+        test_count=10_000,
         archive=Archive(
             folder="cifar-100-binary",
             train=("train.bin",),
@@ -70,5 +73,5 @@ DATASETS = {
         ),
     ),
     # scikit-learn's; every fifth picture of a class is a test picture (thaw.archives.read_digits).
-    "digits": Dataset(classes=tuple("0123456789"), train_count=1_433, archive=None),
+    "digits": Dataset(classes=tuple("0123456789"), train_count=1_433, test_count=364, archive=None),
 }

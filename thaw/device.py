@@ -4,6 +4,7 @@ Backend, device, compiler and precision follow from the parameters and from what
 was chosen is printed, since it decides the last bits of every result.
 """
 
+import faulthandler
 import os
 import platform
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from thaw import progress
 from thaw.errors import ParamError
 from thaw.params import Device as Settings
 
@@ -65,7 +67,15 @@ def use(backend: str, settings: Settings) -> Device:
     device = decide(backend, settings, *_found(backend))
     import keras
 
+    if backend == "tensorflow" and not device.xla:
+        import tensorflow as tf
+
+        # Same bits twice on one machine; on JAX that is so without asking. With XLA Keras takes one of the two alone.
+        tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(device.precision)
+    if not progress.in_terminal():  # the bars of downloads of weights, drawn over and over
+        keras.config.disable_interactive_logging()
+        os.environ.setdefault("TQDM_DISABLE", "1")
     chosen = device
     return device
 
@@ -97,7 +107,7 @@ def _load(backend: str) -> None:
         )
     os.environ["KERAS_BACKEND"] = backend
     try:
-        with _quiet():
+        with quiet():
             import keras  # noqa: F401, with what it loads of the backend
     except ModuleNotFoundError as error:
         install = {"tensorflow": "requirements.txt", "jax": "requirements-jax.txt"}[backend]
@@ -109,8 +119,6 @@ def _load(backend: str) -> None:
 
         # It warns of functions traced anew, which several models in one stage mean.
         tf.get_logger().setLevel("ERROR")
-        # Same bits twice on one machine; on JAX that is so without asking.
-        tf.config.experimental.enable_op_determinism()
 
 
 def _found(backend: str) -> tuple[str, str, tuple[int, int]]:
@@ -152,18 +160,26 @@ def cores() -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what TensorFlow's libraries write to standard error while they are loaded from the screen.
 
-    It comes from C++, before any setting of a log level takes effect; errors come as exceptions.
+    It comes from C++, before any setting of a log level takes effect; errors come as exceptions, and of a
+    crash, as on a processor without what they need, Python tells where it was. Who sets TF_CPP_MIN_LOG_LEVEL
+    to 0, 1 or 2 sees all.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
+        yield
+        return
     sys.stderr.flush()
-    screen = os.dup(2)
+    screen, watched = os.dup(2), faulthandler.is_enabled()
+    if not watched:
+        faulthandler.enable(screen)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(screen, 2)
+        if not watched:
+            faulthandler.disable()
         os.close(screen)

@@ -5,6 +5,10 @@ class ThawError(Exception):
     """An expected failure; its text is one line that names the cause and what to do."""
 
 
+class NotFinite(ThawError):
+    """A loss or a weight is no longer a number."""
+
+
 class Words(str):
     """What is said in place of a received value; shown without quotes."""
 
@@ -21,3 +25,8 @@ class ParamError(ThawError):
 def _short(value: object, most: int = 80) -> str:
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a device or the machine had no more memory; TensorFlow and JAX say so in their own words."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "OOM when allocating" in str(error)

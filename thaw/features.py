@@ -1,15 +1,17 @@
 """Features: what the frozen backbone makes of each view, computed once and stored."""
 
+import shutil
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from thaw import augmentation, feeding, files, paths, seeds, splits
+from thaw import augmentation, feeding, files, paths, progress, seeds, splits
 from thaw.errors import ThawError
 from thaw.feeding import Examples
 from thaw.network import Network
@@ -52,7 +54,10 @@ def extract(
         origin: what `refuse_others` compares.
     """
     rows = augment.views * len(train) + len(val)
-    cuts = plan(network.widths(pool), rows, settings)
+    planned = plan(network.widths(pool), rows, settings)
+    for one in planned:
+        print(f"extract: {one}", flush=True)
+    cuts = [one.depth for one in planned if one.stored]
     with files.replacing_folder(folder) as beside:
         files.save_array(beside / "train_labels.npy", train.labels)
         files.save_array(beside / "val_labels.npy", val.labels)
@@ -65,31 +70,53 @@ def extract(
                 inputs = augmentation.inputs(train.inputs, augment, view > 0)
                 store.fill(f"view{view}", model, inputs, (augment.seed, view))
             if state is not None:
-                for file in state.folder.glob("*.npy"):
+                for file in store.files:
                     files.link(file, beside / file.name)
         content = {"cuts": cuts, "views": augment.views, "pool": pool, "dtype": settings.dtype, "classes": classes}
         hashes = {file.name: files.sha256(file) for file in sorted(beside.glob("*.npy"))}
         files.write_sealed(beside / JSON, content | {"sha256": hashes, "origin": origin or {}})
 
 
-def plan(widths: dict[int, int], rows: int, settings: Extract) -> list[int]:
-    """The cuts to store, shallow first, as long as all of them fit the budget; says so of each.
+@dataclass(frozen=True)
+class Cut:
+    """What is to become of the activations at a cut.
+
+    Attributes:
+        depth: blocks above it.
+        values: of a picture.
+        size: bytes for all pictures.
+        left: bytes that the cuts before left of the budget.
+    """
+
+    depth: int
+    values: int
+    size: int
+    left: int
+
+    @property
+    def stored(self) -> bool:
+        return self.size <= self.left
+
+    def __str__(self) -> str:
+        why = "stored" if self.stored else f"streamed: over the {self.left / 1e9:.2f} GB left of extract.budget_gb"
+        return f"depth {self.depth}, {self.values:,} values a picture, {self.size / 1e9:.3f} GB, {why}"
+
+
+def plan(widths: dict[int, int], rows: int, settings: Extract) -> list[Cut]:
+    """Which cuts to store: shallow first, as long as all of them fit the budget.
 
     Args:
         widths: values per picture at each depth.
         rows: pictures in all views and in validation.
         settings: cuts, budget_gb, dtype.
     """
-    chosen, left = [], round(settings.budget_gb * 1e9)
+    planned, left = [], round(settings.budget_gb * 1e9)
     for depth in sorted(settings.cuts):
         size = widths[depth] * rows * np.dtype(settings.dtype).itemsize
-        fits = size <= left
-        if fits:
-            chosen.append(depth)
+        planned.append(Cut(depth, widths[depth], size, left))
+        if planned[-1].stored:
             left -= size
-        why = "stored" if fits else f"streamed: over the {left / 1e9:.2f} GB left of extract.budget_gb"
-        print(f"extract: depth {depth}, {widths[depth]:,} values a picture, {size / 1e9:.3f} GB, {why}", flush=True)
-    return chosen
+    return planned
 
 
 class _Store:
@@ -97,6 +124,7 @@ class _Store:
 
     def __init__(self, folder: Path, cuts: list[int], settings: Extract, state: State | None) -> None:
         self.folder, self.cuts, self.settings, self.state = folder, cuts, settings, state
+        self.files: list[Path] = []
         # Checksums of the chunks that are done, by view.
         self.done: dict[str, list[int]] = state.content if state is not None and state.content else {}
 
@@ -123,12 +151,14 @@ class _Store:
         def before(number: int) -> None:
             seeds.reseed(model, *seed, number)
 
-        for place, activations in feeding.predict(model, inputs, self.settings.batch_size, before, len(sums)):
-            for store, values in zip(stores, activations, strict=True):
-                store[place] = values
-            if self.state is not None:
-                sums.append(_checksum(activations))
-                self.state.save(self.done, {})
+        with progress.Steps(f"extract: {view}", count, "pictures", done) as doing:
+            chunks = feeding.predict(model, inputs, self.settings.batch_size, before, len(sums), doing.reach)
+            for place, activations in chunks:
+                for store, values in zip(stores, activations, strict=True):
+                    store[place] = values
+                if self.state is not None:
+                    sums.append(_checksum(activations))
+                    self.state.save(self.done, {})
         for store in stores:
             store.flush()
         seconds = time.perf_counter() - started
@@ -136,6 +166,10 @@ class _Store:
 
     def _open(self, depth: int, view: str, shape: tuple[int, ...]) -> np.memmap:
         file, dtype = self.folder / f"{_name(depth)}-{view}.npy", np.dtype(self.settings.dtype)
+        # Of a run that is done, for which others waited, DVC's cache may have the same file, read-only.
+        if file.exists() and file.stat().st_nlink > 1:
+            with files.replacing(file) as own:
+                shutil.copyfile(file, own)
         try:
             store = np.load(file, mmap_mode="r+", allow_pickle=False)
         except (OSError, ValueError, EOFError):
@@ -145,6 +179,7 @@ class _Store:
         # The disk's room is taken now: where it ran out while the map is written, the process would be killed.
         # Of a file from before, too: it may be this that had failed.
         files.reserve(file)
+        self.files.append(file)
         return store
 
     def _whole(self, stores: list[np.memmap], sums: list[int], size: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from thaw import device, seeds
+from thaw import device, progress, seeds
 
 # Examples between two conversions of predictions from and to NumPy, at most, and bytes that they may take.
 CHUNK = 16_384
@@ -159,14 +159,27 @@ class Blend(keras.layers.Layer):
         return keras.KerasTensor(own.shape, own.dtype if _whole(own.dtype) else "float32")
 
 
-class _Watch(keras.callbacks.Callback):
-    """Ends an epoch soon after a step whose loss is not finite; no step waits for the look at it."""
+class _Count(keras.callbacks.Callback):
+    """Tells how many batches are done; no step waits for that."""
 
-    # Keras then looks from other threads, in any order; only the training thread is to touch the model.
+    # Keras then calls from other threads, in any order; only the training thread is to touch the model.
     async_safe = True
 
-    def __init__(self) -> None:
+    def __init__(self, reach: Callable[[int], None] = progress.unseen) -> None:
         super().__init__()
+        self._reach = reach
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._reach(batch + 1)
+
+    on_test_batch_end = on_predict_batch_end = on_train_batch_end
+
+
+class _Watch(_Count):
+    """Ends an epoch soon after a step whose loss is not finite, too; no step waits for the look at it either."""
+
+    def __init__(self, reach: Callable[[int], None] = progress.unseen) -> None:
+        super().__init__(reach)
         self._bad: list[int] = []
 
     @property
@@ -175,6 +188,7 @@ class _Watch(keras.callbacks.Callback):
         return min(self._bad, default=None)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_end(batch, logs)
         # The mean over the epoch so far: once it is not finite, it never is again.
         if not math.isfinite(logs["loss"]):
             self._bad.append(batch + 1)
@@ -237,7 +251,7 @@ class Feed:
             optimizer=optimizer,
             loss=keras.losses.CategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            jit_compile=device.chosen.xla,
+            jit_compile=compiled(self.model),
             steps_per_execution=steps_at_once,
         )
         # TensorFlow would make what is missing while it traces the first step, and trace that a second
@@ -248,14 +262,21 @@ class Feed:
         self.model.compute_metrics(None, anything, anything)
         self.model.reset_metrics()
 
-    def fit(self, examples: Examples, plan: Plan, class_weights: np.ndarray | None = None) -> dict[str, float]:
+    def fit(
+        self,
+        examples: Examples,
+        plan: Plan,
+        class_weights: np.ndarray | None = None,
+        reach: Callable[[int], None] = progress.unseen,
+    ) -> dict[str, float]:
         """Train for the batches of a plan; loss and accuracy over them.
 
         Args:
             class_weights: what an example of each class counts in the loss, (classes,); a mixed one counts as its
                 shares do. None: all the same.
+            reach: called with the number of steps done, from any thread.
         """
-        started, watch = time.perf_counter(), _Watch()
+        started, watch = time.perf_counter(), _Watch(reach)
         options = {"shuffle": False, "verbose": 0, "callbacks": [watch]}
         targets = plan.targets(examples.labels, self.classes)
         weights = None if class_weights is None else targets @ class_weights
@@ -275,15 +296,25 @@ class Feed:
         self.bad_step = watch.step
         return {name: values[0] for name, values in logs.items()}
 
-    def evaluate(self, examples: Examples) -> dict[str, float]:
-        """Loss and accuracy over all examples as they lie."""
+    def steps(self, examples: Examples) -> int:
+        """How many it takes to evaluate so many."""
+        return math.ceil(len(examples) / self.batch_size)
+
+    def evaluate(self, examples: Examples, reach: Callable[[int], None] = progress.unseen) -> dict[str, float]:
+        """Loss and accuracy over all examples as they lie; `reach` is called with the number of steps done."""
+        options = {"verbose": 0, "return_dict": True, "callbacks": [_Count(reach)]}
         targets = np.eye(self.classes, dtype=np.float32)[examples.labels]
         if self.rows is None:
             batches = Batches(examples, self.batch_size, targets)
-            return self.model.evaluate(batches, verbose=0, return_dict=True)
+            return self.model.evaluate(batches, **options)
         self.rows.load(examples.inputs)
         numbers = np.arange(len(examples), dtype=np.int32)
-        return self.model.evaluate(numbers, targets, self.batch_size, verbose=0, return_dict=True)
+        return self.model.evaluate(numbers, targets, self.batch_size, **options)
+
+
+def compiled(model: keras.Model) -> bool:
+    """Whether XLA compiles a model: on TensorFlow not one that moves pictures about, of which Keras would warn."""
+    return device.chosen.xla and all(layer.supports_jit for layer in model._flatten_layers())
 
 
 def chunk_size(model: keras.Model, batch_size: int) -> int:
@@ -300,17 +331,19 @@ def predict(
     batch_size: int,
     before: Callable[[int], None] = lambda number: None,
     first: int = 0,
+    reach: Callable[[int], None] = progress.unseen,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """The outputs of a model chunk by chunk, so that memory does not grow with the examples.
 
     Args:
         before: called with the number of each chunk ahead of it.
         first: number of the chunk to start from.
+        reach: called with the number of examples done, after each batch and from any thread.
 
     Yields:
         Which examples the chunk holds, and an array for each output of the model.
     """
-    model.jit_compile = device.chosen.xla
+    model.jit_compile = compiled(model)
     count, size = len(keras.tree.flatten(inputs)[0]), chunk_size(model, batch_size)
     for number in range(first, math.ceil(count / size)):
         before(number)
@@ -319,6 +352,7 @@ def predict(
         short = -(place.stop - place.start) % batch_size if count > batch_size else 0
         rows = np.r_[place, np.full(short, place.stop - 1)]
         chunk = keras.tree.map_structure(lambda array, rows=rows: np.asarray(array[rows]), inputs)
+        count_up = _Count(lambda batches, place=place: reach(min(place.start + batches * batch_size, place.stop)))
+        outputs = model.predict(chunk, batch_size=batch_size, verbose=0, callbacks=[count_up])
         # A list also where there is one output, which Keras gives without it.
-        outputs = keras.tree.flatten(model.predict(chunk, batch_size=batch_size, verbose=0))
-        yield place, [output[: place.stop - place.start] for output in outputs]
+        yield place, [output[: place.stop - place.start] for output in keras.tree.flatten(outputs)]

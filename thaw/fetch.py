@@ -6,7 +6,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from thaw import files
+from thaw import files, progress
 from thaw.errors import ThawError
 
 TRIES = 5
@@ -97,7 +97,7 @@ def _download(url: str, part: Path, archive: Path, timeout: float, pause: float)
         try:
             _get(requests, url, part, timeout)
             return
-        except _Final as error:
+        except (_Final, ValueError) as error:  # the latter: an address that no library takes
             cause = str(error)
             break
         except requests.RequestException as error:
@@ -132,19 +132,17 @@ def _get(requests, url: str, part: Path, timeout: float) -> None:
         start = have if resumed else 0
         length = reply.headers.get("Content-Length")
         total = start + int(length) if length else None
-        with open(part, "ab" if resumed else "wb") as file, _progress(part, start, total) as bar:
+        what = f"download: {part.name.split('.tar')[0]}"
+        megabytes = None if total is None else total / 1e6
+        with (
+            open(part, "ab" if resumed else "wb") as file,
+            progress.Steps(what, megabytes, "MB", start / 1e6) as doing,
+        ):
             for chunk in reply.iter_content(CHUNK):
                 file.write(chunk)
-                bar.update(len(chunk))
+                doing.reach(file.tell() / 1e6)
     if total is not None and part.stat().st_size < total:
         raise requests.ConnectionError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
-
-
-def _progress(part: Path, start: int, total: int | None):
-    from tqdm import tqdm
-
-    name = part.name.split(".tar")[0]
-    return tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True, mininterval=0.5)
 
 
 def _reason(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside, flushed to the disk, renamed into place."""
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -17,7 +18,13 @@ import numpy as np
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it becomes `path` when the block ends without an error."""
+    """A path beside `path` to write to; it becomes `path` when the block ends without an error.
+
+    Raises:
+        OSError: nothing can be written there; that `path` is a folder or a device is told before the block.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(path)
     try:

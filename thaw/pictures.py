@@ -35,22 +35,22 @@ def grid(path: Path, rows: list[np.ndarray], row_titles: list[str], titles: list
     save(figure, path)
 
 
-def labelled(path: Path, images: np.ndarray, said: list[str], right: list[bool], columns: int = 8) -> None:
+def labelled(path: Path, title: str, images: np.ndarray, said: list[str], right: list[bool]) -> None:
     """Write a PNG of pictures, with what a model says of each in green where it is right and in red where not.
 
     Args:
         path: of the PNG.
+        title: above them all.
         images: uint8 (n, 32, 32, 3).
         said: n texts, of a line or two.
         right: n.
-        columns: pictures in a row.
     """
     from matplotlib.figure import Figure
 
-    rows = max(1, math.ceil(len(images) / columns))
-    figure = Figure(figsize=(1.25 * columns, 1.55 * rows), layout="constrained")
-    if not len(images):
-        figure.text(0.5, 0.5, "none", ha="center", va="center")
+    columns = 8
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(1.25 * columns, 1.55 * rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=11)
     for number, (image, text, good) in enumerate(zip(images, said, right, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.imshow(image, interpolation="nearest")

@@ -91,6 +91,9 @@ def read(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         Images, uint8 (n, 32, 32, 3), memory-mapped where all classes are asked for, and labels, int32 (n,).
+
+    Raises:
+        ThawError: a file is missing or damaged, or there is no such class.
     """
     folder = paths.PROCESSED / split
     _verify(folder, "images.npy", "labels.npy")
@@ -99,6 +102,8 @@ def read(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     if len(images) != len(labels):
         raise ThawError(f"{folder}: {len(images)} pictures and {len(labels)} labels; run `dvc repro -f preprocess`")
     names = class_names()
+    if others := [name for name in classes if name not in names]:
+        raise ThawError(f"{paths.PROCESSED}: has no class {others[0]}; has {len(names)} others, such as {names[0]}")
     if classes == names:
         return images, np.asarray(labels, np.int32)
     number = np.full(len(names), -1, np.int32)

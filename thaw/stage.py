@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from thaw import device, files, params, paths
-from thaw.errors import ThawError
+from thaw import device, files, gpus, once, params, paths
+from thaw.errors import ParamError, ThawError, out_of_memory
 from thaw.memory import PeakMemory
 
 # Seconds between two looks at whether DVC still runs.
@@ -24,28 +24,39 @@ class Stopped(BaseException):
         self.number = number
 
 
-def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False) -> None:
+def run(name: str, work: Callable[[params.Params], float | None], *, keras: bool = False) -> None:
     """Run a stage as a program.
 
     Args:
-        name: of the DVC stage; its seconds and peak memory go into metrics/time/<name>.json, what it computed
-            on into metrics/provenance/<name>.json.
-        work: what the stage does, given all parameters.
+        name: of the DVC stage; its seconds, but for those that it waited, and its peak memory go into
+            metrics/time/<name>.json, what it computed on into metrics/provenance/<name>.json.
+        work: what the stage does, given all parameters; returns seconds that earlier processes worked on it.
         keras: set up the backend before `work` imports what needs Keras.
     """
-    started = time.perf_counter()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _listen()
     _end_with_dvc(name)
     try:
+        settings = params.load()
+        _, one_of_many, phase = name.partition("@")
+        if one_of_many and phase not in settings.schedule.phases:
+            raise ParamError("phase", phase, ", ".join(settings.schedule.phases) or "none, as schedule.phases is empty")
         # DVC starts a stage beside one of an earlier DVC that was killed: two must not write one folder.
-        with files.locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name), PeakMemory() as memory:
-            settings = params.load()
+        with (
+            files.locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name),
+            once.made(name) as made,
+            PeakMemory() as memory,
+        ):
+            if made:
+                return
+            gpu = gpus.take(name) if keras else None  # until this process ends
+            started = time.perf_counter()  # to wait is no work
             if keras:
                 print(f"{name}: {device.use(settings.backend, settings.device)}", flush=True)
+                if gpu and device.chosen.kind == "cpu":  # a backend without CUDA
+                    gpu.close()
                 files.write_json(paths.METRICS / "provenance" / f"{name}.json", device.provenance())
-            work(settings)
-            spent = {"seconds": round(time.perf_counter() - started, 2), "peak_gb": round(memory.gb, 2)}
+            seconds = (work(settings) or 0) + time.perf_counter() - started
+            spent = {"seconds": round(seconds, 2), "peak_gb": round(memory.gb, 2)}
             files.write_json(paths.METRICS / "time" / f"{name}.json", spent)
     except ThawError as error:
         sys.exit(f"{name}: {error}")
@@ -53,7 +64,7 @@ def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False
         where = f": {error.filename}" if error.filename else ""
         sys.exit(f"{name}: {error.strerror or error}{where}; when the cause is gone, `dvc repro` goes on")
     except Exception as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         sys.exit(f"{name}: out of memory; lower batch_size, extract.batch_size or backbone.image_size ({_sizes()})")
     except Stopped as stopped:
@@ -63,10 +74,13 @@ def run(name: str, work: Callable[[params.Params], None], *, keras: bool = False
 
 
 def _parents() -> list[int]:
-    """The process that started this one and, where that is but the shell of DVC's command, the one above."""
+    """The process that started this one and, where that is but the shell of DVC's command, the one above.
+
+    That shell has the command in its own; DVC has it not, and may be any program that has it as a library.
+    """
     parent = os.getppid()
     try:
-        shell = b"dvc" not in Path(f"/proc/{parent}/cmdline").read_bytes()
+        shell = b"stages." in Path(f"/proc/{parent}/cmdline").read_bytes()
         # PID (NAME) STATE PARENT ...; the name may have anything in it.
         status = Path(f"/proc/{parent}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1]
         above = int(status.split()[1])
@@ -75,14 +89,15 @@ def _parents() -> list[int]:
     return [parent, above] if shell else [parent]
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Whether a device or the machine had no more memory; TensorFlow and JAX say so in their own words."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "OOM when allocating" in str(error)
-
-
 def _sizes() -> str:
     chosen = params.load()
     return f"now {chosen.batch_size}, {chosen.extract.batch_size} and {chosen.backbone.image_size}"
+
+
+def _listen() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    sys.unraisablehook = _stop_again
 
 
 def _stop(number: int, frame: object) -> None:
@@ -90,6 +105,16 @@ def _stop(number: int, frame: object) -> None:
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)
     raise Stopped(number)
+
+
+def _stop_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Send a signal once more that came while an object was deleted, which no exception gets out of."""
+    if not isinstance(lost.exc_value, Stopped):
+        sys.__unraisablehook__(lost)
+        return
+    _listen()
+    # When that is over.
+    threading.Timer(0.1, os.kill, (os.getpid(), lost.exc_value.number)).start()
 
 
 def _end_with_dvc(name: str) -> None:

@@ -40,11 +40,13 @@ class State:
         stage: whose.
         folder: where; anything else may lie in it, too.
         content: of the JSON that was last saved; None where there is none, or none that is whole.
+        earlier: seconds that other processes worked on it, up to what they saved last.
     """
 
     def __init__(self, stage: str, folder: Path) -> None:
         self.stage, self.folder = stage, folder
         self.content: dict[str, Any] | None = None
+        self.earlier, self._started = 0.0, time.perf_counter()
         self._hashes: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / JSON).exists():
@@ -52,7 +54,7 @@ class State:
                 saved = files.read_sealed(folder / JSON)
                 if any(files.sha256(folder / name) != value for name, value in saved["sha256"].items()):
                     raise ValueError("another hash")
-                self.content, self._hashes = saved["content"], saved["sha256"]
+                self.content, self._hashes, self.earlier = saved["content"], saved["sha256"], saved["seconds"]
             except (OSError, ValueError):
                 print(f"{stage}: the saved state is damaged and not used", flush=True)
 
@@ -72,7 +74,8 @@ class State:
             with files.replacing(self.folder / _file(name)) as beside:
                 beside.write_bytes(safetensors.save(tensors))
                 hashes[_file(name)] = files.sha256(beside)
-        files.write_sealed(self.folder / JSON, {"content": content, "sha256": hashes})
+        seconds = self.earlier + time.perf_counter() - self._started
+        files.write_sealed(self.folder / JSON, {"content": content, "sha256": hashes, "seconds": seconds})
         for name in self._hashes.keys() - hashes.keys():
             (self.folder / name).unlink(missing_ok=True)
         self.content, self._hashes = content, hashes
@@ -103,6 +106,27 @@ def home() -> Path:
     # A cache that many people share may lie where they may not write.
     lies = next(folder for folder in (beside, *beside.parents) if os.path.exists(folder))
     return beside if os.access(lies, os.W_OK | os.X_OK) else dvc / "thaw"
+
+
+def drop() -> list[str]:
+    """Delete all state but that of runs that are under way; the names of what is left for these."""
+    root = home()
+    left = {lock.stem for lock in root.glob("*.lock") if _is_held(lock)}
+    for path in root.glob("*"):
+        if path.stem not in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not left and root.exists():
+        root.rmdir()
+    return sorted(left)
+
+
+def _is_held(lock: Path) -> bool:
+    with open(lock, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager
@@ -144,13 +168,13 @@ def _tell(root: Path, stage: str, folder: Path, parts: dict[str, Any]) -> None:
     for other in root.glob(f"{stage}-*/key.json"):
         if other.parent == folder:
             continue
-        if time.time() - other.stat().st_mtime > KEPT:
-            shutil.rmtree(other.parent, ignore_errors=True)
-            continue
         try:
+            if time.time() - other.stat().st_mtime > KEPT:
+                shutil.rmtree(other.parent, ignore_errors=True)
+                continue
             theirs = json.loads(other.read_text(encoding="utf-8"))
             differ = [name for name in parts if theirs.get(name) != parts[name]]
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError):  # OSError: its run has just ended
             continue
         print(f"{stage}: there is saved state with other {', '.join(differ)}; it is not used", flush=True)
 

@@ -1,6 +1,7 @@
 """One training run at one cut: epochs, learning rate, early stopping, the best epoch restored."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from thaw import seeds
-from thaw.errors import ThawError
+from thaw import progress, seeds
+from thaw.errors import NotFinite, ThawError
 from thaw.feeding import Examples, Feed, Plan
 from thaw.network import Network, adapt_batch_norm
 from thaw.optimizers import adam
@@ -118,7 +119,7 @@ def fit(
         val_accuracy, and best, which is true for the row whose weights the model has now.
 
     Raises:
-        ThawError: the loss is no longer finite.
+        NotFinite: a loss or a weight is no longer finite.
     """
     training = run.training
     before = run.history[-1]["epoch"] if run.history else 0
@@ -135,13 +136,14 @@ def fit(
 
     best_weights = model.get_weights()
     if run.state is None or run.state.content is None:
-        rows = [_row(before, run.phase, None, None, _end(run.history) or validates.evaluate(val))]
+        start = _end(run.history) or _validate(f"{run.stage}: before the first epoch", validates, val)[0]
+        rows = [_row(before, run.phase, None, None, start)]
         best = rows[0]
     else:
         rows, best, best_weights = _resume(run.state, model, optimizer, best_weights)
         print(f"{run.stage}: goes on from saved state, after epoch {len(rows) - 1}/{training.epochs}", flush=True)
     report(rows)
-    stepping = 0.0
+    stepping, spent = 0.0, []
     for epoch in range(len(rows), training.epochs + 1):
         if _stops(training, epoch - 1, best["epoch"] - before):
             print(f"{run.stage}: no better validation accuracy in {training.patience} epochs; stopping", flush=True)
@@ -150,7 +152,9 @@ def fit(
         examples = first if epoch == 1 else views(epoch)
         plan = Plan.draw(len(examples), run.batch_size, run.mixup, run.seed, run.stage, epoch)
         seeds.reseed(model, run.seed, run.stage, "layers", epoch)
-        logs = trains.fit(examples, plan, run.class_weights)
+        what = f"{run.stage}: epoch {epoch} of {training.epochs}"
+        with progress.Steps(what, steps, "steps") as doing:
+            logs = trains.fit(examples, plan, run.class_weights, doing.reach)
         stepping += time.perf_counter() - started
 
         def rate_at(epochs: float) -> float:
@@ -159,7 +163,8 @@ def fit(
         if trains.bad_step is not None:
             raise _not_finite(run, "the loss", epoch, trains.bad_step, rate_at(epoch - 1 + trains.bad_step / steps))
         rate = rate_at(epoch - 0.5)
-        rows.append(_row(before + epoch, run.phase, rate, logs, validates.evaluate(val)))
+        found, extra = _validate(what, validates, val)
+        rows.append(_row(before + epoch, run.phase, rate, logs, found))
         weights = model.get_weights()
         # ReLU turns NaN into 0 on some devices: a network may be broken and its loss not show it.
         if not all(np.isfinite(weight).all() for weight in weights):
@@ -171,7 +176,9 @@ def fit(
         if run.state is not None:
             _save(run.state, rows, rows.index(best), weights, optimizer)
         report(rows)
-        print(_line(run, epoch, rows[-1], time.perf_counter() - started), flush=True)
+        seconds = time.perf_counter() - started
+        spent.append(seconds - doing.extra() - extra)
+        print(_line(run, epoch, rows[-1], seconds, spent), flush=True)
     if stepping:
         share = trains.seconds / stepping
         print(f"{run.stage}: waited for data at most {share:.1%} of {stepping:.1f} s of steps", flush=True)
@@ -179,6 +186,12 @@ def fit(
     for row in rows:
         row["best"] = row is best
     return rows
+
+
+def _validate(what: str, feed: Feed, val: Examples) -> tuple[dict[str, float], float]:
+    """Loss and accuracy, and the seconds that a first step took longer than others."""
+    with progress.Steps(f"{what}, validation", feed.steps(val), "steps") as doing:
+        return feed.evaluate(val, doing.reach), doing.extra()
 
 
 def _save(
@@ -227,9 +240,16 @@ def fit_network(
     def views(epoch: int) -> Examples:
         return data.view(epoch, run.training.epochs)
 
-    # What Keras does between two steps takes a fifth as long as a step of the head alone.
-    steps_at_once = 16 if data.depth == 0 else 1
-    return fit(network.classifier(data.depth, augment, batch_norm), run, views, data.val, report, steps_at_once)
+    model = network.classifier(data.depth, augment, batch_norm)
+    return fit(model, run, views, data.val, report, steps_at_once(data.depth))
+
+
+def steps_at_once(depth: int | None) -> int:
+    """Steps for which compiled code goes on by itself at a cut.
+
+    What Keras does between two steps takes a fifth as long as a step of the head alone.
+    """
+    return 16 if depth == 0 else 1
 
 
 def learning_rate(training: Training, steps: int) -> keras.optimizers.schedules.LearningRateSchedule | float:
@@ -287,16 +307,19 @@ def _rank(row: Row) -> tuple[float, float]:
     return row["val_accuracy"], -row["val_loss"]
 
 
-def _not_finite(run: Run, what: str, epoch: int, step: int, rate: float) -> ThawError:
-    return ThawError(
+def _not_finite(run: Run, what: str, epoch: int, step: int, rate: float) -> NotFinite:
+    return NotFinite(
         f"{run.stage}: {what} is not finite at epoch {epoch}/{run.training.epochs}, step {step}, learning rate "
         f"{rate:.2g}; a lower learning_rate may help; the epochs before are saved"
     )
 
 
-def _line(run: Run, epoch: int, row: Row, seconds: float) -> str:
+def _line(run: Run, epoch: int, row: Row, seconds: float, spent: list[float]) -> str:
+    # What the first epoch took, and did not compile in its first step, it may still have compiled later.
+    left = statistics.median(spent[1:] or spent) * (run.training.epochs - epoch)
     return (
         f"{run.stage}: epoch {epoch}/{run.training.epochs}, {seconds:.1f} s, "
+        f"{f'at most {progress.duration(left)} left, ' if epoch < run.training.epochs else ''}"
         f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}, "
         f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
     )
