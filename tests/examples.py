@@ -105,7 +105,7 @@ def measure_statistics(network: Network, images: np.ndarray) -> None:
     before = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0
-    x = keras.ops.image.resize(images.astype("float32") / 127.5 - 1, (network.image_size, network.image_size))
+    x = keras.Model(*network.pictures(None, always=False))(images)
     for block in network.blocks:
         x = block(x, training=True)
     for layer, momentum in zip(norms, before, strict=True):
