@@ -50,8 +50,13 @@ import os, sys
 from dataclasses import replace
 from thaw import device, params, stage
 
+cpu = device.use
+
 def use(backend, settings):
-    device.chosen = replace(device.chosen, kind=sys.argv[2], name="simulated")
+    if sys.argv[2] == "cpu":
+        cpu(backend, settings)
+    else:
+        device.chosen = replace(device.chosen, kind="gpu", name="simulated")
     return f"sees {os.environ.get('CUDA_VISIBLE_DEVICES')}"
 
 def work(settings):
@@ -243,7 +248,8 @@ def test_where_no_lock_can_be_written_all_gpus_stay_visible(tmp_path, monkeypatc
     monkeypatch.setattr(gpus, "LOCKS", tmp_path / "none")
     monkeypatch.setattr(gpus, "_usable", lambda: ["GPU-1", "GPU-2"])
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
-    assert gpus.take("a") is None
+    gpus.take("a")
+    assert gpus.held is None
     assert gpus.VISIBLE not in os.environ
     assert capsys.readouterr().out == f"a: GPUs are not shared out: {tmp_path / 'none'}: No such file or directory\n"
 

@@ -1,7 +1,6 @@
 """thaw's own commands; everything else is DVC's. `python -m thaw` explains itself."""
 
 import argparse
-import atexit
 import contextlib
 import os
 import sys
@@ -182,13 +181,8 @@ def _backend(command: str, chosen):
     from thaw import device, gpus
 
     with _aside():
-        gpu = gpus.take(command)
-    used = device.use(chosen.backend, chosen.device)
-    if gpu and used.kind == "cpu":  # a backend without CUDA
-        gpu.close()
-    elif gpu:
-        atexit.register(gpu.close)
-    return used
+        gpus.take(command)
+    return device.use(chosen.backend, chosen.device)
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from thaw import progress
+from thaw import gpus, progress
 from thaw.errors import ParamError
 from thaw.params import Device as Settings
 
@@ -56,6 +56,8 @@ chosen = Device()
 def use(backend: str, settings: Settings) -> Device:
     """Make Keras compute with `backend`, repeatably, on the device there is. Called before anything imports Keras.
 
+    A GPU that this process has taken is given back where the backend does not use it.
+
     Returns:
         What was chosen, which is `device.chosen` from here on.
 
@@ -65,6 +67,8 @@ def use(backend: str, settings: Settings) -> Device:
     global chosen
     _load(backend)
     device = decide(backend, settings, *_found(backend))
+    if device.kind == "cpu":  # also where there is a GPU, and the backend has no CUDA
+        gpus.give_back()
     import keras
 
     if backend == "tensorflow" and not device.xla:
@@ -133,9 +137,9 @@ def _found(backend: str) -> tuple[str, str, tuple[int, int]]:
     else:
         import tensorflow as tf
 
-        gpus = tf.config.list_physical_devices("GPU")
-        if gpus:
-            details = tf.config.experimental.get_device_details(gpus[0])
+        listed = tf.config.list_physical_devices("GPU")
+        if listed:
+            details = tf.config.experimental.get_device_details(listed[0])
             return "gpu", details.get("device_name", "unknown"), details.get("compute_capability", (0, 0))
     return "cpu", f"{cores()} cores", (0, 0)
 

@@ -21,21 +21,23 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 _PERIOD = 0.2
 # Seconds after which a driver that does not answer is taken for none.
 _PATIENCE = 60
+# The lock of the GPU that this process has.
+held: IO[bytes] | None = None
 
 
-def take(stage: str) -> IO[bytes] | None:
+def take(stage: str) -> None:
     """Wait for a free GPU and make it the only one that the backend will see, which is not loaded yet.
+
+    It is held until `give_back`, or until this process ends. Nothing happens where there is no GPU, or none may be
+    used, or no lock can be written.
 
     Args:
         stage: says that it waits, and which GPU it has.
-
-    Returns:
-        The GPU's lock, held until it is closed; None where there is no GPU, or none may be used, or no lock can be
-        written.
     """
+    global held
     gpus = _usable()
     if not gpus:
-        return None
+        return
     waits = False
     while True:
         for number, gpu in enumerate(gpus, 1):
@@ -43,16 +45,24 @@ def take(stage: str) -> IO[bytes] | None:
                 lock = _lock(LOCKS / f"thaw-{gpu.replace('/', '-')}.lock")
             except OSError as error:  # read-only, or full
                 print(f"{stage}: GPUs are not shared out: {LOCKS}: {error.strerror}", flush=True)
-                return None
+                return
             if lock:
-                os.environ[VISIBLE] = gpu
+                held, os.environ[VISIBLE] = lock, gpu
                 if waits or len(gpus) > 1:
                     print(f"{stage}: has GPU {number} of {len(gpus)}, {gpu}", flush=True)
-                return lock
+                return
         if not waits:
             print(f"{stage}: waiting for a GPU, {len(gpus)} of {len(gpus)} are taken", flush=True)
             waits = True
         time.sleep(_PERIOD)
+
+
+def give_back() -> None:
+    """Let others have the GPU that was taken, if one was."""
+    global held
+    if held:
+        held.close()
+    held = None
 
 
 def _usable() -> list[str]:

@@ -48,12 +48,11 @@ def run(name: str, work: Callable[[params.Params], float | None], *, keras: bool
         ):
             if made:
                 return
-            gpu = gpus.take(name) if keras else None  # until this process ends
+            if keras:
+                gpus.take(name)
             started = time.perf_counter()  # to wait is no work
             if keras:
                 print(f"{name}: {device.use(settings.backend, settings.device)}", flush=True)
-                if gpu and device.chosen.kind == "cpu":  # a backend without CUDA
-                    gpu.close()
                 files.write_json(paths.METRICS / "provenance" / f"{name}.json", device.provenance())
             seconds = (work(settings) or 0) + time.perf_counter() - started
             spent = {"seconds": round(seconds, 2), "peak_gb": round(memory.gb, 2)}
