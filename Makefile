@@ -7,6 +7,7 @@ VENV ?= .venv
 CANDIDATES := $(or $(PYTHON),python3 python python3.13 python3.12 python3.11)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 FOUND = $(shell for p in $(CANDIDATES); do "$$p" -c '$(SUPPORTED)' 2>/dev/null && command -v "$$p" && break; done)
+PIP_INSTALL = $(VENV)/bin/python -m pip install -q --disable-pip-version-check
 # Stages call `python`, which is to be the environment's.
 IN_VENV = PATH="$(abspath $(VENV))/bin:$$PATH"
 
@@ -21,6 +22,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 PYTEST = $(IN_VENV) python -m pytest -n $(WORKERS) --dist loadfile
 test: $(VENV)/installed-dev ## style and the quick tests
 	@$(IN_VENV) ruff check --quiet .
+	@$(IN_VENV) ruff format --quiet --diff .
 	@$(PYTEST) -m "not slow"
 
 test-all: test ## the slow tests too
@@ -55,12 +57,11 @@ check-python:
 $(VENV)/installed: requirements.txt | check-python
 	@# Without pip is what Debian's Python leaves where its package venv is missing.
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(FOUND)" -m venv $(VENV)
-	@echo "installing requirements.txt into $(VENV)"
-	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@echo "installing thaw into $(VENV)"
+	@$(PIP_INSTALL) -c requirements.txt -e .
 	@touch $@
 
-EXTRAS := requirements-jax.txt requirements-export.txt requirements-s3.txt
-$(VENV)/installed-dev: requirements-dev.txt $(EXTRAS) $(VENV)/installed | check-python
-	@echo "installing requirements-dev.txt into $(VENV)"
-	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/installed-dev: requirements/extras.txt $(VENV)/installed | check-python
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP_INSTALL) -c requirements.txt -c requirements/extras.txt -e ".[dev]"
 	@touch $@

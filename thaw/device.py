@@ -114,9 +114,9 @@ def _load(backend: str) -> None:
         with quiet():
             import keras  # noqa: F401, with what it loads of the backend
     except ModuleNotFoundError as error:
-        install = {"tensorflow": "requirements.txt", "jax": "requirements-jax.txt"}[backend]
+        project = {"tensorflow": ".", "jax": '".[jax]"'}[backend]
         raise ParamError(
-            "backend", backend, f"a backend that is installed; no module {error.name!r}: pip install -r {install}"
+            "backend", backend, f"a backend that is installed; no module {error.name!r}: pip install -e {project}"
         ) from None
     if backend == "tensorflow":
         import tensorflow as tf

@@ -72,7 +72,7 @@ def write(network: Network, form: str, path: Path) -> None:
 
 
 def _missing(form: str) -> ThawError:
-    return ThawError(f"--format {form}: needs more packages: pip install -r requirements-export.txt")
+    return ThawError(f'--format {form}: needs more packages: pip install -e ".[export]"')
 
 
 def predict(form: str, path: Path, images: np.ndarray, batch_size: int = 128) -> np.ndarray:

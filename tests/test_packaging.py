@@ -1,0 +1,90 @@
+"""What pip installs: the wheel, the console command, and the versions that thaw is tested with."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import thaw
+from tests.project import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def pins(name: str) -> dict[str, str]:
+    """Version by package of a file of pins."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def ranges(lines: list[str]) -> list[Requirement]:
+    requirements = [Requirement(line) for line in lines]
+    return [requirement for requirement in requirements if requirement.name != PROJECT["name"]]
+
+
+BASE, ADDED = pins("requirements.txt"), pins("requirements/extras.txt")
+
+
+@pytest.mark.parametrize(
+    "requirement", ranges([*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]), ids=str
+)
+def test_each_package_is_pinned_within_its_range(requirement):
+    assert requirement.specifier, "no range"
+    assert requirement.specifier.contains((BASE | ADDED)[requirement.name])
+
+
+def test_what_is_pinned_is_a_dependency_or_comes_with_an_extra():
+    assert list(BASE) == sorted(requirement.name for requirement in ranges(PROJECT["dependencies"]))
+    added = {requirement.name for extra in EXTRAS.values() for requirement in ranges(extra)}
+    assert list(ADDED) == sorted(added - set(BASE))
+
+
+def test_every_extra_that_a_text_or_a_message_names_exists():
+    files = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "thaw").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    named = re.findall(r'-e "\.\[([a-z0-9,]+)\]"', text)
+    assert {extra for names in named for extra in names.split(",")} == set(EXTRAS)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder with an installed wheel, built from a copy: a build writes beside its sources."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    for folder in ("thaw", "stages", "tests", "bench"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    # With the environment's setuptools, as the tests need no package index.
+    built = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(source), str(source)]
+    subprocess.run([*pip, *built], check=True)
+    (wheel,) = source.glob("*.whl")
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)], check=True)
+    shutil.copy(wheel, target)
+    return target
+
+
+def test_the_wheel_holds_all_of_thaw_and_no_other_package(installed):
+    (wheel,) = installed.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    files = (file for file in (ROOT / "thaw").rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    assert names == {file.relative_to(ROOT).as_posix() for file in files}
+
+
+def test_the_console_command_runs_away_from_a_checkout(installed, tmp_path):
+    def run(*command: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(installed)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
+
+    console, module = str(installed / "bin/thaw"), [sys.executable, "-m", "thaw"]
+    assert run(console, "--version") == run(*module, "--version") == f"thaw {thaw.__version__}\n"
+    assert run(console, "predict", "--help").startswith("usage: thaw predict ")
+    assert run(*module, "predict", "--help").startswith("usage: python -m thaw predict ")
