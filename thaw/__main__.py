@@ -1,4 +1,4 @@
-"""thaw's own commands; everything else is DVC's. `python -m thaw` explains itself."""
+"""thaw's own commands; everything else is DVC's. `thaw`, or `python -m thaw`, lists them."""
 
 import argparse
 import contextlib
@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from thaw import __version__
 from thaw.errors import ThawError, out_of_memory
 
 
@@ -213,15 +214,16 @@ def _rate(text: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m thaw",
+        prog="python -m thaw" if Path(sys.argv[0]).name == "__main__.py" else "thaw",
         description="Gradual unfreezing as a DVC pipeline. Runs are DVC's: dvc repro, dvc exp run -S backbone=vgg16.",
     )
+    parser.add_argument("--version", action="version", version=f"thaw {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     one = commands.add_parser(
         "params",
         help="compose conf/ into params.yaml",
-        epilog="example: python -m thaw params backbone=mobilenetv2",
+        epilog="example: %(prog)s backbone=mobilenetv2",
     )
     one.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as -S takes them")
     one.set_defaults(command=_params)
@@ -229,7 +231,7 @@ def main() -> None:
     one = commands.add_parser(
         "check",
         help="check params.yaml, or what conf/ composes to with overrides, before anything runs",
-        epilog="example: python -m thaw check head.units=128",
+        epilog="example: %(prog)s head.units=128",
     )
     one.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as -S takes them")
     one.set_defaults(command=_check)
@@ -237,7 +239,7 @@ def main() -> None:
     one = commands.add_parser(
         "summary",
         help="print blocks, cuts and phases of a run, and how long it may take, before it is started",
-        epilog="example: python -m thaw summary backbone=mobilenetv2 schedule=full",
+        epilog="example: %(prog)s backbone=mobilenetv2 schedule=full",
     )
     one.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as -S takes them; without any, params.yaml")
     one.add_argument("--no-estimate", dest="estimate", action="store_false", help="do not measure speeds")
@@ -246,7 +248,7 @@ def main() -> None:
     one = commands.add_parser(
         "lr-range",
         help="try learning rates for a phase in short runs, draw what they reach and suggest one",
-        epilog="example: python -m thaw lr-range depth1 --rates 0.001 0.002 0.004, after `dvc repro train_head`",
+        epilog="example: %(prog)s depth1 --rates 0.001 0.002 0.004, after `dvc repro train_head`",
     )
     one.add_argument("phase", metavar="PHASE", help="head, or one of schedule.phases; the phase before has been run")
     one.add_argument("--rates", type=_rate, nargs="+", metavar="RATE", help="1e-5 to 0.1 by default, two a decade")
@@ -265,7 +267,7 @@ def main() -> None:
     one = commands.add_parser(
         "compare",
         help="a table of all experiments, and a picture of accuracy against training time",
-        epilog="example: python -m thaw compare --all-commits",
+        epilog="example: %(prog)s --all-commits",
     )
     one.add_argument("-A", "--all-commits", action="store_true", help="those of all commits, not of the last alone")
     one.set_defaults(command=_compare)
@@ -273,7 +275,7 @@ def main() -> None:
     one = commands.add_parser(
         "report",
         help="write one HTML file about an experiment, a commit or the workspace",
-        epilog="example: python -m thaw report pedal-jerk --output pedal-jerk.html",
+        epilog="example: %(prog)s pedal-jerk --output pedal-jerk.html",
     )
     words = "an experiment, commit, branch or tag; the workspace by default"
     one.add_argument("revision", nargs="?", metavar="REVISION", help=words)
@@ -283,7 +285,7 @@ def main() -> None:
     one = commands.add_parser(
         "predict",
         help="say what pictures show",
-        epilog="example: python -m thaw predict cat.jpg holiday/ --top 3 --json",
+        epilog="example: %(prog)s cat.jpg holiday/ --top 3 --json",
     )
     one.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE|FOLDER", help="of any size and mode")
     one.add_argument("--top", type=_count, default=3, metavar="N", help="classes to name for each (3)")
@@ -296,7 +298,7 @@ def main() -> None:
     one = commands.add_parser(
         "export",
         help="write the model as one file that takes raw pictures",
-        epilog="example: python -m thaw export --format onnx",
+        epilog="example: %(prog)s --format onnx",
     )
     one.add_argument("--format", choices=("keras", "onnx", "tflite"), required=True)
     one.add_argument("--output", type=Path, metavar="FILE", help="<phase>.<format> by default")
@@ -306,7 +308,7 @@ def main() -> None:
     one = commands.add_parser(
         "explain",
         help="draw what in a picture speaks for a class (Grad-CAM)",
-        epilog="example: python -m thaw explain cat.jpg --of dog",
+        epilog="example: %(prog)s cat.jpg --of dog",
     )
     one.add_argument("picture", type=Path, metavar="PICTURE")
     one.add_argument("--of", metavar="CLASS", help="by name; the most probable by default")
