@@ -93,7 +93,7 @@ def test_a_page_of_the_workspace_a_commit_or_an_experiment(project, revision):
         experiment = next(name for name in references if name.endswith("/wide"))
         metrics = json.loads(project.git("show", f"{experiment}:metrics/evaluate.json"))
     assert re.findall(r"<dd>(.*?)</dd>", text)[0] == f"{metrics['accuracy']:.4f}"
-    assert "still told right after the move" in text
+    assert "images classified correctly before the transfer" in text
     # The commands compose the parameters, the base is the commit that the experiment began from.
     head = project.git("rev-parse", "HEAD")[:12]
     assert f"git checkout {head}" in text
@@ -126,5 +126,5 @@ def test_what_is_no_revision_or_has_no_results_is_told(project):
     finally:
         project.git("checkout", "--", "dvc.lock")
     last = told.splitlines()[-1]
-    assert last.startswith("report: what the workspace has is of another version of thaw (no 'stages')")
+    assert last.startswith("report: the workspace has results of another version of thaw (no 'stages')")
     assert "Traceback" not in told

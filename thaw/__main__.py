@@ -95,9 +95,9 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from thaw import report
+    from thaw.app.report.write import write
 
-    print(f"{report.write(arguments.revision, arguments.output)} is written: one file, which needs no network")
+    print(f"{write(arguments.revision, arguments.output)} is written: one file, which needs no network")
 
 
 def _predict(arguments: argparse.Namespace) -> None:

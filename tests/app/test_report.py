@@ -1,4 +1,4 @@
-"""The page about a run, as a string and in a browser without a network."""
+"""The report of a run, as a string and in a browser without a network."""
 
 import html
 import io
@@ -6,16 +6,21 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests import browser
-from thaw import naming, page, report, reproduce, svg
+from thaw import naming, reproduce
+from thaw.app.report.curves import COLORS, curves
+from thaw.app.report.page import render
+from thaw.app.report.read import Run
+from thaw.app.report.write import write
 from thaw.errors import ThawError
-from thaw.html import bar, element, table
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = "<script>alert('it's me')</script>"
 TEN = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
@@ -52,7 +57,7 @@ def run_of(classes, *overrides, matrix=None):
     scores = {"accuracy": 0.8125, "macro_f1": 0.80111, "macro_precision": 0.79, "macro_recall": 0.81, "loss": 0.61}
     on = {"backend": "tensorflow", "cores": 2, "device": "cpu (2 cores)", "precision": "float32", "xla": False,
           "processor": "x86_64", "versions": {"keras": "3", "python": "3.11"}}  # fmt: skip
-    return report.Run(
+    return Run(
         name="workspace",
         commit="0123456789abcdef0123456789abcdef01234567",
         experiment=False,
@@ -74,7 +79,7 @@ def run_of(classes, *overrides, matrix=None):
             "confusion": [{"actual": shown[a], "predicted": shown[b]} for a, b in zip(labels, guesses, strict=True)],
             "confused": [{"pair": f"{classes[0]}, {classes[1]}", "pictures": "7"}],
         },
-        pictures={"calibration": png(500, 550), "gallery": png(1000, 775), "mistakes": png(1000, 775)},
+        images={"calibration": png(500, 550), "gallery": png(1000, 775), "mistakes": png(1000, 775)},
     )  # fmt: skip
 
 
@@ -109,25 +114,46 @@ class Document(HTMLParser):
 
 
 def test_the_numbers_are_those_of_the_metrics(ten):
-    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd></div>", page.page(ten)))
+    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd></div>", render(ten)))
     assert tiles == {
         "test accuracy": "0.8125", "macro F1": "0.8011", "macro precision": "0.7900", "macro recall": "0.8100",
-        "loss, nats": "0.6100", "calibration error": "0.0210", "training time": "3 min", "memory at most": "0.50 GB",
+        "loss, nats": "0.6100", "calibration error": "0.0210", "training time": "3 min", "peak memory": "0.50 GB",
     }  # fmt: skip
 
 
 def test_the_document_is_whole_and_loads_nothing(ten):
-    document = Document(page.page(ten))
+    document = Document(render(ten))
     assert document.open == []
     tags = [tag for tag, _ in document.elements]
     assert not {"script", "link", "iframe", "object"} & set(tags)
     for _, attributes in document.elements:
         assert all(attributes[name].startswith("data:") for name in ("src", "href", "srcset") if name in attributes)
-    assert "url(" not in page.page(ten) and "@import" not in page.page(ten)
+        assert attributes.get("xlink:href", "#").startswith("#")
+    assert "url(" not in render(ten) and "@import" not in render(ten)
+
+
+def test_an_identifier_is_used_once_and_references_find_theirs(ten):
+    elements = Document(render(ten)).elements
+    identifiers = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(set(identifiers)) == len(identifiers)
+    assert {attributes["xlink:href"][1:] for tag, attributes in elements if tag == "use"} <= set(identifiers)
+
+
+def test_the_same_run_gives_the_same_bytes(ten):
+    assert render(ten) == render(ten)
+
+
+def test_over_fitting_is_told_in_points(ten):
+    text = " ".join(render(ten).split())
+    assert "90.0 % of training images classified correctly, 81.2 % of test images: 8.8 points fewer." in text
+    metrics = ten.metrics | {"train_accuracy": 0.8, "source": {"accuracy": 0.75}, "source_after": {"accuracy": 0.5}}
+    text = " ".join(render(replace(ten, metrics=metrics)).split())
+    assert "81.2 % of test images: 1.2 points more." in text
+    assert "75.0 % of the source task's test images classified correctly before the transfer, 50.0 % after it." in text
 
 
 def test_headings_go_down_in_order_and_what_is_seen_is_also_said(ten):
-    document = Document(page.page(ten))
+    document = Document(render(ten))
     levels = [int(tag[1]) for tag, _ in document.elements if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
@@ -141,15 +167,15 @@ def test_headings_go_down_in_order_and_what_is_seen_is_also_said(ten):
     )
 
 
-def test_the_confusion_matrix_counts_every_picture(ten):
-    counts = [int(found) for found in re.findall(r"<small>(\d+)</small>", page.page(ten))]
+def test_the_confusion_matrix_counts_every_image(ten):
+    counts = [int(found) for found in re.findall(r"<small>(\d+)</small>", render(ten))]
     assert sum(counts) == len(ten.tables["confusion"]) == 200
 
 
 def test_where_nothing_is_confused_no_pairs_are_listed(ten):
-    assert "taken for each other" in page.page(ten)
+    assert "Most confused pairs of classes" in render(ten)
     nothing = ten.tables | {"confused": [{"pair": "none", "pictures": "0"}]}  # as evaluate writes it
-    assert "taken for each other" not in page.page(replace(ten, tables=nothing))
+    assert "Most confused pairs of classes" not in render(replace(ten, tables=nothing))
 
 
 def test_whatever_comes_from_outside_is_text(ten):
@@ -161,7 +187,7 @@ def test_whatever_comes_from_outside_is_text(ten):
         run, name=SCRIPT, params=params, changed=[SCRIPT], overrides=[f"backbone.weights={SCRIPT}"], data=SCRIPT,
         checkpoint=run.checkpoint | {"thawed": {"head": SCRIPT}},
     )  # fmt: skip
-    text = page.page(run)
+    text = render(run)
     document = Document(text)
     assert not any(tag == "script" for tag, _ in document.elements)
     assert not any(name.startswith("on") for _, attributes in document.elements for name in attributes)
@@ -171,26 +197,26 @@ def test_whatever_comes_from_outside_is_text(ten):
 
 def test_a_hundred_classes_are_shown_by_their_best_and_worst():
     names = [f"class{number}" for number in range(100)]
-    text = page.page(run_of(names, matrix=[f"group{number // 5}" for number in range(100)]))
+    text = render(run_of(names, matrix=[f"group{number // 5}" for number in range(100)]))
     assert text.count('scope="row">group') == 20
     assert "All 100 classes" in text
     # Without superclasses: a cell for each pair, with its numbers in the tooltip.
-    text = page.page(run_of(names))
+    text = render(run_of(names))
     assert 'class="matrix dense"' in text
     assert len(re.findall(r'<td class="(?:right|wrong)', text)) == 100 * 100
 
 
 def test_parameters_that_conf_has_otherwise_are_marked(ten):
-    marked = {html.unescape(name) for name in re.findall(r'<code class="changed">(.*?)</code>', page.page(ten))}
+    marked = {html.unescape(name) for name in re.findall(r'<code class="changed">(.*?)</code>', render(ten))}
     assert {"backbone.name", "backbone.alpha", "head.units", "head.pool"} <= marked
     assert not marked & {"head.epochs", "seed"}
-    assert len(re.findall(r'<th scope="row"><code', page.page(ten))) == len(naming.flat(ten.params))
+    assert len(re.findall(r'<th scope="row"><code', render(ten))) == len(naming.flat(ten.params))
 
 
 @pytest.mark.parametrize(("chosen", "shown"), [("null", "truck"), ("dog", "dog"), ("0", "airplane")])
-def test_the_gallery_says_whose_pictures_it_has(chosen, shown):
-    text = page.page(run_of(TEN, f"evaluate.gallery_class={chosen}"))
-    assert f"<h3>Test pictures of {shown}, as they come</h3>" in text
+def test_the_gallery_says_whose_images_it_has(chosen, shown):
+    text = render(run_of(TEN, f"evaluate.gallery_class={chosen}"))
+    assert f"<h3>Test images of {shown}, the first ones of the split</h3>" in text
 
 
 def test_commands_of_a_workspace_a_commit_and_an_experiment(ten):
@@ -232,50 +258,63 @@ def test_parameters_that_no_words_compose_have_no_words(ten):
     assert reproduce.overrides(params) is None
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "whole", "expected"),
-    [(0, 1, False, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 2, True, [0, 1, 2]), (0.55, 0.93, False, [0.6, 0.7, 0.8, 0.9]),
-     (0, 35, True, [0, 10, 20, 30]), (0, 0.002, False, [0, 0.0005, 0.001, 0.0015, 0.002])],
-)  # fmt: skip
-def test_ticks_are_round_numbers(low, high, whole, expected):
-    assert list(svg.ticks(low, high, whole=whole)) == expected
-
-
-def test_curves_hold_every_epoch_that_is_on_the_scale():
+def test_every_epoch_on_the_scale_has_a_marker_with_its_numbers():
     rows = history(["head", "all"])
-    drawn = svg.curves(rows, "accuracy", {"val_accuracy": "solid", "train_accuracy": "dotted"})
-    # The first row has learnt nothing, and lies below the scale.
-    assert drawn.count("<circle") == len(rows) - 1
-    assert drawn.count("<polyline") == 4
-    points = re.findall(r'points="([^"]+)"', drawn)
-    inside = [tuple(map(float, point.split(","))) for line in points for point in line.split()]
-    assert all(0 <= x <= 360 and 0 <= y <= 230 for x, y in inside)
-
-
-def test_curves_of_what_was_not_trained_say_so():
-    rows = history(["head"])[:1]
-    drawn = [
-        svg.curves(rows, "accuracy", {"val_accuracy": "solid"}),
-        svg.curves(rows, "rate", {"learning_rate": "solid"}),
+    drawing = curves(rows, "accuracy", "val_accuracy", "train_accuracy")
+    expected = [
+        f"{row['phase']}, epoch {row['epoch']}: {row[column]:.4g}"
+        for phase in ("head", "all")
+        for column in ("val_accuracy", "train_accuracy")
+        # The first row, before any training, lies below the scale.
+        for row in rows[1:]
+        if row["phase"] == phase and row[column] is not None
     ]
-    assert "nothing was trained" in drawn[1]
-    assert all("nan" not in it for it in drawn)
+    assert re.findall("<title>(.*?)</title>", drawing) == expected
+    positions = re.findall(r'<use [^>]*x="([0-9.]+)" y="([0-9.]+)"', drawing)
+    assert all(0 <= float(x) <= 360 and 0 <= float(y) <= 230.4 for x, y in positions)
 
 
-def test_markup_is_markup_and_text_is_text():
-    assert (
-        element("p", "a < b", element("b", "c"), None, class_="d&e", title=None)
-        == '<p class="d&amp;e">a &lt; b<b>c</b></p>'
-    )
-    assert 'style="width:100.0%"' in bar(1.2)
-    assert '<td class="number">&lt;</td>' in table(["a", "b"], [["x", "<"]], "rows", [1])
+def test_curves_have_the_colours_of_their_chips_which_the_page_defines_for_light_and_dark():
+    phases = [f"phase{number}" for number in range(COLORS + 1)]
+    drawing = curves(history(phases), "loss", "val_loss")
+    # All but these would be seen on one of the two backgrounds alone.
+    assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) == {
+        "none", "var(--soft)", "var(--rule)", *(f"var(--p{number})" for number in range(COLORS)),
+    }  # fmt: skip
+    style = (ROOT / "thaw/app/report/page.css").read_text(encoding="utf-8")
+    assert all(style.count(f"--p{number}: #") == 2 for number in range(COLORS))
+    run = run_of(TEN)
+    rows = history(["head", "all"])
+    text = render(replace(run, checkpoint=run.checkpoint | {"history": rows}))
+    assert re.findall(r'background:var\(--(p\d)\)" aria-hidden="true"></span>(\w+)<', text)[-2:] == [
+        ("p0", "head"), ("p1", "all"),
+    ]  # fmt: skip
+
+
+def test_the_text_of_curves_is_text():
+    drawing = curves(history(["head"]), "accuracy", "val_accuracy")
+    assert re.findall(r"<text[^>]*>(.*?)</text>", drawing)[:5] == ["0", "1", "2", "3", "epoch"]
+
+
+def test_the_document_of_a_drawing_is_left_out():
+    drawing = curves(history(["head"]), "accuracy", "val_accuracy")
+    assert drawing.startswith("<svg")
+    assert "metadata" not in drawing
+
+
+def test_curves_of_what_was_not_trained_say_so(ten):
+    rows = history(["head"])[:1]
+    assert curves(rows, "accuracy", "val_accuracy") is None
+    assert curves(rows, "learning rate", "learning_rate", zoom=False) is None
+    text = render(replace(ten, checkpoint=ten.checkpoint | {"history": rows}))
+    assert "No learning rate: nothing was trained." in text
 
 
 def test_a_browser_shows_all_of_it_at_either_width_without_scrolling_sideways(ten, tmp_path):
     names = [f"a class with a long name {number}" for number in range(100)]
     pages = [tmp_path / f"{number}.html" for number in (10, 20, 100)]
     for path, run in zip(pages, (ten, run_of(names[:20]), run_of(names)), strict=True):
-        path.write_text(page.page(run), encoding="utf-8")
+        path.write_text(render(run), encoding="utf-8")
     seen = browser.measured(pages, (1280, 390))
     assert set(seen) == {(path.name, width) for path in pages for width in (1280, 390)}
     for (_, width), one in seen.items():
@@ -297,6 +336,6 @@ def test_a_browser_tells_what_is_too_wide_or_is_asked_for(tmp_path):
 def test_without_results_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ThawError, match="params.yaml: not found; run from the root of the checkout"):
-        report.write(None)
+        write(None)
     with pytest.raises(ThawError, match="report: you are not inside of a DVC repository"):
-        report.write("HEAD")
+        write("HEAD")

@@ -1,0 +1,241 @@
+"""The page about a run: the run as plain data, put into report.html.j2."""
+
+import base64
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from thaw import naming
+from thaw.app.report.curves import COLORS, curves
+from thaw.app.report.read import Run
+from thaw.datasets import DATASETS
+from thaw.experiments import training_stages
+from thaw.progress import duration
+
+# Rows of a table that are shown without a click.
+_SHOWN = 40
+# Classes, at most, of a confusion matrix with numbers in its cells.
+_LEGIBLE = 25
+
+
+def render(run: Run) -> str:
+    """The whole document."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "score": "{:.4f}".format,
+        "count": "{:,}".format,
+        "percent": _percent,
+        "png": lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}",
+    }
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        metrics=run.metrics,
+        network=f"{run.params['backbone']['name']} on {run.params['dataset']['name']}",
+        revision=_revision(run),
+        schedule=naming.schedule(run.params),
+        test_images=sum(int(row["pictures"]) for row in run.tables["per_class"]),
+        tiles=_tiles(run),
+        scores=_scores(run),
+        phases=_phases(run),
+        chips=_chips(run),
+        curves=_curves(run),
+        classes=_classes(run),
+        shown_classes=_SHOWN,
+        confusion=_confusion(run),
+        confused=_confused(run),
+        gallery_class=_gallery_class(run),
+        facts=_facts(run),
+        parameters=_parameters(run),
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", "\u00a0%")
+
+
+def _revision(run: Run) -> str:
+    if run.name == "workspace":
+        return f"Workspace on commit {run.commit[:9]}"
+    if run.experiment:
+        return f"Experiment {run.name} on commit {run.commit[:9]}"
+    return f"Commit {run.name}" + ("" if run.commit.startswith(run.name) else f" ({run.commit[:9]})")
+
+
+def _tiles(run: Run) -> dict[str, str]:
+    """The headline numbers by name, the most important one first."""
+    names = {
+        "accuracy": "test accuracy",
+        "macro_f1": "macro F1",
+        "macro_precision": "macro precision",
+        "macro_recall": "macro recall",
+        "top5_accuracy": "top-5 accuracy",  # for more than five classes
+        "loss": "loss, nats",
+        "calibration_error": "calibration error",
+    }
+    training = [run.spent[stage] for stage in training_stages(run.params)]
+    return {name: f"{run.metrics[key]:.4f}" for key, name in names.items() if key in run.metrics} | {
+        "training time": duration(sum(stage["seconds"] for stage in training)),
+        "peak memory": f"{max(stage['peak_gb'] for stage in training):.2f} GB",
+    }
+
+
+def _scores(run: Run) -> dict[str, dict[str, float]]:
+    """By split, or by source task before and after, its scores by name."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in run.tables["scores"]:
+        scores.setdefault(row["of"], {})[row["score"]] = float(row["value"])
+    return scores
+
+
+def _phases(run: Run) -> list[dict[str, Any]]:
+    """By training stage: its name or its phase's, what it trained, what that reached, and what it cost."""
+    chips, trainable = _chips(run), run.checkpoint["thawed"]
+    phases = []
+    for stage in training_stages(run.params):
+        phase = {"train_head": "head"}.get(stage, stage.removeprefix("unfreeze@"))
+        rows = [row for row in run.checkpoint["history"] if row["phase"] == phase]
+        if stage == "backbone" and run.source["history"]:
+            rows, trainable = run.source["history"], trainable | {phase: "all blocks, on the source task"}
+        phases.append({
+            "name": phase,
+            "color": chips.get(phase),
+            "trainable": trainable.get(phase, ""),
+            "first": rows[0]["val_accuracy"] if rows else None,
+            "best": next((row for row in rows if row["best"]), None),
+            "epochs": len(rows) - 1,
+            **run.spent[stage],
+        })  # fmt: skip
+    return phases
+
+
+def _chips(run: Run) -> dict[str, int]:
+    """By phase, the number of its colour."""
+    phases = dict.fromkeys(row["phase"] for row in run.checkpoint["history"])
+    return {phase: number % COLORS for number, phase in enumerate(phases)}
+
+
+def _curves(run: Run) -> dict[str, str | None]:
+    """By title, an svg element; None where nothing was trained."""
+    history = run.checkpoint["history"]
+    return {
+        "accuracy": curves(history, "accuracy", "val_accuracy", "train_accuracy"),
+        "loss": curves(history, "loss", "val_loss", "train_loss"),
+        "learning rate": curves(history, "learning rate", "learning_rate", zoom=False),
+    }
+
+
+def _classes(run: Run) -> list[dict[str, Any]]:
+    """The scores of each class, the best F1 first."""
+    return [
+        {"name": row["class"], "images": int(row["pictures"])}
+        | {score: float(row[score]) for score in ("f1", "precision", "recall")}
+        for row in run.tables["per_class"]
+    ]
+
+
+def _confusion(run: Run) -> dict[str, Any]:
+    """The confusion matrix: classes in order, and by actual class a row of cells."""
+    counts = Counter((row["actual"], row["predicted"]) for row in run.tables["confusion"])
+    totals = Counter(row["actual"] for row in run.tables["confusion"])
+    classes = list(run.checkpoint["classes"])
+    if not set(totals) <= set(classes):  # superclasses, which evaluate counts where classes are too many
+        classes = sorted({name for pair in counts for name in pair})
+    rows = {
+        actual: [_cell(actual, predicted, counts[actual, predicted], totals[actual]) for predicted in classes]
+        for actual in classes
+    }
+    legible = len(classes) <= _LEGIBLE
+    return {
+        "classes": classes,
+        "rows": rows,
+        "legible": legible,
+        "size": "dense" if not legible else "many" if len(classes) > 12 else "",
+    }
+
+
+def _cell(actual: str, predicted: str, images: int, total: int) -> dict[str, Any]:
+    share = images / max(1, total)
+    return {
+        "actual": actual,
+        "predicted": predicted,
+        "images": images,
+        "share": share,
+        # Errors are few: the eye can tell their square roots apart.
+        "strength": share if actual == predicted else share**0.5,
+    }
+
+
+def _confused(run: Run) -> list[dict[str, Any]]:
+    """The most confused pairs of classes, ten at most; evaluate writes one of no images where there are none."""
+    pairs = [{"pair": row["pair"], "images": int(row["pictures"])} for row in run.tables["confused"][:10]]
+    return [pair for pair in pairs if pair["images"]]
+
+
+def _gallery_class(run: Run) -> str:
+    label = run.params["evaluate"]["gallery_class"]
+    if isinstance(label, int):
+        label = DATASETS[run.params["dataset"]["name"]].classes[label]
+    return label or run.tables["per_class"][-1]["class"]  # the one of the lowest F1
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """The data of the run, and what its stages computed on."""
+    dataset = run.params["dataset"]
+    facts = [
+        ("dataset", dataset["name"]),
+        ("archive", dataset["url"]),
+        ("SHA-256 of the archive", dataset["sha256"]),
+        ("DVC's hash of its content", run.data),
+        *_computed_on(run),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _computed_on(run: Run) -> list[tuple[str, str]]:
+    """Versions, device and precision of the stages, each once where all stages agree."""
+    stages_of: dict[str, dict[str, list[str]]] = {"versions": {}, "device": {}, "precision": {}}
+    for stage, provenance in run.provenance.items():
+        cores = f"{provenance['cores']} cores"
+        device = [provenance["device"], cores, provenance["processor"]]
+        if cores in provenance["device"]:
+            device.remove(cores)
+        values = {
+            "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
+            "device": ", ".join(device),
+            "precision": f"{provenance['precision']}, {'XLA' if provenance['xla'] else 'no XLA'}",
+        }
+        for name, value in values.items():
+            stages_of[name].setdefault(value, []).append(stage)
+    return [
+        (name if len(values) == 1 else f"{name} ({', '.join(stages)})", value)
+        for name, values in stages_of.items()
+        for value, stages in values.items()
+    ]
+
+
+def _parameters(run: Run) -> list[dict[str, Any]]:
+    """All parameters as YAML has them, and the default of conf/ where that differs or, as `-`, where there is none."""
+    defaults = naming.flat(run.defaults)
+    parameters = []
+    for name, value in naming.flat(run.params).items():
+        differs = name not in defaults or defaults[name] != value
+        default = _plain(defaults[name]) if name in defaults else "-"
+        parameters.append({"name": name, "value": _plain(value), "default": default if differs else None})
+    return parameters
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

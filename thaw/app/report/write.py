@@ -1,0 +1,28 @@
+"""Write the report of a run to a file."""
+
+from pathlib import Path
+
+from thaw.app.report.page import render
+from thaw.app.report.read import read
+from thaw.files import replacing
+
+
+def write(revision: str | None, output: Path | None = None) -> Path:
+    """Write the report of a run.
+
+    Args:
+        revision: an experiment, or a commit by any name; None for the workspace.
+        output: report.html, or report-<revision>.html, by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        ThawError: there is no such revision, its results are incomplete, or another version of thaw made them.
+    """
+    run = read(None if revision == "workspace" else revision)
+    if output is None:
+        output = Path(f"report-{run.name.replace('/', '-')}.html" if revision else "report.html")
+    with replacing(output) as beside:
+        beside.write_text(render(run), encoding="utf-8")
+    return output
