@@ -79,6 +79,14 @@ def test_the_demo_leaves_the_users_work_as_it_was(project):
     ]  # fmt: skip
     # A second time nothing has changed, and nothing runs.
     assert ran(project.run("python", "-m", "thaw", "demo")) == []
+    # What is tried in demo/ is compared with the demo's results, and a third time it is kept.
+    assert project.run("dvc", "--cd", "demo", "metrics", "diff") == ""
+    project.run("dvc", "--cd", "demo", "exp", "run", "-S", "recipe=demo", "-S", "head.epochs=2")
+    assert "val_accuracy.head" in project.run("dvc", "--cd", "demo", "metrics", "diff")
+    output = project.run("python", "-m", "thaw", "demo")
+    assert output.startswith("demo/ is left as it is, with what was changed in it: params.yaml;")
+    assert ran(output) == []
+    assert [line.split()[:2] for line in output.splitlines() if "->" in line][1] == ["head", "2"]
 
 
 @pytest.mark.skipif("THAW_TEST_REAL" not in os.environ, reason="no real pictures here (THAW_TEST_REAL)")
