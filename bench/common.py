@@ -12,13 +12,14 @@ from typing import Any
 
 def load(overrides: list[str]):
     """The parameters of params.yaml or, with overrides as `-S` takes them, of conf/."""
-    from thaw import compose, params
+    from thaw.config.compose import compose_params
+    from thaw.stage import read_params
 
     if not overrides:
-        return params.load()
+        return read_params()
     with tempfile.TemporaryDirectory() as folder:
-        compose.compose(overrides, Path(folder) / "params.yaml")
-        return params.load(Path(folder) / "params.yaml")
+        compose_params(overrides, Path(folder) / "params.yaml")
+        return read_params(Path(folder) / "params.yaml")
 
 
 def settings(chosen) -> dict[str, Any]:
@@ -33,9 +34,9 @@ def settings(chosen) -> dict[str, Any]:
 
 def machine(*packages: str) -> dict[str, Any]:
     """What the figures depend on."""
-    from thaw import device
+    from thaw.network.backend import cores
 
-    return {"cpu": _cpu(), "cores": device.cores(), "python": platform.python_version()} | {
+    return {"cpu": _cpu(), "cores": cores(), "python": platform.python_version()} | {
         name: _version(name) for name in packages if _version(name)
     }
 

@@ -34,11 +34,12 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="also the default schedule on data/processed, in seconds")
     parser.add_argument("--output", type=Path, default=Path("bench/results/gpu.json"))
     arguments = parser.parse_args()
-    from thaw import device, params
+    from thaw.config.schema import Device
+    from thaw.network.backend import use_backend
 
-    auto = params.Device(xla="auto", precision="auto", data_gb="auto")
+    auto = Device(xla="auto", precision="auto", data_gb="auto")
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    chosen = device.use(backend, auto)
+    chosen = use_backend(backend, auto)
     print(chosen, flush=True)
     result: dict[str, Any] = {
         "machine": common.machine("keras", backend, "torch"),
@@ -115,13 +116,19 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     """Pictures per second of extraction and of training at each depth, with their shares of the peak."""
     import keras
 
-    from thaw import augmentation, features, feeding, network, seeds
-    from thaw.feeding import Examples, Feed, Plan
-    from thaw.optimizers import adam
-    from thaw.params import Augment
+    from thaw.config.schema import Augment
+    from thaw.data.examples import Examples
+    from thaw.features.store import storing
+    from thaw.network import build
+    from thaw.network.augmentation import augmentation_inputs
+    from thaw.network.build import build_network
+    from thaw.network.inference import predict_chunks
+    from thaw.network.seeds import seed_initialisers
+    from thaw.training.adam import adam
+    from thaw.training.feed import BatchPlan, Feed
 
-    seeds.initialise(0, "bench")
-    built = network.build(name, size, 1.0 if name == "mobilenetv2" else None)
+    seed_initialisers(0, "bench")
+    built = build_network(name, size, 1.0 if name == "mobilenetv2" else None)
     built.attach("avg", 256, 0.3, 10)
     augment = Augment(flip=True, translation=0.1, rotation=0.0, zoom=0.0, contrast=0.0, views=1, seed=0)
     generator = np.random.default_rng(0)
@@ -134,17 +141,17 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     def share(rate: float, operations: float) -> float:
         return rate * operations / (peak_tflops * 1e12)
 
-    model = features.storing(built.features([0, 1, 2], "avg", augment), "float16")
+    model = storing(built.features([0, 1, 2], "avg", augment), "float16")
     seconds = []
     for _ in range(4):
         started = time.perf_counter()
-        for _ in feeding.predict(model, augmentation.inputs(images, augment, augmented=True), batch):
+        for _ in predict_chunks(model, augmentation_inputs(images, augment, augmented=True), batch):
             pass
         seconds.append(time.perf_counter() - started)
     rate = count / min(seconds[1:])
     row: dict[str, Any] = {"extract": {"pictures_per_second": rate, "share": share(rate, sum(forward))}, "train": {}}
     for depth in range(len(built.blocks) + 1):
-        built.freeze(sum(row_count for _, row_count in network.BACKBONES[name].blocks[: len(built.blocks) - depth]))
+        built.freeze(sum(row_count for _, row_count in build.BACKBONES[name].blocks[: len(built.blocks) - depth]))
         everything = depth == len(built.blocks)
         if everything:
             inputs, start = images, None
@@ -156,7 +163,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
         examples = Examples(inputs, labels[: len(inputs)])
         feed = Feed(built.classifier(start, augment), examples, batch, mixes=not everything)
         feed.compile(adam(1e-4))
-        plan = Plan.draw(len(examples), batch, 0.0 if everything else 0.2, 0)
+        plan = BatchPlan.draw(len(examples), batch, 0.0 if everything else 0.2, 0)
         seconds = []
         for _ in range(4):
             started = time.perf_counter()
@@ -179,9 +186,10 @@ def _pytorch(name: str, size: int, batch: int, kind: str) -> dict[str, float] | 
 def whole(name: str, tiny: bool) -> dict[str, Any]:
     """Seconds from pictures to the end of the default schedule, and the validation accuracy there."""
     from bench import schedule
-    from thaw import params as schema
-    from thaw import splits
-    from thaw.feeding import Examples
+    from thaw.config import schema
+    from thaw.data.examples import Examples
+    from thaw.data.splits import class_names, read_split
+    from thaw.network.cut import frozen_layers
 
     overrides = [f"backbone={name}", "backbone.weights=none", f"backbone.image_size={32 if tiny else 96}"]
     chosen = common.load(overrides)
@@ -196,10 +204,10 @@ def whole(name: str, tiny: bool) -> dict[str, Any]:
                 "augment": chosen.augment.model_copy(update={"views": 1}),
             }
         )
-    classes = splits.class_names(None)
-    train, val = (Examples(*splits.read(split, classes)) for split in ("train", "val"))
+    classes = class_names(None)
+    train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
     phases = [("head", chosen.head, sum(count for _, count in schema.BACKBONES[name].blocks))]
-    phases += [(key, phase, schema.frozen_layers(phase, name)) for key, phase in chosen.schedule.phases.items()]
+    phases += [(key, phase, frozen_layers(phase, name)) for key, phase in chosen.schedule.phases.items()]
     result = schedule.thaw(chosen, phases, train, val, classes, chosen.seed)
     return {
         "seconds": sum(result["seconds"].values()),

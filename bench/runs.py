@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 
 from bench import common
-from thaw import checkpoint, params, paths
+from thaw import paths
+from thaw.config.schema import Params
+from thaw.network.checkpoint import read_checkpoint_info
+from thaw.stage import read_params
 
 
 def _gradual(epochs: int) -> list[str]:
@@ -100,7 +103,7 @@ def picture(path: Path, found: dict[str, list[dict[str, Any]]]) -> None:
     """Draw validation accuracy by epoch of all runs, each name in its colour, and say what they reach on test."""
     from matplotlib.figure import Figure
 
-    from thaw import pictures
+    from thaw.figures.grids import save_figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -113,7 +116,7 @@ def picture(path: Path, found: dict[str, list[dict[str, Any]]]) -> None:
     axes.set(xlabel="epoch", ylabel="validation accuracy")
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    pictures.save(figure, path)
+    save_figure(figure, path)
 
 
 def run(folder: Path, overrides: list[str]) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def run(folder: Path, overrides: list[str]) -> dict[str, Any]:
 
 def collect(folder: Path) -> dict[str, Any]:
     """Settings, metrics, seconds of each stage and the curve of a finished run."""
-    chosen = params.load(folder / paths.PARAMS)
+    chosen = read_params(folder / paths.PARAMS)
     times = sorted((folder / "metrics/time").glob("*.json"))
     return {
         "settings": common.settings(chosen),
@@ -140,9 +143,9 @@ def collect(folder: Path) -> dict[str, Any]:
     }
 
 
-def curve(folder: Path, chosen: params.Params) -> list[tuple[int, str, float]]:
+def curve(folder: Path, chosen: Params) -> list[tuple[int, str, float]]:
     """Epoch, phase and validation accuracy of a finished run."""
-    history = checkpoint.read_info(folder / paths.model(chosen.schedule.final)).history
+    history = read_checkpoint_info(folder / paths.model(chosen.schedule.final)).history
     return [(row["epoch"], row["phase"], row["val_accuracy"]) for row in history]
 
 

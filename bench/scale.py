@@ -47,18 +47,23 @@ def main() -> None:
 
 def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
     """Seconds per picture of extraction and of training, once-only seconds, and peak memory."""
-    from thaw import device
+    from thaw.network.backend import active_device, use_backend
 
     chosen = common.load(overrides)
-    device.use(chosen.backend, chosen.device)
+    use_backend(chosen.backend, chosen.device)
 
-    from thaw import features, seeds, splits, training, weights
-    from thaw.feeding import Examples
-    from thaw.memory import PeakMemory
+    from thaw.data.examples import Examples, TrainingData
+    from thaw.data.splits import class_names, read_split
+    from thaw.data.stored import phase_data, read_activations
+    from thaw.features.extract import extract_features
+    from thaw.network.seeds import seed_initialisers
+    from thaw.network.weights import load_backbone
+    from thaw.runtime.memory import PeakMemory
+    from thaw.training.loop import Run, train_network
 
-    classes = splits.class_names(chosen.dataset.classes)
-    network = weights.backbone(chosen.backbone, chosen.seed)
-    seeds.initialise(chosen.seed, "head")
+    classes = class_names(chosen.dataset.classes)
+    network = load_backbone(chosen.backbone, chosen.seed)
+    seed_initialisers(chosen.seed, "head")
     network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
     network.freeze(sum(count for _, count in _blocks(network.name)[:-DEPTH]))
     # What takes a second is timed again and again, or a tenth of a second more or less would be the result.
@@ -69,28 +74,28 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary, PeakMemory() as memory:
         folder = Path(temporary)
         train = Examples(
-            _repeated(folder / "pictures.npy", splits.read("train", classes)[0], pictures),
-            np.resize(splits.read("train", classes)[1], pictures),
+            _repeated(folder / "pictures.npy", read_split("train", classes)[0], pictures),
+            np.resize(read_split("train", classes)[1], pictures),
         )
         # What tracing and the validation set take is that of a pass of almost no pictures; a first one warms up.
         few = Examples(train.inputs[:256], train.labels[:256])
-        features.extract(folder / "few", network, chosen.head.pool, classes, few, few, augment, settings)
+        extract_features(folder / "few", network, chosen.head.pool, classes, few, few, augment, settings)
         once, extraction = [], []
         for _ in range(repeats):
             for examples, seconds, name in ((few, once, "few"), (train, extraction, "features")):
                 started = time.perf_counter()
-                features.extract(folder / name, network, chosen.head.pool, classes, examples, few, augment, settings)
+                extract_features(folder / name, network, chosen.head.pool, classes, examples, few, augment, settings)
                 seconds.append(time.perf_counter() - started)
         once = statistics.median(once)
         extraction = statistics.median(extraction) - once
-        val = features.read(folder / "few", DEPTH, "val")
+        val = read_activations(folder / "few", DEPTH, "val")
 
         def epochs(name: str) -> np.ndarray:
             ends = []
-            data = training.Data(DEPTH, features.data(folder / name, DEPTH, classes).views, val)
-            training.fit_network(
+            data = TrainingData(DEPTH, phase_data(folder / name, DEPTH, classes).views, val)
+            train_network(
                 network,
-                training.Run("scale", "scale", phase, chosen.batch_size, chosen.seed, [], 0.2),
+                Run("scale", "scale", phase, chosen.batch_size, chosen.seed, [], 0.2),
                 data,
                 augment=augment,
                 batch_norm="inference",
@@ -99,7 +104,7 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
             return np.diff(ends)
 
         few_epochs, all_epochs = epochs("few"), epochs("features")
-        stored = features.read(folder / "features", DEPTH, 0).inputs.nbytes
+        stored = read_activations(folder / "features", DEPTH, 0).inputs.nbytes
     # What an epoch of almost no pictures takes: validation, and Keras's start.
     start = statistics.median(few_epochs[1:])
     training_seconds = statistics.median(all_epochs[1:]) - start
@@ -108,7 +113,7 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
         "extract_ms_per_picture": 1e3 * extraction / (pictures - len(few)),
         "train_ms_per_picture": 1e3 * training_seconds / (pictures - len(few)),
         "once_s": {"extract": once, "train": all_epochs[0] - training_seconds, "epoch": start},
-        "on_device": stored <= device.chosen.data_gb * 1e9,
+        "on_device": stored <= active_device().data_gb * 1e9,
         "peak_gb": round(memory.gb, 2),
     }
 

@@ -95,21 +95,23 @@ def _has_torch(chosen) -> bool:
 
 def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str]) -> dict[str, Any]:
     """One run of one side, all phases but the head at `rate` if there is one: seconds, accuracy, peak memory."""
-    from thaw import device, splits
-    from thaw import params as schema
+    from thaw.config import schema
+    from thaw.data.splits import class_names, read_split
+    from thaw.network.backend import use_backend
+    from thaw.network.cut import frozen_layers
 
     chosen = common.load(overrides)
     if side != "pytorch":
-        device.use(chosen.backend, chosen.device)
-    from thaw.feeding import Examples
-    from thaw.memory import PeakMemory
+        use_backend(chosen.backend, chosen.device)
+    from thaw.data.examples import Examples
+    from thaw.runtime.memory import PeakMemory
 
-    classes = splits.class_names(chosen.dataset.classes)
-    train, val = (Examples(*splits.read(split, classes)) for split in ("train", "val"))
+    classes = class_names(chosen.dataset.classes)
+    train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
     blocks = schema.BACKBONES[chosen.backbone.name].blocks
     phases: list[tuple[str, Any, int]] = [("head", chosen.head, sum(count for _, count in blocks))]
     for name, phase in chosen.schedule.phases.items():
-        frozen = schema.frozen_layers(phase, chosen.backbone.name)
+        frozen = frozen_layers(phase, chosen.backbone.name)
         if phase.depth in chosen.extract.cuts:
             phases.append((name, phase, frozen))
     change = {"batch_norm": "train"} if case == "batch_norm" else {}
@@ -133,24 +135,27 @@ def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str
 
 def start(chosen, classes: list[str], seed: int):
     """The network that each side starts from."""
-    from thaw import seeds, weights
+    from thaw.network.seeds import seed_initialisers
+    from thaw.network.weights import load_backbone
 
-    network = weights.backbone(chosen.backbone, seed)
-    seeds.initialise(seed, "head")
+    network = load_backbone(chosen.backbone, seed)
+    seed_initialisers(seed, "head")
     network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
     return network
 
 
 def thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
     """thaw's way through the phases: name, parameters, and number of frozen layers of each."""
-    from thaw import features, training
+    from thaw.data.stored import phase_data
+    from thaw.features.extract import extract_features
+    from thaw.training.loop import Run, train_network
 
     network = start(chosen, classes, seed)
     seconds, accuracy, epochs, history = {}, {}, {}, []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "features"
         begun = started = time.perf_counter()
-        features.extract(folder, network, chosen.head.pool, classes, train, val, chosen.augment, chosen.extract)
+        extract_features(folder, network, chosen.head.pool, classes, train, val, chosen.augment, chosen.extract)
         seconds["extract"] = time.perf_counter() - started
         reached = []
         for name, phase, frozen in phases:
@@ -163,10 +168,10 @@ def thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str,
                     reached.append((round(ends[-1] - begun, 2), rows[-1]["val_accuracy"]))
 
             started = time.perf_counter()
-            data = features.data(folder, network.depth_above(frozen), classes)
-            rows = training.fit_network(
+            data = phase_data(folder, network.depth_above(frozen), classes)
+            rows = train_network(
                 network,
-                training.Run(name, name, phase, chosen.batch_size, seed, history, phase.mixup),
+                Run(name, name, phase, chosen.batch_size, seed, history, phase.mixup),
                 data,
                 augment=chosen.augment,
                 batch_norm=getattr(phase, "batch_norm", "inference"),
@@ -193,14 +198,15 @@ def thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str,
 
 def _pass_rate(network, chosen, train) -> float:
     """Pictures per second of the frozen network alone, the best of three passes over one chunk."""
-    from thaw import augmentation, feeding
+    from thaw.network.augmentation import augmentation_inputs
+    from thaw.network.inference import chunk_size, predict_chunks
 
     model = network.features([0, 1, 2], chosen.head.pool, chosen.augment)
-    images, seconds = train.inputs[: feeding.chunk_size(model, chosen.extract.batch_size)], []
-    inputs = augmentation.inputs(images, chosen.augment, augmented=True)
+    images, seconds = train.inputs[: chunk_size(model, chosen.extract.batch_size)], []
+    inputs = augmentation_inputs(images, chosen.augment, augmented=True)
     for _ in range(4):
         started = time.perf_counter()
-        list(feeding.predict(model, inputs, chosen.extract.batch_size))
+        list(predict_chunks(model, inputs, chosen.extract.batch_size))
         seconds.append(time.perf_counter() - started)
     return len(images) / min(seconds[1:])
 
@@ -208,7 +214,8 @@ def _pass_rate(network, chosen, train) -> float:
 def _notebook(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
     import keras
 
-    from thaw import seeds, training
+    from thaw.network.seeds import derive_seed, reseed_layers
+    from thaw.training.schedules import rate_schedule
 
     network = start(chosen, classes, seed)
     plain = _plain(network)
@@ -219,13 +226,13 @@ def _notebook(chosen, phases, train, val, classes: list[str], seed: int) -> dict
         started = time.perf_counter()
         model = plain(chosen.augment, getattr(phase, "batch_norm", "inference"))
         model.compile(
-            optimizer=keras.optimizers.Adam(training.learning_rate(phase, steps)),
+            optimizer=keras.optimizers.Adam(rate_schedule(phase, steps)),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        seeds.reseed(model, seed, name)
+        reseed_layers(model, seed, name)
         history = model.fit(
-            _pipeline(train, chosen.batch_size, seeds.derive(seed, name)),
+            _pipeline(train, chosen.batch_size, derive_seed(seed, name)),
             validation_data=_pipeline(val, chosen.batch_size, None),
             epochs=phase.epochs,
             verbose=0,
@@ -239,7 +246,7 @@ def _plain(network):
     """From augmentation and BatchNorm's mode to the network as Keras has it: no layer folded, none left out."""
     import keras
 
-    from thaw.modes import InMode
+    from thaw.network.modes import InMode
 
     def build(augment, batch_norm: str) -> keras.Model:
         pictures, x = network.pictures(augment, always=False)

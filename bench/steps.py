@@ -51,20 +51,22 @@ def main() -> None:
 
 def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps: int) -> float:
     """Pictures per second of thaw's side."""
-    from thaw import device
-    from thaw.params import Device
+    from thaw.config.schema import Device
+    from thaw.network.backend import use_backend
 
-    device.use("tensorflow", Device(xla="auto", precision="float32", data_gb="auto"))
+    use_backend("tensorflow", Device(xla="auto", precision="float32", data_gb="auto"))
     import time
 
     import numpy as np
 
-    from thaw import network, seeds
-    from thaw.feeding import Examples, Feed, Plan
-    from thaw.optimizers import adam
+    from thaw.data.examples import Examples
+    from thaw.network.build import build_network
+    from thaw.network.seeds import seed_initialisers
+    from thaw.training.adam import adam
+    from thaw.training.feed import BatchPlan, Feed
 
-    seeds.initialise(0, "bench")
-    built = network.build("mobilenetv2", image_size, alpha)
+    seed_initialisers(0, "bench")
+    built = build_network("mobilenetv2", image_size, alpha)
     built.attach("avg", 256, 0.3, 10)
     built.freeze(0)
     generator = np.random.default_rng(0)
@@ -72,9 +74,9 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     examples = Examples(images, generator.integers(0, 10, len(images)))
     feed = Feed(built.classifier(None, None, batch_norm), examples, batch_size, mixes=False)
     feed.compile(adam(1e-3))
-    feed.fit(examples, Plan.draw(min(5, steps) * batch_size, batch_size, 0.0, 0))
+    feed.fit(examples, BatchPlan.draw(min(5, steps) * batch_size, batch_size, 0.0, 0))
     started = time.perf_counter()
-    feed.fit(examples, Plan.draw(len(examples), batch_size, 0.0, 1))
+    feed.fit(examples, BatchPlan.draw(len(examples), batch_size, 0.0, 1))
     return len(examples) / (time.perf_counter() - started)
 
 

@@ -174,7 +174,7 @@ class Trainer:
 def _start(device: str) -> None:
     import torch
 
-    from thaw.device import cores
+    from thaw.network.backend import cores
 
     if device == "cpu":
         torch.set_num_threads(cores())

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import common, runs
-from thaw import params, paths
+from thaw import paths
+from thaw.config.schedule import chain_of, stage_of
+from thaw.stage import read_params
 
 
 def main() -> None:
@@ -34,8 +36,8 @@ def main() -> None:
 
 def again(folder: Path) -> dict[str, Any]:
     """Run extraction and all phases of a finished run once more; its settings, seconds by stage, and the curve."""
-    chosen = params.load(folder / paths.PARAMS)
-    stages = ["extract", *map(params.stage, params.chain_of(chosen.schedule))]
+    chosen = read_params(folder / paths.PARAMS)
+    stages = ["extract", *map(stage_of, chain_of(chosen.schedule))]
     seconds = {}
     for stage in stages:
         name, *phase = stage.split("@")

@@ -5,16 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from thaw import device
-from thaw.params import Device
+from thaw.config.schema import Device
+from thaw.network import backend
+from thaw.network.backend import active_device, use_backend
 
-device.use(os.environ.get("KERAS_BACKEND", "tensorflow"), Device(xla="auto", precision="float32", data_gb="auto"))
+use_backend(os.environ.get("KERAS_BACKEND", "tensorflow"), Device(xla="auto", precision="float32", data_gb="auto"))
 
 
 @pytest.fixture
 def streamed(monkeypatch):
     """No room on the device: examples are read batch by batch."""
-    monkeypatch.setattr(device, "chosen", replace(device.chosen, data_gb=0.0))
+    monkeypatch.setattr(backend, "_active", replace(active_device(), data_gb=0.0))
 
 
 @pytest.fixture(params=["on the device", "streamed"])

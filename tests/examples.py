@@ -6,12 +6,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from thaw import seeds
 from thaw.backbones import BACKBONES
-from thaw.feeding import Examples
-from thaw.network import Network
-from thaw.params import Augment, Backbone, Training
-from thaw.training import Data, Run
+from thaw.config.schema import Augment, Backbone, Training
+from thaw.data.examples import Examples, TrainingData
+from thaw.network.build import Network
+from thaw.network.seeds import seed_initialisers
+from thaw.training.loop import Run
 
 
 def pictures(count: int, classes: int = 4, seed: int = 0) -> Examples:
@@ -31,9 +31,9 @@ def points(count: int, classes: int = 3, seed: int = 0, width: int = 6, spread: 
     return Examples((centres[labels] + noise).astype(np.float32), labels)
 
 
-def data(train: Examples, val: Examples | None = None, depth: int | None = None) -> Data:
+def data(train: Examples, val: Examples | None = None, depth: int | None = None) -> TrainingData:
     """The same training examples in every epoch, and `val`, or the same again, for validation."""
-    return Data(depth, [train], val or train)
+    return TrainingData(depth, [train], val or train)
 
 
 def augment(**chosen) -> Augment:
@@ -70,7 +70,7 @@ def small_network() -> Network:
 
     It takes pictures of 16 pixels and normalises them as the cnn does.
     """
-    seeds.initialise(0, "small_network")
+    seed_initialisers(0, "small_network")
     x = start = keras.Input((16, 16, 3))
     blocks = []
     for name, filters in (("low", 8), ("high", 16)):

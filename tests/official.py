@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.archives import Pictures
-from thaw.datasets import DATASETS, Archive
+from thaw.datasets import DATASETS, Archive, LabelledImages
 
 # coarse_label_names.txt of the official CIFAR-100 archive.
 SUPERCLASSES = [
@@ -37,7 +36,7 @@ SUPERCLASSES = [
 
 def build(path: Path, dataset: str) -> None:
     """Write the archive of a dataset, with the folder and the page that the official ones carry too."""
-    layout = DATASETS[dataset].archive
+    layout = DATASETS[dataset].source
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         folder = tarfile.TarInfo(layout.folder)
         folder.type = tarfile.DIRTYPE
@@ -62,25 +61,25 @@ def _names(dataset: str) -> Iterator[bytes]:
     yield "\n".join([*DATASETS[dataset].classes, "", ""]).encode()
 
 
-def pictures(dataset: str, name: str) -> Pictures:
+def pictures(dataset: str, name: str) -> LabelledImages:
     """What the file `name` of the archive holds; no two pictures of a dataset are the same."""
     row = DATASETS[dataset]
-    count = records_in(row.archive, name)
+    count = records_in(row.source, name)
     rows = np.arange(count)
     labels = (rows % len(row.classes)).astype(np.uint8)
     label, y, x, channel = np.ogrid[: len(row.classes), :32, :32, :3]
     # Every axis shows, so that none can be taken for another, and the class shows well enough to be learnt.
     images = (label * (100 // len(row.classes)) + 64 * channel + 2 * y + x // 16).astype(np.uint8)[labels]
-    file = (*row.archive.train, *row.archive.test).index(name)
+    file = (*row.source.train, *row.source.test).index(name)
     images[:, 0, 0] = np.stack([rows >> 8, rows & 255, np.full(count, file)], axis=1)
-    return Pictures(images, labels, labels // 5 if row.archive.label_bytes == 2 else None)
+    return LabelledImages(images, labels, labels // 5 if row.source.label_bytes == 2 else None)
 
 
 def records_in(layout: Archive, name: str) -> int:
     return layout.records_per_test_file if name in layout.test else layout.records_per_train_file
 
 
-def to_records(content: Pictures) -> bytes:
+def to_records(content: LabelledImages) -> bytes:
     """The label bytes, the superclass first, then all of red, all of green, all of blue, row by row."""
     columns = [] if content.coarse is None else [content.coarse[:, None]]
     columns.append(content.labels[:, None])

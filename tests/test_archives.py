@@ -7,7 +7,6 @@ import tarfile
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import official
-from thaw import archives
-from thaw.archives import Pictures
-from thaw.datasets import DATASETS, Archive, Dataset
+from thaw.datasets import DATASETS, Archive, Dataset, LabelledImages
+from thaw.datasets.archives import read_archive, read_class_names, unpack_archive
+from thaw.datasets.digits import read
 from thaw.errors import ThawError
 
 # An archive of a few records, for all that is not about size; with superclasses, the harder of the two layouts.
@@ -30,13 +29,7 @@ TINY = Archive(
     label_bytes=2,
     names=("coarse.txt", "fine.txt"),
 )
-TINY_DATASET = Dataset(classes=("cat", "dog", "owl"), train_count=6, test_count=3, archive=TINY)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tiny_dataset():
-    with mock.patch.dict(DATASETS, {"tiny": TINY_DATASET}):
-        yield
+TINY_DATASET = Dataset(classes=("cat", "dog", "owl"), train_count=6, test_count=3, source=TINY)
 
 
 def tiny_files(**changes: bytes | None) -> dict[str, bytes]:
@@ -52,10 +45,10 @@ def tiny_files(**changes: bytes | None) -> dict[str, bytes]:
     return {names[stem]: content for stem, content in contents.items() if content is not None}
 
 
-def tiny_pictures(count: int, first: int) -> Pictures:
+def tiny_pictures(count: int, first: int) -> LabelledImages:
     labels = (np.arange(first, first + count) % 3).astype(np.uint8)
     images = np.random.default_rng(first).integers(0, 256, (count, 32, 32, 3), np.uint8)
-    return Pictures(images, labels, labels // 2)
+    return LabelledImages(images, labels, labels // 2)
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
@@ -83,7 +76,7 @@ def with_checksum(header: bytes) -> bytes:
 def unpack(tmp_path: Path, compressed: bytes) -> Path:
     """Unpack a tiny archive from bytes."""
     (tmp_path / "archive.tar.gz").write_bytes(compressed)
-    archives.unpack(tmp_path / "archive.tar.gz", TINY, tmp_path / "raw")
+    unpack_archive(tmp_path / "archive.tar.gz", TINY, tmp_path / "raw")
     return tmp_path / "raw"
 
 
@@ -104,9 +97,9 @@ def unpacked(request):
     with tempfile.TemporaryDirectory() as folder:
         archive, raw = Path(folder) / "archive.tar.gz", Path(folder) / "raw"
         official.build(archive, request.param)
-        archives.unpack(archive, DATASETS[request.param].archive, raw)
+        unpack_archive(archive, DATASETS[request.param].source, raw)
         archive.unlink()
-        yield SimpleNamespace(dataset=request.param, layout=DATASETS[request.param].archive, raw=raw)
+        yield SimpleNamespace(dataset=request.param, layout=DATASETS[request.param].source, raw=raw)
 
 
 def test_an_official_archive_leaves_the_files_of_its_layout_and_no_others(unpacked):
@@ -116,7 +109,7 @@ def test_an_official_archive_leaves_the_files_of_its_layout_and_no_others(unpack
 
 
 def test_an_official_archive_is_read_to_the_pixel(unpacked):
-    splits = archives.read_archive(unpacked.raw, unpacked.dataset)
+    splits = read_archive(unpacked.raw, DATASETS[unpacked.dataset])
     for split, names in zip(splits, (unpacked.layout.train, unpacked.layout.test), strict=True):
         assert split.images.dtype == split.labels.dtype == np.uint8
         start = 0
@@ -134,7 +127,7 @@ def test_an_official_archive_is_read_to_the_pixel(unpacked):
 
 
 def test_class_names_come_with_superclasses_where_there_are_any(unpacked):
-    names = archives.read_names(unpacked.raw, unpacked.dataset)
+    names = read_class_names(unpacked.raw, DATASETS[unpacked.dataset])
     assert names.pop("classes") == list(DATASETS[unpacked.dataset].classes)
     assert names == ({} if unpacked.dataset == "cifar10" else {"superclasses": official.SUPERCLASSES})
 
@@ -148,14 +141,14 @@ def test_red_green_blue_planes_become_the_last_axis_row_by_row(tmp_path):
     planes[0, 0, 1], planes[1, 2, 0], planes[2, 31, 30] = 10, 20, 30
     record = bytes([1, 2]) + planes.tobytes()
     raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(test=record * 2))))
-    picture = archives.read_archive(raw, "tiny")[1].images[0]
+    picture = read_archive(raw, TINY_DATASET)[1].images[0]
     assert (picture[0, 1, 0], picture[2, 0, 1], picture[31, 30, 2]) == (10, 20, 30)
     assert picture.sum(dtype=int) == 60
 
 
 def test_a_good_small_archive_is_read(tmp_path):
     # The counterpart of all refusals below: without their one change, this archive is accepted.
-    train, test = archives.read_archive(unpack(tmp_path, gzip.compress(tiny_tar(tiny_files()))), "tiny")
+    train, test = read_archive(unpack(tmp_path, gzip.compress(tiny_tar(tiny_files()))), TINY_DATASET)
     np.testing.assert_array_equal(train.images[3:], tiny_pictures(3, first=3).images)
     assert (train.labels.tolist(), train.coarse.tolist()) == ([0, 1, 2, 0, 1, 2], [0, 0, 1, 0, 0, 1])
     assert test.labels.tolist() == [0, 1]
@@ -274,7 +267,7 @@ def test_a_label_out_of_range_is_refused(tmp_path, column, value, said):
     records = bytearray(tiny_files()["train_2.bin"])
     records[3074 + column] = value
     raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(train_2=bytes(records)))))
-    text = refusal(archives.read_archive, raw, "tiny")
+    text = refusal(read_archive, raw, TINY_DATASET)
     assert "train_2.bin" in text
     assert said in text
 
@@ -282,7 +275,7 @@ def test_a_label_out_of_range_is_refused(tmp_path, column, value, said):
 @pytest.mark.parametrize("names", [b"cat\ndog\n", b"cat\nowl\ndog\n", b"cat\ndog\nowl\nfox\n", b""])
 def test_other_class_names_are_refused(tmp_path, names):
     raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(fine=names))))
-    assert "fine.txt: names other classes than tiny's" in refusal(archives.read_archive, raw, "tiny")
+    assert "fine.txt: names other classes than tiny's" in refusal(read_archive, raw, TINY_DATASET)
 
 
 @pytest.mark.parametrize(
@@ -297,23 +290,23 @@ def test_a_damaged_unpacked_file_is_refused(tmp_path, name, damage):
         (raw / name).write_bytes((raw / name).read_bytes()[:4] if damage == "cut" else b"\xff" * 100)
     # No list of superclasses is known to thaw: a cut one shows in the first record that needs the rest.
     blamed = "train_1.bin" if (name, damage) == ("coarse.txt", "cut") else name
-    assert blamed in refusal(archives.read_archive, raw, "tiny")
+    assert blamed in refusal(read_archive, raw, TINY_DATASET)
 
 
 # --- whatever the bytes are ---
 
 
-def read_or_refuse(compressed: bytes) -> tuple[Pictures, Pictures] | None:
+def read_or_refuse(compressed: bytes) -> tuple[LabelledImages, LabelledImages] | None:
     """What is read of the bytes of an archive, None where they are refused; any other end is an error."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return archives.read_archive(unpack(Path(folder), compressed), "tiny")
+            return read_archive(unpack(Path(folder), compressed), TINY_DATASET)
         except ThawError as error:
             assert "\n" not in str(error)
             return None
 
 
-def same(one: tuple[Pictures, Pictures], other: tuple[Pictures, Pictures]) -> bool:
+def same(one: tuple[LabelledImages, LabelledImages], other: tuple[LabelledImages, LabelledImages]) -> bool:
     return all(
         np.array_equal(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True)
     )
@@ -391,7 +384,7 @@ def digits(tmp_path_factory):
 
 
 def test_digits_are_pictures_like_the_others(digits):
-    train, test = archives.read_digits(digits.folder)
+    train, test = read(digits.folder)
     assert len(train.labels) == DATASETS["digits"].train_count == 1_433
     assert len(test.labels) == DATASETS["digits"].test_count == 364
     assert len(train.labels) + len(test.labels) == 1_797
@@ -404,7 +397,7 @@ def test_digits_are_pictures_like_the_others(digits):
 
 def test_digits_are_enlarged_without_a_change_of_shade(digits):
     small = (digits.images * (255 / 16)).round()
-    for split in archives.read_digits(digits.folder):
+    for split in read(digits.folder):
         corners = split.images[:, ::4, ::4, 0]
         np.testing.assert_array_equal(
             split.images, np.kron(corners, np.ones((1, 4, 4), np.uint8))[..., None].repeat(3, 3)
@@ -416,7 +409,7 @@ def test_digits_are_enlarged_without_a_change_of_shade(digits):
 
 
 def test_no_test_digit_is_a_training_digit(digits):
-    train, test = ({image.tobytes() for image in split.images} for split in archives.read_digits(digits.folder))
+    train, test = ({image.tobytes() for image in split.images} for split in read(digits.folder))
     assert not train & test
 
 
@@ -426,5 +419,5 @@ def test_damaged_digits_are_refused(digits, tmp_path, name, content):
     for file in digits.folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
-    text = refusal(archives.read_digits, tmp_path)
+    text = refusal(read, tmp_path)
     assert re.search(r"no readable digits; delete data/raw", text)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from safetensors import numpy as safetensors
 
 from tests.examples import SPOILT, augment, data, pictures, run, scramble, training, weights
-from thaw import checkpoint, files, seeds
-from thaw import network as networks
-from thaw import training as runs
-from thaw.checkpoint import Info
 from thaw.errors import ThawError
-from thaw.network import Network
+from thaw.network.build import Network, build_network
+from thaw.network.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
+from thaw.network.seeds import seed_initialisers
+from thaw.runtime.files import read_sealed, sha256, write_sealed
+from thaw.training.loop import train_network
 
 HEAD = {"pool": "avg", "units": 5, "dropout": 0.5}
 CLASSES = ["cat", "dog", "frog", "horse"]
@@ -26,15 +26,15 @@ BLOCKS = ["block1", "block2", "block3", "block4"]
 
 
 def network_of(seed: int = 0, name: str = "cnn", image_size: int = 16, alpha: float | None = None) -> Network:
-    network = networks.build(name, image_size, alpha)
+    network = build_network(name, image_size, alpha)
     network.attach(**HEAD, classes=len(CLASSES))
     for number, part in enumerate([*network.blocks, network.head]):
         scramble(part, seed=100 * seed + number)
     return network
 
 
-def info_of(network: Network) -> Info:
-    return Info(
+def info_of(network: Network) -> CheckpointInfo:
+    return CheckpointInfo(
         backbone={"name": network.name, "image_size": network.image_size, "alpha": network.alpha},
         weights={"origin": "none", "seed": 0},
         head=HEAD,
@@ -46,7 +46,7 @@ def info_of(network: Network) -> Info:
 
 def saved(folder: Path, seed: int = 0) -> Network:
     network = network_of(seed)
-    checkpoint.save(folder, info_of(network), network)
+    save_checkpoint(folder, info_of(network), network)
     return network
 
 
@@ -60,7 +60,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(ThawError) as caught:
-        checkpoint.load(folder)
+        load_checkpoint(folder)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -69,8 +69,8 @@ def refusal(folder: Path) -> str:
 @pytest.mark.parametrize(("name", "image_size", "alpha"), [("cnn", 16, None), ("mobilenetv2", 32, 0.35)])
 def test_a_network_comes_back_to_the_bit_with_its_head(name, image_size, alpha, tmp_path):
     network = network_of(0, name, image_size, alpha)
-    checkpoint.save(tmp_path / "model", info_of(network), network)
-    loaded, info = checkpoint.load(tmp_path / "model")
+    save_checkpoint(tmp_path / "model", info_of(network), network)
+    loaded, info = load_checkpoint(tmp_path / "model")
     assert info == info_of(network)
     assert (loaded.name, loaded.image_size, loaded.alpha, loaded.pool) == (name, image_size, alpha, "avg")
     before, after = all_weights(network), all_weights(loaded)
@@ -81,7 +81,7 @@ def test_a_network_comes_back_to_the_bit_with_its_head(name, image_size, alpha, 
 
 def test_a_loaded_network_classifies_as_the_saved_one(tmp_path):
     network = saved(tmp_path / "model")
-    loaded, _ = checkpoint.load(tmp_path / "model")
+    loaded, _ = load_checkpoint(tmp_path / "model")
     images = pictures(8).inputs
     expected = network.classifier().predict(images, verbose=0)
     np.testing.assert_array_equal(loaded.classifier().predict(images, verbose=0), expected)
@@ -89,16 +89,16 @@ def test_a_loaded_network_classifies_as_the_saved_one(tmp_path):
 
 def test_a_head_is_left_out_where_it_is_not_wanted_or_not_there(tmp_path):
     network = saved(tmp_path / "with")
-    loaded, info = checkpoint.load(tmp_path / "with", with_head=False)
+    loaded, info = load_checkpoint(tmp_path / "with", with_head=False)
     assert loaded.head is None
     assert info.head == HEAD
 
     network.head = None
     backbone = info_of(network)
     backbone.head, backbone.classes = None, []
-    checkpoint.save(tmp_path / "without", backbone, network)
+    save_checkpoint(tmp_path / "without", backbone, network)
     assert "head.safetensors" not in content(tmp_path / "without")
-    loaded, info = checkpoint.load(tmp_path / "without")
+    loaded, info = load_checkpoint(tmp_path / "without")
     assert loaded.head is None
     assert info.head is None
 
@@ -108,29 +108,29 @@ def test_a_checkpoint_is_one_file_for_each_block_one_for_the_head_and_a_json_wit
     tensors = {f"{name}.safetensors" for name in [*BLOCKS, "head"]}
     assert content(tmp_path / "model").keys() == tensors | {"checkpoint.json"}
     told = json.loads((tmp_path / "model/checkpoint.json").read_text())["sha256"]
-    assert told == {name: files.sha256(tmp_path / "model" / name) for name in tensors}
+    assert told == {name: sha256(tmp_path / "model" / name) for name in tensors}
 
 
 def test_the_same_weights_have_the_same_bytes(tmp_path):
     network = saved(tmp_path / "one")
-    checkpoint.save(tmp_path / "two", info_of(network), network)
-    loaded, info = checkpoint.load(tmp_path / "one")
-    checkpoint.save(tmp_path / "three", info, loaded)
+    save_checkpoint(tmp_path / "two", info_of(network), network)
+    loaded, info = load_checkpoint(tmp_path / "one")
+    save_checkpoint(tmp_path / "three", info, loaded)
     assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "three")
 
 
 def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecessors(tmp_path):
     # Weights and a head that learn at once, as scrambled ones do not.
-    seeds.initialise(0, "test")
-    start = networks.build("cnn", 16, None)
+    seed_initialisers(0, "test")
+    start = build_network("cnn", 16, None)
     head = {"pool": "avg", "units": None, "dropout": 0.0}
     start.attach(**head, classes=len(CLASSES))
-    checkpoint.save(tmp_path / "before", replace(info_of(start), head=head), start)
+    save_checkpoint(tmp_path / "before", replace(info_of(start), head=head), start)
 
-    network, info = checkpoint.load(tmp_path / "before")
+    network, info = load_checkpoint(tmp_path / "before")
     network.freeze(22)
     examples = pictures(16)
-    rows = runs.fit_network(
+    rows = train_network(
         network,
         run(training(epochs=4, learning_rate=0.003)),
         data(examples),
@@ -139,7 +139,7 @@ def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecesso
         report=lambda rows: None,
     )
     assert not rows[0]["best"], "or all files would stay the same"
-    checkpoint.save(tmp_path / "after", info, network)
+    save_checkpoint(tmp_path / "after", info, network)
     before, after = content(tmp_path / "before"), content(tmp_path / "after")
     same = {name for name in before if before[name] == after[name]}
     assert same == {"block1.safetensors", "block2.safetensors", "block3.safetensors"}
@@ -230,9 +230,9 @@ def changed(file: Path, **change: np.ndarray | None) -> None:
 
 def rehash(file: Path) -> None:
     """Have the checkpoint's JSON name the hash that a file has now."""
-    content = files.read_sealed(file.parent / "checkpoint.json")
-    content["sha256"][file.name] = files.sha256(file)
-    files.write_sealed(file.parent / "checkpoint.json", content)
+    content = read_sealed(file.parent / "checkpoint.json")
+    content["sha256"][file.name] = sha256(file)
+    write_sealed(file.parent / "checkpoint.json", content)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_one_bit_is_enough_to_be_refused(tmp_path):
     file.write_bytes(content)
     assert refusal(tmp_path / "model").startswith(f"{file}: missing or damaged")
     rehash(file)
-    checkpoint.load(tmp_path / "model")
+    load_checkpoint(tmp_path / "model")
 
 
 @settings(max_examples=200, deadline=None)
@@ -273,13 +273,13 @@ def test_no_damage_to_the_json_gets_through(small_checkpoint, place, byte, cut):
     content[place] ^= byte
     file.write_bytes(content[:place] if cut else content)
     try:
-        found = checkpoint.read_info(folder)
+        found = read_checkpoint_info(folder)
     except ThawError:
         pass
     else:
         # Space between the parts, which may have become another space.
         file.write_bytes(whole)
-        assert found == checkpoint.read_info(folder)
+        assert found == read_checkpoint_info(folder)
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from thaw import compare, compose, experiments, naming
+from thaw.app.compare import comparison_table, draw_comparison, front, group_setups, write_comparison
+from thaw.app.experiments import Experiment, _experiment
+from thaw.app.lockfile import changed_params, recorded_stages
+from thaw.config.compose import compose_params
+from thaw.config.naming import schedule_word
 from thaw.errors import ThawError
-from thaw.experiments import Experiment
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def params(tmp_path_factory):
 
     @functools.cache
     def composed(*overrides):
-        compose.compose(list(overrides), folder / "params.yaml")
+        compose_params(list(overrides), folder / "params.yaml")
         return yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
 
     return lambda *overrides: copy.deepcopy(composed(*overrides))
@@ -41,28 +44,28 @@ def grid(params):
 
 
 def test_a_lock_that_a_merge_has_left_its_marks_in_is_told():
-    assert experiments.recorded("schema: '2.0'\nstages: {a: {cmd: b}}\n") == {"a": {"cmd": "b"}}
+    assert recorded_stages("schema: '2.0'\nstages: {a: {cmd: b}}\n") == {"a": {"cmd": "b"}}
     with pytest.raises(ThawError, match="dvc.lock: not a YAML file"):
-        experiments.recorded("<<<<<<< HEAD\nstages:\n=======\n>>>>>>> other\n")
+        recorded_stages("<<<<<<< HEAD\nstages:\n=======\n>>>>>>> other\n")
 
 
 @pytest.mark.parametrize("name", ["gradual", "full", "head-only", "scratch"])
 def test_a_shipped_schedule_has_its_files_name(params, name):
-    assert naming.schedule(params(f"schedule={name}")) == name
+    assert schedule_word(params(f"schedule={name}")) == name
 
 
 def test_a_schedule_keeps_its_name_when_a_value_is_changed(params):
-    assert naming.schedule(params("schedule=gradual", "schedule.phases.all.epochs=7")) == "gradual"
-    assert naming.schedule(params("schedule=full", "schedule.phases.all.batch_norm=train")) == "full"
+    assert schedule_word(params("schedule=gradual", "schedule.phases.all.epochs=7")) == "gradual"
+    assert schedule_word(params("schedule=full", "schedule.phases.all.batch_norm=train")) == "full"
 
 
 def test_a_schedule_of_ones_own_is_called_by_its_phases(params):
-    assert naming.schedule(params("recipe=demo")) == "head+top+all"
-    assert naming.schedule(params("schedule=gradual", "schedule.phases.depth2.depth=3")) == "head+depth1+depth2+all"
+    assert schedule_word(params("recipe=demo")) == "head+top+all"
+    assert schedule_word(params("schedule=gradual", "schedule.phases.depth2.depth=3")) == "head+depth1+depth2+all"
 
 
 def test_experiments_that_differ_by_seeds_are_one_set_up(grid):
-    found, _ = compare.setups(grid)
+    found, _ = group_setups(grid)
     assert [setup.label for setup in found] == [
         {"backbone": "mobilenetv2", "schedule": "gradual"},
         {"backbone": "mobilenetv2", "schedule": "full"},
@@ -75,7 +78,7 @@ def test_experiments_that_differ_by_seeds_are_one_set_up(grid):
 
 
 def test_what_follows_from_the_backbone_is_no_column_but_is_named(grid):
-    _, in_step = compare.setups(grid)
+    _, in_step = group_setups(grid)
     assert {"backbone.image_size", "backbone.learning_rate", "head.pool"} <= set(in_step)
     # Not what one of the schedules does not have.
     assert not any("depth1" in name for name in in_step)
@@ -86,20 +89,20 @@ def test_long_values_that_begin_or_end_alike_are_not_taken_for_one(params):
     for number, last in enumerate(("dog", "frog", "frog")):
         its = params(f"dataset.classes=[airplane,automobile,bird,{last}]", f"seed={number}")
         found.append(Experiment(str(number), its, number / 10, 10))
-    made, _ = compare.setups(found)
+    made, _ = group_setups(found)
     assert [[one.name for one in setup.runs] for setup in made] == [["1", "2"], ["0"]]
     assert made[1].label == {"dataset.classes": "['airplane', 'automobile', 'bird', 'dog']"}
     folders = [f"/somewhere/far/away/{folder}" for folder in ("a", "b")]
     for one, folder in zip(found, folders, strict=False):
         one.params["dataset"]["classes"], one.params["backbone"]["weights"] = None, f"{folder}/vgg16.h5"
-    assert [setup.label for setup in compare.setups(found[:2])[0]] == [
+    assert [setup.label for setup in group_setups(found[:2])[0]] == [
         {"backbone.weights": f"{folder}/vgg16.h5"} for folder in reversed(folders)
     ]
 
 
 def test_what_differs_within_a_backbone_is_a_column(grid, params):
     other = params("backbone=vgg16", "schedule=full", "head.units=64", "schedule.phases.all.epochs=3")
-    found, _ = compare.setups([*grid, Experiment("other", other, 0.5, 50)])
+    found, _ = group_setups([*grid, Experiment("other", other, 0.5, 50)])
     assert found[-1].label == {
         "backbone": "vgg16", "schedule": "full", "head.units": "64", "phases.all.epochs": "3",
     }  # fmt: skip
@@ -109,7 +112,7 @@ def test_what_differs_within_a_backbone_is_a_column(grid, params):
 def test_a_parameter_that_one_does_not_have_is_a_dash(params):
     ours, theirs = params("backbone=mobilenetv2"), params("backbone=mobilenetv2")
     del theirs["backbone"]["alpha"]
-    found, _ = compare.setups([Experiment("a", ours, 0.6, 1), Experiment("b", theirs, 0.5, 1)])
+    found, _ = group_setups([Experiment("a", ours, 0.6, 1), Experiment("b", theirs, 0.5, 1)])
     assert [setup.label for setup in found] == [{"backbone.alpha": "1.0"}, {"backbone.alpha": "-"}]
 
 
@@ -117,7 +120,7 @@ def test_long_values_are_cut_where_they_are_told_but_not_where_they_are_compared
     weights = [params("backbone=vgg16", f"backbone.weights=/{'x' * 30}/{end}.h5") for end in "ab"]
     archives = [params(f"dataset.sha256={end * 64}") for end in "ab"]
     labels = [
-        [setup.label for setup in compare.setups([Experiment(str(n), p, 0.5, n) for n, p in enumerate(pair)])[0]]
+        [setup.label for setup in group_setups([Experiment(str(n), p, 0.5, n) for n, p in enumerate(pair)])[0]]
         for pair in (weights, archives)
     ]
     assert labels[0] == [{"backbone.weights": "a.h5"}, {"backbone.weights": "b.h5"}]
@@ -126,7 +129,7 @@ def test_long_values_are_cut_where_they_are_told_but_not_where_they_are_compared
 
 def test_the_front_leaves_out_what_another_beats():
     points = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.5), (2.0, 0.7), (4.0, 0.9), (5.0, 0.95)]
-    assert compare.front(points) == [(1.0, 0.5), (2.0, 0.7), (3.0, 0.9), (5.0, 0.95)]
+    assert front(points) == [(1.0, 0.5), (2.0, 0.7), (3.0, 0.9), (5.0, 0.95)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=12))
@@ -135,11 +138,11 @@ def test_the_front_is_what_no_other_point_beats(points):
         seconds, accuracy = point
         return any(s <= seconds and a >= accuracy and (s, a) != point for s, a in points)
 
-    assert compare.front(points) == sorted({point for point in points if not beaten(point)})
+    assert front(points) == sorted({point for point in points if not beaten(point)})
 
 
 def test_the_table_tells_ranges_seeds_and_the_front(grid):
-    lines = compare.table(*compare.setups(grid)).splitlines()
+    lines = comparison_table(*group_setups(grid)).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert cells[0] == ["#", "backbone", "schedule", "seeds", "test accuracy", "training, s", "experiments"]
     assert cells[2] == [
@@ -151,13 +154,13 @@ def test_the_table_tells_ranges_seeds_and_the_front(grid):
 
 
 def test_the_table_holds_whatever_a_name_holds(params):
-    text = compare.table(*compare.setups([Experiment("a|b", params(), 0.5, 1)]))
+    text = comparison_table(*group_setups([Experiment("a|b", params(), 0.5, 1)]))
     assert text.splitlines()[2].count("|") - text.splitlines()[2].count("\\|") == 6
 
 
 def test_the_picture_is_of_every_set_up(grid, params, tmp_path):
     for found in (grid[:1], grid, [*grid, Experiment("long", params("backbone=cnn"), 0.6, 90_000)]):
-        compare.picture(tmp_path / "compare.png", compare.setups(found)[0])
+        draw_comparison(tmp_path / "compare.png", group_setups(found)[0])
         with Image.open(tmp_path / "compare.png") as image:
             assert image.size == (900, 550)
             # Each backbone has matplotlib's next colour.
@@ -179,14 +182,14 @@ def row(name, accuracy, rev="a" * 40):
      ("success", None, "without a result"), ("commit", None, None)],
 )  # fmt: skip
 def test_what_did_not_finish_is_left_out_with_its_reason(state, accuracy, said):
-    assert experiments._experiment(state, row("one", accuracy), None) == said
+    assert _experiment(state, row("one", accuracy), None) == said
 
 
 @pytest.mark.parametrize("metrics", [{"loss": 1.0}, [1.0], 1.0])
 def test_metrics_of_another_pipeline_are_no_result(metrics):
     its = row("one", 0.5)
     its["data"]["metrics"]["metrics/evaluate.json"]["data"] = metrics
-    assert experiments._experiment("commit", its, None) is None
+    assert _experiment("commit", its, None) is None
 
 
 def test_what_was_changed_since_the_run_is_named(params):
@@ -196,12 +199,12 @@ def test_what_was_changed_since_the_run_is_named(params):
         "unfreeze@all": {"params": {"params.yaml": {"schedule.phases.all": its["schedule"]["phases"]["all"]}}},
         "unfreeze@gone": {"params": {"params.yaml": {"schedule.phases.gone": {"epochs": 1}}}},  # of another schedule
     }
-    assert experiments.changed(its, recorded) == []
+    assert changed_params(its, recorded) == []
     its["schedule"]["phases"]["all"] = its["schedule"]["phases"]["all"] | {"epochs": 7}
-    assert experiments.changed(its | {"seed": 1}, recorded) == ["seed", "schedule.phases.all"]
+    assert changed_params(its | {"seed": 1}, recorded) == ["seed", "schedule.phases.all"]
 
 
 def test_outside_a_repository_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ThawError, match="compare: you are not inside of a DVC repository"):
-        compare.write()
+        write_comparison()

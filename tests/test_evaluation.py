@@ -4,9 +4,23 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from thaw import evaluation, seeds
-from thaw import network as networks
-from thaw.feeding import Examples
+from thaw.data.examples import Examples
+from thaw.evaluation.scores import (
+    calibration_bins,
+    calibration_error,
+    captions,
+    class_scores,
+    compute_scores,
+    confused_pairs,
+    confusion_rows,
+    gallery_rows,
+    misclassified_rows,
+    probabilities,
+    score_rows,
+)
+from thaw.network.build import build_head
+from thaw.network.inference import softmax
+from thaw.network.seeds import seed_initialisers
 
 # Four pictures of three classes; the last class is never predicted.
 LABELS = np.array([0, 0, 1, 2], np.int32)
@@ -19,18 +33,18 @@ def drawn(classes: int, count: int = 200, seed: int = 0) -> tuple[np.ndarray, np
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, classes, count).astype(np.int32)
     logits = generator.normal(size=(count, classes)) + 1.5 * np.eye(classes)[labels]
-    return labels, evaluation.softmax(logits)
+    return labels, softmax(logits)
 
 
 def test_softmax_by_hand():
-    found = evaluation.softmax(np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]))
+    found = softmax(np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]))
     np.testing.assert_allclose(found, [[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_softmax_is_exact_in_double_for_logits_of_any_type_and_size(dtype):
     logits = np.array([[6e4, 0, -6e4], [-6e4, -6e4, -6e4], [0, -30, -700]], dtype)
-    found = evaluation.softmax(logits)
+    found = softmax(logits)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found[0], [1, 0, 0])
     np.testing.assert_allclose(found[1], 1 / 3)
@@ -40,7 +54,7 @@ def test_softmax_is_exact_in_double_for_logits_of_any_type_and_size(dtype):
 
 
 def test_scores_by_hand():
-    assert evaluation.scores(LABELS, PREDICTED) == pytest.approx(
+    assert compute_scores(LABELS, PREDICTED) == pytest.approx(
         {
             "accuracy": 2 / 4,
             "loss": -np.log([0.8, 0.2, 0.6, 0.3]).mean(),
@@ -65,39 +79,39 @@ def test_scores_equal_those_of_scikit_learn(classes):
     }
     if classes > 5:
         expected["top5_accuracy"] = metrics.top_k_accuracy_score(labels, predicted, k=5, labels=every)
-    assert evaluation.scores(labels, predicted) == pytest.approx(expected)
+    assert compute_scores(labels, predicted) == pytest.approx(expected)
 
 
 def test_scores_are_numbers_that_json_takes():
-    assert {type(value) for value in evaluation.scores(*drawn(10)).values()} == {float}
+    assert {type(value) for value in compute_scores(*drawn(10)).values()} == {float}
 
 
 @pytest.mark.parametrize(("classes", "told"), [(3, False), (5, False), (6, True), (10, True)])
 def test_top5_accuracy_is_told_for_more_than_five_classes(classes, told):
-    assert ("top5_accuracy" in evaluation.scores(*drawn(classes))) == told
+    assert ("top5_accuracy" in compute_scores(*drawn(classes))) == told
 
 
 def test_top5_accuracy_by_hand():
     # The label is the most likely class, the fifth, and the sixth.
     order = np.array([0.3, 0.25, 0.2, 0.12, 0.08, 0.05])
-    result = evaluation.scores(np.array([0, 4, 5, 5]), np.tile(order, (4, 1)))
+    result = compute_scores(np.array([0, 4, 5, 5]), np.tile(order, (4, 1)))
     assert result["top5_accuracy"] == 2 / 4
     assert result["accuracy"] == 1 / 4
 
 
 def test_a_class_without_pictures_counts_in_the_macro_averages_as_zero():
-    result = evaluation.scores(np.array([0, 1]), np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1]]))
+    result = compute_scores(np.array([0, 1]), np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1]]))
     assert result["accuracy"] == 1
     assert result["macro_precision"] == result["macro_recall"] == result["macro_f1"] == pytest.approx(2 / 3)
 
 
 def test_a_probability_of_zero_costs_much_and_not_infinity():
-    result = evaluation.scores(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    result = compute_scores(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]]))
     assert result["loss"] == pytest.approx(-np.log(np.finfo(np.float64).tiny) / 2)
 
 
 def test_per_class_by_hand():
-    rows = evaluation.per_class(LABELS, PREDICTED, CLASSES)
+    rows = class_scores(LABELS, PREDICTED, CLASSES)
     expected = [("cat", 1, 1 / 2, 2 / 3, 2), ("dog", 1 / 3, 1, 1 / 2, 1), ("frog", 0, 0, 0, 1)]
     assert [row["class"] for row in rows] == CLASSES, "the best F1 first"
     for row, (_, precision, recall, f1, count) in zip(rows, expected, strict=True):
@@ -106,13 +120,13 @@ def test_per_class_by_hand():
 
 
 def test_per_class_puts_the_best_first():
-    rows = evaluation.per_class(np.array([0, 1, 2]), np.eye(3)[[1, 1, 2]], CLASSES)
+    rows = class_scores(np.array([0, 1, 2]), np.eye(3)[[1, 1, 2]], CLASSES)
     assert [row["class"] for row in rows] == ["frog", "dog", "cat"]
 
 
 def test_scores_side_by_side_are_those_of_each():
-    measured = {"val": evaluation.scores(*drawn(3, seed=1)), "test": evaluation.scores(*drawn(3, seed=2))}
-    rows = evaluation.side_by_side(measured)
+    measured = {"val": compute_scores(*drawn(3, seed=1)), "test": compute_scores(*drawn(3, seed=2))}
+    rows = score_rows(measured)
     assert [(row["of"], row["score"]) for row in rows] == [
         (name, score) for name in measured for score in ("accuracy", "precision", "recall", "F1")
     ]
@@ -123,15 +137,15 @@ def test_scores_side_by_side_are_those_of_each():
 
 def test_per_class_averages_to_the_macro_scores():
     labels, predicted = drawn(10)
-    rows = evaluation.per_class(labels, predicted, [str(number) for number in range(10)])
-    result = evaluation.scores(labels, predicted)
+    rows = class_scores(labels, predicted, [str(number) for number in range(10)])
+    result = compute_scores(labels, predicted)
     for name in ("precision", "recall", "f1"):
         assert np.mean([row[name] for row in rows]) == pytest.approx(result[f"macro_{name}"])
     assert sum(row["pictures"] for row in rows) == 200
 
 
 def test_confusion_has_a_row_for_each_picture_in_order():
-    assert evaluation.confusion(LABELS, PREDICTED, CLASSES) == [
+    assert confusion_rows(LABELS, PREDICTED, CLASSES) == [
         {"actual": "cat", "predicted": "cat"},
         {"actual": "cat", "predicted": "dog"},
         {"actual": "dog", "predicted": "dog"},
@@ -140,7 +154,7 @@ def test_confusion_has_a_row_for_each_picture_in_order():
 
 
 def test_confusion_by_superclass_counts_classes_of_one_superclass_together():
-    assert evaluation.confusion(LABELS, PREDICTED, ["pet", "pet", "amphibian"]) == [
+    assert confusion_rows(LABELS, PREDICTED, ["pet", "pet", "amphibian"]) == [
         {"actual": "pet", "predicted": "pet"},
         {"actual": "pet", "predicted": "pet"},
         {"actual": "pet", "predicted": "pet"},
@@ -152,17 +166,17 @@ def test_confusion_counts_as_scikit_learn_does():
     labels, predicted = drawn(4)
     names = ["a", "b", "c", "d"]
     counts = np.zeros((4, 4), int)
-    for row in evaluation.confusion(labels, predicted, names):
+    for row in confusion_rows(labels, predicted, names):
         counts[names.index(row["actual"]), names.index(row["predicted"])] += 1
     np.testing.assert_array_equal(counts, metrics.confusion_matrix(labels, predicted.argmax(axis=1)))
 
 
 def test_probabilities_are_of_all_examples_also_of_the_last_short_batch():
-    seeds.initialise(0, "test")
-    model = networks.build_head(6, 5, 0.5, 3)
+    seed_initialisers(0, "test")
+    model = build_head(6, 5, 0.5, 3)
     x = np.random.default_rng(0).normal(size=(11, 6)).astype("float32")
-    found = evaluation.probabilities(model, Examples(x, np.zeros(11, np.int32)), batch_size=4)
-    np.testing.assert_allclose(found, evaluation.softmax(np.asarray(model(x, training=False))), rtol=1e-5)
+    found = probabilities(model, Examples(x, np.zeros(11, np.int32)), batch_size=4)
+    np.testing.assert_allclose(found, softmax(np.asarray(model(x, training=False))), rtol=1e-5)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
@@ -170,16 +184,16 @@ def test_probabilities_are_of_all_examples_also_of_the_last_short_batch():
 def test_calibration_by_hand():
     # Confidences 0.9 and 0.85, of which one is right, and 0.55, which is.
     predicted = np.array([[0.9, 0.1], [0.85, 0.15], [0.45, 0.55]])
-    rows = evaluation.calibration(np.array([0, 1, 1]), predicted, bins=5)
+    rows = calibration_bins(np.array([0, 1, 1]), predicted, bins=5)
     assert [row["pictures"] for row in rows] == [1, 2]
     assert [(row["from"], row["to"]) for row in rows] == [(2 / 5, 3 / 5), (4 / 5, 1)]
     assert [row["confidence"] for row in rows] == pytest.approx([0.55, 0.875])
     assert [row["accuracy"] for row in rows] == [1, 0.5]
-    assert evaluation.calibration_error(rows) == pytest.approx((1 * 0.45 + 2 * 0.375) / 3)
+    assert calibration_error(rows) == pytest.approx((1 * 0.45 + 2 * 0.375) / 3)
 
 
 def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower():
-    rows = evaluation.calibration(np.array([0, 0]), np.array([[0.6, 0.4], [1.0, 0.0]]), bins=5)
+    rows = calibration_bins(np.array([0, 0]), np.array([[0.6, 0.4], [1.0, 0.0]]), bins=5)
     assert [row["to"] for row in rows] == [3 / 5, 1]
 
 
@@ -187,35 +201,35 @@ def test_probabilities_that_labels_are_drawn_from_are_calibrated_and_their_squar
     generator = np.random.default_rng(0)
     predicted = generator.dirichlet(np.ones(4), 20_000)
     labels = (predicted.cumsum(axis=1) < generator.random((20_000, 1))).sum(axis=1)
-    assert evaluation.calibration_error(evaluation.calibration(labels, predicted)) < 0.015
+    assert calibration_error(calibration_bins(labels, predicted)) < 0.015
     sharper = predicted**2 / (predicted**2).sum(axis=1, keepdims=True)
-    assert evaluation.calibration_error(evaluation.calibration(labels, sharper)) > 0.1
+    assert calibration_error(calibration_bins(labels, sharper)) > 0.1
 
 
 def test_confused_pairs_count_both_directions_the_most_first():
     labels = np.array([0, 1, 1, 2, 2, 2])
     predicted = np.eye(3)[[1, 0, 1, 1, 2, 2]]
-    assert evaluation.confused(labels, predicted, CLASSES) == [
+    assert confused_pairs(labels, predicted, CLASSES) == [
         {"pair": "cat, dog", "pictures": 2},
         {"pair": "dog, frog", "pictures": 1},
     ]
-    assert len(evaluation.confused(labels, predicted, CLASSES, most=1)) == 1
+    assert len(confused_pairs(labels, predicted, CLASSES, most=1)) == 1
 
 
 def test_nothing_is_confused_where_all_is_right():
-    assert evaluation.confused(np.arange(3), np.eye(3), CLASSES) == []
+    assert confused_pairs(np.arange(3), np.eye(3), CLASSES) == []
 
 
 def test_the_gallery_takes_the_pictures_of_a_class_as_they_come():
-    np.testing.assert_array_equal(evaluation.gallery(np.array([2, 0, 2, 1, 2]), 2, most=2), [0, 2])
+    np.testing.assert_array_equal(gallery_rows(np.array([2, 0, 2, 1, 2]), 2, most=2), [0, 2])
 
 
 def test_mistakes_come_by_confidence_and_right_answers_not_at_all():
     predicted = np.array([[0.9, 0.1, 0], [0.2, 0.6, 0.2], [0.05, 0.95, 0], [0.3, 0.4, 0.3]])
-    np.testing.assert_array_equal(evaluation.mistakes(np.array([0, 0, 0, 2]), predicted), [2, 1, 3])
+    np.testing.assert_array_equal(misclassified_rows(np.array([0, 0, 0, 2]), predicted), [2, 1, 3])
 
 
 def test_what_is_said_of_a_picture_names_the_truth_where_it_is_another():
-    texts, right = evaluation.said(LABELS, PREDICTED, CLASSES)
+    texts, right = captions(LABELS, PREDICTED, CLASSES)
     assert texts == ["cat 80%", "dog 50%\nis cat", "dog 60%", "dog 40%\nis frog"]
     assert right == [True, False, True, False]

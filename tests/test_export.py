@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from tests.examples import measure_statistics, narrowest, pictures
-from thaw import evaluation, export, seeds
-from thaw import network as networks
+from thaw.app.export import predict_exported, standalone, write_export
 from thaw.backbones import BACKBONES
-from thaw.network import Network
+from thaw.evaluation.scores import probabilities
+from thaw.network.build import Network, build_network
+from thaw.network.seeds import seed_initialisers
 
 # From inside Keras.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -16,8 +17,8 @@ EXAMPLES = pictures(40)
 
 
 def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
-    seeds.initialise(0, "test")
-    network = networks.build(name, image_size, narrowest(name))
+    seed_initialisers(0, "test")
+    network = build_network(name, image_size, narrowest(name))
     network.attach(pool, 8, 0.5, 4)
     measure_statistics(network, EXAMPLES.inputs)
     # Random weights would be sure of one class for all pictures.
@@ -31,8 +32,8 @@ def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
                                                           ("mobilenetv2", 48, "flatten")])  # fmt: skip
 def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
     network = build(name, image_size, pool)
-    model = export.standalone(network)
-    ours = evaluation.probabilities(network.classifier(), EXAMPLES, 40)
+    model = standalone(network)
+    ours = probabilities(network.classifier(), EXAMPLES, 40)
     assert np.ptp(ours, axis=0).max() > 0.01, "or there would be nothing to compare"
     # BatchNorm that is folded rounds otherwise; 1.3e-4 were seen with ResNet50's random weights.
     np.testing.assert_allclose(np.asarray(model(EXAMPLES.inputs)), ours, atol=5e-4)
@@ -43,14 +44,14 @@ def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
 def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path):
     network = build("cnn")
     file = tmp_path / f"model.{form}"
-    export.write(network, form, file)
-    ours = evaluation.probabilities(network.classifier(), EXAMPLES, 40)
+    write_export(network, form, file)
+    ours = probabilities(network.classifier(), EXAMPLES, 40)
     for batch_size in (16, 40):  # 40 pictures: a last short batch, and one batch
-        np.testing.assert_allclose(export.predict(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
+        np.testing.assert_allclose(predict_exported(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
 
 
 def test_a_keras_file_needs_nothing_of_ours(tmp_path):
-    export.write(build("mobilenetv2"), "keras", tmp_path / "model.keras")
+    write_export(build("mobilenetv2"), "keras", tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     layers = model._flatten_layers()
     assert all(type(layer).__module__.startswith("keras.") for layer in layers)

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 
 from tests.examples import points, run, training
-from thaw import feeding, network, seeds
-from thaw import training as runs
-from thaw.feeding import Batches, Examples, Feed, Plan
+from thaw.data.examples import Examples
+from thaw.network import inference
+from thaw.network.build import build_head
+from thaw.network.history import Row
+from thaw.network.inference import chunk_size, predict_chunks
+from thaw.network.seeds import seed_initialisers
+from thaw.training.feed import Batches, BatchPlan, Feed, WatchLoss
+from thaw.training.loop import train_model
 
 CLASSES = 3
 
@@ -24,7 +29,7 @@ def echo(classes: int = CLASSES) -> keras.Model:
 
 
 def test_a_plan_takes_each_example_once_but_for_a_last_short_batch():
-    plan = Plan.draw(11, 4, 0.0, 0, "stage", 1)
+    plan = BatchPlan.draw(11, 4, 0.0, 0, "stage", 1)
     assert plan.rows.shape == (2, 4)
     assert len(set(plan.rows.flat)) == 8
     assert set(plan.rows.flat) <= set(range(11))
@@ -33,20 +38,20 @@ def test_a_plan_takes_each_example_once_but_for_a_last_short_batch():
 
 
 def test_a_plan_follows_what_it_is_drawn_for_and_nothing_else():
-    first = Plan.draw(64, 8, 0.4, 0, "stage", 1)
+    first = BatchPlan.draw(64, 8, 0.4, 0, "stage", 1)
     keras.random.normal((3,))
     np.random.rand(3)  # noqa: NPY002, a stream that nothing may depend on
-    again = Plan.draw(64, 8, 0.4, 0, "stage", 1)
+    again = BatchPlan.draw(64, 8, 0.4, 0, "stage", 1)
     for mine, theirs in zip(vars(first).values(), vars(again).values(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     for other in ((1, "stage", 1), (0, "other", 1), (0, "stage", 2)):
-        assert not np.array_equal(Plan.draw(64, 8, 0.4, *other).rows, first.rows)
+        assert not np.array_equal(BatchPlan.draw(64, 8, 0.4, *other).rows, first.rows)
     # What is mixed does not move what is learnt from.
-    np.testing.assert_array_equal(Plan.draw(64, 8, 0.0, 0, "stage", 1).rows, first.rows)
+    np.testing.assert_array_equal(BatchPlan.draw(64, 8, 0.0, 0, "stage", 1).rows, first.rows)
 
 
 def test_shares_are_drawn_once_for_a_batch_from_a_beta_distribution():
-    shares = Plan.draw(40_000, 10, 0.2, 0).shares
+    shares = BatchPlan.draw(40_000, 10, 0.2, 0).shares
     assert shares.shape == (4000,)
     assert ((shares >= 0) & (shares <= 1)).all()
     # Mean 1/2 and variance 1 / (4 (2 alpha + 1)) of Beta(alpha, alpha).
@@ -55,13 +60,13 @@ def test_shares_are_drawn_once_for_a_batch_from_a_beta_distribution():
 
 
 def test_partners_are_another_order_of_the_same_batch():
-    plan = Plan.draw(64, 8, 1.0, 0)
+    plan = BatchPlan.draw(64, 8, 1.0, 0)
     assert all(np.array_equal(np.sort(places), np.arange(8)) for places in plan.partners)
     assert len({places.tobytes() for places in plan.partners}) > 1
 
 
 def test_targets_are_mixed_as_the_inputs_are():
-    plan = Plan.draw(24, 8, 1.0, 0)
+    plan = BatchPlan.draw(24, 8, 1.0, 0)
     labels = np.arange(24) % CLASSES
     found = plan.targets(labels, CLASSES).reshape(3, 8, CLASSES)
     np.testing.assert_allclose(found.sum(axis=2), 1, rtol=1e-6)
@@ -71,7 +76,7 @@ def test_targets_are_mixed_as_the_inputs_are():
         expected = plan.shares[step] * own + (1 - plan.shares[step]) * own[plan.partners[step]]
         np.testing.assert_allclose(found[step], expected, rtol=1e-6)
     np.testing.assert_array_equal(
-        Plan.draw(24, 8, 0.0, 0).targets(labels, CLASSES), rows[Plan.draw(24, 8, 0.0, 0).rows.flat]
+        BatchPlan.draw(24, 8, 0.0, 0).targets(labels, CLASSES), rows[BatchPlan.draw(24, 8, 0.0, 0).rows.flat]
     )
 
 
@@ -94,7 +99,7 @@ def test_a_model_gets_the_batches_of_the_plan(place, mixup, dtype):
     feed = Feed(model, known, 4, mixes=mixup > 0)
     assert (feed.rows is None) == (place == "streamed")
     feed.model.compile(loss="mse", run_eagerly=True, jit_compile=False)
-    plan = Plan.draw(12, 4, mixup, 0)
+    plan = BatchPlan.draw(12, 4, mixup, 0)
     seen.clear()
     feed.fit(known, plan)
     assert len(seen) == 3
@@ -129,10 +134,10 @@ def test_another_view_replaces_the_one_on_the_device():
 def test_where_the_examples_lie_does_not_show_in_the_result(request, mixup):
     train, val = points(48, spread=0.4), points(21, seed=1, spread=0.4)
 
-    def once() -> tuple[list[np.ndarray], list[runs.Row]]:
-        seeds.initialise(0, "test")
-        head = network.build_head(train.inputs.shape[1], 8, 0.3, 3)
-        rows = runs.fit(head, run(training(), mixup=mixup), lambda epoch: train, val, lambda rows: None)
+    def once() -> tuple[list[np.ndarray], list[Row]]:
+        seed_initialisers(0, "test")
+        head = build_head(train.inputs.shape[1], 8, 0.3, 3)
+        rows = train_model(head, run(training(), mixup=mixup), lambda epoch: train, val, lambda rows: None)
         return head.get_weights(), rows
 
     on_device, rows = once()
@@ -155,9 +160,9 @@ def test_batches_without_a_plan_hold_all_examples_as_they_lie():
 
 
 def test_predictions_come_chunk_by_chunk_and_all_of_them(monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK", 9)  # two batches and a rest
+    monkeypatch.setattr(inference, "CHUNK", 9)  # two batches and a rest
     model, known, numbers = echo(), examples(21), []
-    chunks = list(feeding.predict(model, known.inputs, 4, numbers.append))
+    chunks = list(predict_chunks(model, known.inputs, 4, numbers.append))
     assert numbers == [0, 1, 2]
     assert [(place.start, place.stop) for place, _ in chunks] == [(0, 8), (8, 16), (16, 21)]
     found = np.concatenate([logits for _, (logits,) in chunks])
@@ -165,9 +170,9 @@ def test_predictions_come_chunk_by_chunk_and_all_of_them(monkeypatch):
 
 
 def test_a_chunk_is_as_large_as_its_values_allow(monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(inference, "CHUNK_BYTES", 1000)
     model = keras.Model(start := keras.Input((10,)), keras.layers.Dense(15)(start))  # 100 bytes an example
-    assert [feeding.chunk_size(model, batch_size) for batch_size in (1, 4, 16)] == [10, 8, 10]
+    assert [chunk_size(model, batch_size) for batch_size in (1, 4, 16)] == [10, 8, 10]
 
 
 def test_the_first_step_is_traced_once():
@@ -187,7 +192,7 @@ def test_the_first_step_is_traced_once():
     feed = Feed(keras.Model(start, keras.layers.Dense(CLASSES)(Counted()(start))), known, 4, mixes=True)
     feed.compile(keras.optimizers.Adam(1e-3))
     calls.clear()
-    plan = Plan.draw(12, 4, 1.0, 0)
+    plan = BatchPlan.draw(12, 4, 1.0, 0)
     feed.fit(known, plan)
     assert len(calls) == 1
     feed.fit(known, plan)
@@ -195,7 +200,7 @@ def test_the_first_step_is_traced_once():
 
 
 def test_the_first_bad_step_is_named_in_whatever_order_steps_are_looked_at():
-    watch = feeding._Watch()
+    watch = WatchLoss()
     for step, loss in [(3, np.nan), (0, 1.0), (2, np.inf)]:
         watch.on_train_batch_end(step, {"loss": loss})  # on a thread of its own, where Keras has no model for it
     assert watch.step == 3
@@ -211,7 +216,7 @@ def test_it_is_told_how_many_steps_are_done(place, steps_at_once):
     data, told = examples(12), []
     feed = Feed(echo(), data, batch_size=2, mixes=False)
     feed.compile(keras.optimizers.SGD(0.01), steps_at_once)
-    feed.fit(data, Plan.draw(12, 2, 0.0, 0), reach=told.append)
+    feed.fit(data, BatchPlan.draw(12, 2, 0.0, 0), reach=told.append)
     # From several threads, in any order.
     assert sorted(told) == list(range(steps_at_once, 7, steps_at_once))
     told.clear()
@@ -223,7 +228,7 @@ def test_it_is_told_how_many_steps_are_done(place, steps_at_once):
 
 @pytest.mark.parametrize(("first", "expected"), [(0, [2, 4, 5]), (1, [5])])
 def test_it_is_told_how_many_examples_are_predicted(monkeypatch, first, expected):
-    monkeypatch.setattr(feeding, "CHUNK", 4)
+    monkeypatch.setattr(inference, "CHUNK", 4)
     told = []
-    list(feeding.predict(echo(), examples(5).inputs, 2, first=first, reach=told.append))
+    list(predict_chunks(echo(), examples(5).inputs, 2, first=first, reach=told.append))
     assert sorted(told) == expected

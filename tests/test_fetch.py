@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from thaw import fetch, paths
+from thaw import paths
+from thaw.datasets.fetch import TRIES, fetch
 from thaw.errors import ThawError
 
 ROOT = Path(__file__).parent.parent
@@ -102,12 +103,12 @@ def server(monkeypatch):
 
 
 def get(server: Server, folder: Path, sha256: str = SHA256, *, timeout: float = 5) -> Path:
-    return fetch.fetch(server.url, sha256, folder, timeout=timeout, pause=0.001)
+    return fetch(server.url, sha256, folder, timeout=timeout, pause=0.001)
 
 
 def refusal(url: str, sha256: str, folder: Path) -> str:
     with pytest.raises(ThawError) as caught:
-        fetch.fetch(url, sha256, folder, timeout=5, pause=0.001)
+        fetch(url, sha256, folder, timeout=5, pause=0.001)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -120,7 +121,7 @@ def kept(folder: Path) -> set[str]:
 
 def leave_part(server: Server, folder: Path) -> Path:
     """The part file that a call leaves whose connection is cut each time."""
-    server.answers[:] = [Answer(most=CUT)] + [Answer(status=503)] * (fetch.TRIES - 1)
+    server.answers[:] = [Answer(most=CUT)] + [Answer(status=503)] * (TRIES - 1)
     refusal(server.url, SHA256, folder)
     server.ranges.clear()
     server.sent.clear()
@@ -190,7 +191,7 @@ def test_a_server_that_stays_in_trouble_is_given_up(server, tmp_path):
     text = refusal(server.url, SHA256, tmp_path)
     assert "the server answers 500 Internal Server Error" in text
     assert text.count(server.url) == 1
-    assert len(server.ranges) == fetch.TRIES
+    assert len(server.ranges) == TRIES
 
 
 @pytest.mark.parametrize("status", [404, 403, 410])
@@ -222,10 +223,10 @@ def test_a_server_that_says_nothing_is_given_up_and_asked_again(server, tmp_path
 
 def test_the_pauses_between_tries_double(server, tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr(fetch.time, "sleep", pauses.append)
-    server.answers = [Answer(status=500)] * fetch.TRIES
+    monkeypatch.setattr("time.sleep", pauses.append)
+    server.answers = [Answer(status=500)] * TRIES
     with pytest.raises(ThawError):
-        fetch.fetch(server.url, SHA256, tmp_path, pause=1.0)
+        fetch(server.url, SHA256, tmp_path, pause=1.0)
     assert [pause for pause in pauses if pause] == [1.0, 2.0, 4.0, 8.0]
 
 
@@ -278,7 +279,7 @@ def test_an_archive_in_the_folder_is_used_without_a_request(server, tmp_path):
 
 def test_an_archive_put_there_by_hand_needs_no_network_and_nothing_is_added(tmp_path):
     (tmp_path / "pictures.tar.gz").write_bytes(BODY)
-    archive = fetch.fetch("http://nowhere.invalid/pictures.tar.gz", SHA256, tmp_path)
+    archive = fetch("http://nowhere.invalid/pictures.tar.gz", SHA256, tmp_path)
     assert archive.read_bytes() == BODY
     assert [file.name for file in tmp_path.iterdir()] == ["pictures.tar.gz"]
 
@@ -338,7 +339,7 @@ def no_network(monkeypatch):
 def test_a_file_address_is_used_in_place(tmp_path, no_network):
     file = tmp_path / "my pictures.tar.gz"
     file.write_bytes(BODY)
-    assert fetch.fetch(file.as_uri(), SHA256, tmp_path / "downloads") == file
+    assert fetch(file.as_uri(), SHA256, tmp_path / "downloads") == file
     assert not (tmp_path / "downloads").exists()
 
 

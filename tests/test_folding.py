@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from tests.examples import measure_statistics, narrowest, pictures
-from thaw import folding, seeds
-from thaw import network as networks
 from thaw.backbones import BACKBONES
+from thaw.network import build
+from thaw.network.build import build_network
+from thaw.network.folding import Fused, fold, foldable_pairs
+from thaw.network.seeds import seed_initialisers
 
 WITH_BATCH_NORM = [name for name in BACKBONES if name != "vgg16"]
 
@@ -18,14 +20,14 @@ def norms(model: keras.Model) -> list[keras.layers.Layer]:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_batch_norm_of_every_backbone_is_folded_and_gives_what_it_gave(name):
-    seeds.initialise(0, name)
-    network = networks.build(name, 32, narrowest(name))
+    seed_initialisers(0, name)
+    network = build_network(name, 32, narrowest(name))
     measure_statistics(network, pictures(8).inputs)
     x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
     for block in network.blocks:
-        pairs = folding.pairs(block)
+        pairs = foldable_pairs(block)
         assert set(pairs) == {layer.name for layer in norms(block)}
-        folded = folding.fold(block, pairs)
+        folded = fold(block, pairs)
         assert not norms(folded)
         expected = np.asarray(block(x, training=False))
         np.testing.assert_allclose(np.asarray(folded(x)), expected, atol=1e-5 * np.abs(expected).max())
@@ -40,7 +42,7 @@ def both(conv: keras.layers.Layer, **options) -> tuple[keras.Model, keras.Model]
     generator = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(generator.uniform(0.5, 1.5, weight.shape).astype("float32"))
-    return model, folding.fold(model, folding.pairs(model))
+    return model, fold(model, foldable_pairs(model))
 
 
 CONVOLUTIONS = {
@@ -65,7 +67,7 @@ def test_folded_weights_compute_and_learn_the_same(conv, options):
     start, ends = plain.get_weights(), []
     for model in (plain, folded):
         plain.set_weights(start)
-        whole = keras.Model(model.input, networks.InMode(model, training=False)(model.input))
+        whole = keras.Model(model.input, build.InMode(model, training=False)(model.input))
         whole.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True, jit_compile=False)
         whole.train_on_batch(x, np.zeros_like(expected))
         ends.append(plain.get_weights())
@@ -82,7 +84,7 @@ def test_batch_statistics_are_computed_learnt_through_and_kept_as_keras_does(opt
     generator = np.random.default_rng(0)
     for weight in plain.weights:
         weight.assign(generator.uniform(0.5, 1.5, weight.shape).astype("float32"))
-    fused = folding.fold(plain, {}, keep=[norms(plain)[0].name])
+    fused = fold(plain, {}, keep=[norms(plain)[0].name])
     x = generator.normal(2, 3, (5, *shape)).astype("float32")
     np.testing.assert_allclose(np.asarray(fused(x)), np.asarray(plain(x)), rtol=1e-5)
     start, ends, losses = plain.get_weights(), [], []
@@ -106,15 +108,15 @@ def test_what_is_no_plain_convolution_is_left_as_it_is():
     x = keras.layers.Add()([keras.layers.BatchNormalization()(used_twice), used_twice])
     last = keras.layers.Conv2D(3, 1)(x)
     model = keras.Model(start, [keras.layers.BatchNormalization()(last), last])
-    assert folding.pairs(model) == {}
-    assert len(norms(folding.fold(model, {}))) == 4
+    assert foldable_pairs(model) == {}
+    assert len(norms(fold(model, {}))) == 4
 
 
 def test_folding_again_and_keeping_some_does_not_add_up():
     plain, _ = both(CONVOLUTIONS["same"]())
-    pairs = folding.pairs(plain)
-    kept = folding.fold(plain, pairs, keep=list(pairs))
-    assert [layer.norm for layer in kept.layers if isinstance(layer, folding.Fused)] == norms(plain)
-    again = folding.fold(plain, pairs)
+    pairs = foldable_pairs(plain)
+    kept = fold(plain, pairs, keep=list(pairs))
+    assert [layer.norm for layer in kept.layers if isinstance(layer, Fused)] == norms(plain)
+    again = fold(plain, pairs)
     assert not norms(again)
     assert {id(weight) for weight in again.weights} == {id(weight) for weight in plain.weights}

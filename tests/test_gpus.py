@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.project import ROOT
-from thaw import gpus
+from thaw.runtime import gpus
+from thaw.runtime.gpus import LOCKS, VISIBLE, _lock, held, take_gpu, visible_gpus
 
 LISTED = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aa11)
@@ -41,7 +42,7 @@ GPU 2: NVIDIA A100 (PCIe) (UUID: GPU-cc33)
     ],
 )
 def test_what_the_variable_names_is_shared_out(asked, expected):
-    assert gpus.visible(LISTED, asked) == expected.split()
+    assert visible_gpus(LISTED, asked) == expected.split()
 
 
 # A stage that ends when it is told to, on a simulated backend, which says what it sees when it is loaded.
@@ -86,7 +87,7 @@ class Machine:
         checkout = self.folder / f"{name}-{len(self.processes)}"
         checkout.mkdir()
         (checkout / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-        environment = {key: value for key, value in os.environ.items() if key not in (gpus.VISIBLE, "DVC_STAGE")}
+        environment = {key: value for key, value in os.environ.items() if key not in (VISIBLE, "DVC_STAGE")}
         environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{self.folder}/bin:{os.environ['PATH']}"} | variables
         if not smi:
             environment["PATH"] = str(self.folder)
@@ -112,7 +113,7 @@ def machine(tmp_path):
         process.kill()
         process.communicate()
     for name in machine.uuids:
-        (gpus.LOCKS / f"thaw-{name}.lock").unlink(missing_ok=True)
+        (LOCKS / f"thaw-{name}.lock").unlink(missing_ok=True)
 
 
 def lines(process: subprocess.Popen, count: int) -> list[str]:
@@ -236,21 +237,21 @@ def test_what_a_stage_writes_does_not_tell_which_gpu_it_had(machine):
 
 def test_a_lock_is_for_all_users_and_may_be_deleted_while_nobody_has_it(tmp_path):
     path = tmp_path / "gpu.lock"
-    with gpus._lock(path):
+    with _lock(path):
         assert path.stat().st_mode & 0o777 == 0o666
-        assert gpus._lock(path) is None
+        assert _lock(path) is None
     path.unlink()
-    with gpus._lock(path) as again:
+    with _lock(path) as again:
         assert again
 
 
 def test_where_no_lock_can_be_written_all_gpus_stay_visible(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpus, "LOCKS", tmp_path / "none")
     monkeypatch.setattr(gpus, "_usable", lambda: ["GPU-1", "GPU-2"])
-    monkeypatch.delenv(gpus.VISIBLE, raising=False)
-    gpus.take("a")
-    assert gpus.held is None
-    assert gpus.VISIBLE not in os.environ
+    monkeypatch.delenv(VISIBLE, raising=False)
+    take_gpu("a")
+    assert held is None
+    assert VISIBLE not in os.environ
     assert capsys.readouterr().out == f"a: GPUs are not shared out: {tmp_path / 'none'}: No such file or directory\n"
 
 
@@ -265,7 +266,7 @@ commands._backend("predict", SimpleNamespace(backend="tensorflow", device=None))
 import os
 print(os.environ["CUDA_VISIBLE_DEVICES"])
 """
-    environment = {key: value for key, value in os.environ.items() if key != gpus.VISIBLE}
+    environment = {key: value for key, value in os.environ.items() if key != VISIBLE}
     environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{machine.folder}/bin:{os.environ['PATH']}"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert result.stdout == f"{machine.uuids[1]}\n", result.stderr

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.project import ROOT
-from thaw import files, params
+from thaw.runtime.files import replacing
+from thaw.stage import read_params
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_stage_of_no_phase_of_the_schedule_is_refused_before_any_work(tmp_path
         text=True,
     )
     assert result.returncode == 1
-    phases = ", ".join(params.load(tmp_path / "params.yaml").schedule.phases)
+    phases = ", ".join(read_params(tmp_path / "params.yaml").schedule.phases)
     assert result.stderr == f"unfreeze@{phase}: phase: received {phase!r}; accepted: {phases}\n"
     assert [file.name for file in tmp_path.iterdir()] == ["params.yaml"]
 
@@ -61,7 +62,7 @@ def test_a_choice_that_is_no_yaml_is_told_in_one_line(tmp_path, content):
 def test_what_is_no_file_is_refused_before_any_work_and_left(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
-    with pytest.raises(OSError) as caught, files.replacing(Path(output)):
+    with pytest.raises(OSError) as caught, replacing(Path(output)):
         raise AssertionError("work")
     assert (caught.value.filename, caught.value.strerror) == (output or ".", "not a file")
     assert Path(os.devnull).is_char_device()

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from thaw.memory import PeakMemory
+from thaw.runtime.memory import PeakMemory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from tests.examples import augment, data, pictures, run, training, weights
-from thaw import augmentation, seeds
-from thaw import network as networks
-from thaw import training as runs
-from thaw.network import Network
+from thaw.backbones import BACKBONES
+from thaw.network.augmentation import augmentation_inputs
+from thaw.network.build import Network, adapt_batch_norm, build_head, build_network
+from thaw.network.seeds import reseed_layers, seed_initialisers
+from thaw.training.loop import train_network
 
 EXAMPLES = pictures(32)
 CLASSES = 4
@@ -16,8 +17,8 @@ CLASSES = 4
 
 def build(image_size: int = 16, pool: str = "avg", units: int | None = None, dropout: float = 0.0) -> Network:
     """A cnn with a head; 16 pixels are enough where size does not matter."""
-    seeds.initialise(0, "test")
-    network = networks.build("cnn", image_size, None)
+    seed_initialisers(0, "test")
+    network = build_network("cnn", image_size, None)
     network.attach(pool, units, dropout, CLASSES)
     return network
 
@@ -30,8 +31,8 @@ def depth_of_pictures(network: Network) -> int:
 def seen(network: Network, how=None, *seed: object) -> np.ndarray:
     """The pictures of 0 to 255 that the lowest block gets."""
     model = network.features([depth_of_pictures(network)], "avg", how)
-    seeds.reseed(model, *seed)
-    inputs = augmentation.inputs(EXAMPLES.inputs, how, augmented=True) if how else EXAMPLES.inputs
+    reseed_layers(model, *seed)
+    inputs = augmentation_inputs(EXAMPLES.inputs, how, augmented=True) if how else EXAMPLES.inputs
     return np.asarray(predicted(model, inputs)[0]) * 127.5 + 127.5
 
 
@@ -106,16 +107,16 @@ def test_batch_norm_in_train_mode_moves_the_statistics_of_thawed_layers_alone():
 def test_thawed_batch_norm_gets_a_momentum_that_the_epoch_can_follow(steps, momentum):
     thawed, frozen = keras.layers.BatchNormalization(momentum=0.5), keras.layers.BatchNormalization(momentum=0.5)
     frozen.trainable = False
-    networks.adapt_batch_norm([frozen, keras.layers.ReLU(), thawed], steps)
+    adapt_batch_norm([frozen, keras.layers.ReLU(), thawed], steps)
     assert thawed.momentum == pytest.approx(momentum)
     assert frozen.momentum == 0.5
 
 
 def test_a_run_adapts_the_momentum_where_batch_norm_trains():
     network = build()
-    network.freeze(networks.BACKBONES["cnn"].layer_count - 7)
+    network.freeze(BACKBONES["cnn"].layer_count - 7)
     short = run(training(epochs=1))
-    runs.fit_network(network, short, data(EXAMPLES), augment=augment(), batch_norm="train", report=lambda rows: None)
+    train_network(network, short, data(EXAMPLES), augment=augment(), batch_norm="train", report=lambda rows: None)
     found = {
         layer.name: layer.momentum for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)
     }
@@ -166,7 +167,7 @@ def test_features_without_augmentation_are_of_the_pictures_as_they_are():
 def test_features_with_augmentation_are_of_pictures_as_they_are_where_the_input_says_so():
     network, varied = build(32), augment(flip=True, contrast=0.3)
     both = predicted(
-        network.features([1], "avg", varied), augmentation.inputs(EXAMPLES.inputs, varied, augmented=False)
+        network.features([1], "avg", varied), augmentation_inputs(EXAMPLES.inputs, varied, augmented=False)
     )
     np.testing.assert_array_equal(both[0], predicted(network.features([1], "avg", None))[0])
 
@@ -212,13 +213,13 @@ def test_a_classifier_augments_in_training_and_never_in_inference():
 
 @pytest.mark.parametrize(("units", "sizes"), [(None, [(5, 3), (3,)]), (7, [(5, 7), (7,), (7, 3), (3,)])])
 def test_a_head_has_a_hidden_layer_where_units_are_given(units, sizes):
-    head = networks.build_head(5, units, 0.0, 3)
+    head = build_head(5, units, 0.0, 3)
     assert [weight.shape for weight in head.weights] == sizes
     assert head.output.shape == (None, 3)
 
 
 def test_a_head_without_hidden_layer_and_dropout_is_one_affine_map():
-    head = networks.build_head(5, None, 0.0, 3)
+    head = build_head(5, None, 0.0, 3)
     x = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
     kernel, bias = (weight.numpy() for weight in head.weights)
     for training_mode in (False, True):
@@ -226,11 +227,11 @@ def test_a_head_without_hidden_layer_and_dropout_is_one_affine_map():
 
 
 def test_dropout_in_the_head_drops_in_training_alone_and_by_the_seed():
-    head = networks.build_head(50, None, 0.5, 3)
+    head = build_head(50, None, 0.5, 3)
     x = np.ones((4, 50), "float32")
 
     def logits(seed: int, training_mode: bool) -> np.ndarray:
-        seeds.reseed(head, seed)
+        reseed_layers(head, seed)
         return np.asarray(head(x, training=training_mode))
 
     np.testing.assert_array_equal(logits(0, False), logits(1, False))
@@ -313,7 +314,7 @@ def test_in_mixed_precision_pictures_and_logits_stay_exact(mixed):
 def test_a_network_learns_in_mixed_precision(mixed):
     network = build(units=8)
     network.freeze(15)
-    rows = runs.fit_network(
+    rows = train_network(
         network,
         run(training(epochs=8, learning_rate=0.001)),
         data(EXAMPLES),

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.project import ROOT, Project
-from thaw import once
+from thaw.runtime.once import _OURS
 
 # Two copies of a checkout, as DVC's queue makes them, each with a dvc of its own; the stage ends when it is told to.
 STAGE = """
@@ -177,7 +177,7 @@ def test_what_is_made_but_not_saved_is_waited_for_as_long_as_its_dvc_lives(queue
     worker = until(first, WORKS).split()[-1]
     first.send_signal(signal.SIGSTOP)  # a DVC that takes its time
     queue.order("go")
-    note = queue.main / ".dvc/tmp/exps/first" / once._OURS / "work.made"
+    note = queue.main / ".dvc/tmp/exps/first" / _OURS / "work.made"
     deadline = time.monotonic() + 120
     while not (note.exists() and ended(int(worker))):
         assert time.monotonic() < deadline

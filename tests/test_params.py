@@ -16,10 +16,15 @@ from dvc.utils.hydra import compose_and_dump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thaw import params, paths
+from thaw import paths
 from thaw.backbones import BACKBONES
+from thaw.config.load import check_params
+from thaw.config.schema import Phase
 from thaw.datasets import DATASETS
 from thaw.errors import ParamError, ThawError
+from thaw.network.cut import frozen_layers
+from thaw.stage import TABLES, read_params
+from thaw.training.class_weights import weights_by_name
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / paths.CONF
@@ -55,7 +60,7 @@ def get(raw: dict, key: str) -> Any:
 
 def refusal(raw: Any) -> str:
     with pytest.raises(ParamError) as caught:
-        params.check(raw)
+        check_params(raw, TABLES)
     text = str(caught.value)
     assert re.fullmatch(r"[^\n]+: received [^\n]+; accepted: [^\n]+", text)
     return text
@@ -66,13 +71,13 @@ def refusal(raw: Any) -> str:
 
 @pytest.mark.parametrize("override", [f"{group}={option}" for group in sorted(GROUPS) for option in GROUPS[group]])
 def test_every_option_and_every_recipe_is_accepted(override):
-    params.check(composed(override))
+    check_params(composed(override), TABLES)
 
 
 @pytest.mark.parametrize("schedule", GROUPS["schedule"])
 @pytest.mark.parametrize("backbone", GROUPS["backbone"])
 def test_every_backbone_goes_with_every_schedule(backbone, schedule):
-    params.check(composed(f"backbone={backbone}", f"schedule={schedule}"))
+    check_params(composed(f"backbone={backbone}", f"schedule={schedule}"), TABLES)
 
 
 def test_every_row_of_the_tables_has_its_yaml():
@@ -89,7 +94,7 @@ def test_the_weights_file_is_the_one_that_is_given(tmp_path):
     file.touch()
     raw = composed(f"backbone.weights='{file}'")
     assert raw["backbone"]["weights_file"] == str(file)
-    params.check(raw)
+    check_params(raw, TABLES)
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
@@ -173,7 +178,7 @@ def test_a_recipe_wins_over_the_groups_and_a_single_value_over_the_recipe():
 @pytest.mark.parametrize("recipe", GROUPS["recipe"])
 def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recipes(recipe, schedule):
     raw = composed(f"recipe={recipe}", f"schedule={schedule}", "augment=strong")
-    params.check(raw)
+    check_params(raw, TABLES)
     phases, theirs = raw["schedule"]["phases"], composed(f"schedule={schedule}")["schedule"]["phases"]
     assert list(phases) == list(theirs)
     for name in theirs:
@@ -189,7 +194,7 @@ def test_a_recipe_chooses_another_head_than_its_backbone_does(tmp_path):
     (tmp_path / "conf/recipe/mine.yaml").write_text(recipe)
     raw = composed("recipe=mine", conf=tmp_path / "conf")
     assert (raw["backbone"]["name"], raw["head"]["pool"]) == ("resnet18", "flatten")
-    params.check(raw)
+    check_params(raw, TABLES)
 
 
 def test_the_scratch_schedule_trains_no_head_and_takes_no_weights():
@@ -445,7 +450,7 @@ BAD = [
 @pytest.mark.parametrize("bad", BAD, ids=repr)
 def test_a_wrong_parameter_is_refused_by_name(bad):
     raw = composed(*bad.base)
-    params.check(raw)  # it is the one change below that is refused
+    check_params(raw, TABLES)  # it is the one change below that is refused
     *above, name = bad.key.split(".")
     section = get(raw, ".".join(above)) if above else raw
     if bad.value is MISSING:
@@ -496,7 +501,7 @@ def test_whatever_a_parameter_or_a_section_is_it_is_accepted_or_refused_in_one_l
     *above, name = key.split(".")
     (get(raw, ".".join(above)) if above else raw)[name] = value
     try:
-        params.check(raw)
+        check_params(raw, TABLES)
     except ParamError as error:
         assert re.fullmatch(r"[^\n]+: received [^\n]+; accepted: [^\n]+", str(error))
 
@@ -511,7 +516,7 @@ def test_every_parameter_has_cases_above():
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
-        ("backbone.name", "vgg19", "received 'vgg19'; accepted: vgg16, resnet50, resnet18, mobilenetv2, cnn"),
+        ("backbone.name", "vgg19", "received 'vgg19'; accepted: cnn, mobilenetv2, resnet18, resnet50, vgg16"),
         ("dataset.name", None, "received nothing; accepted: cifar10, cifar100, digits"),
         ("head.units", "x" * 1000, f"received '{'x' * 76}...; accepted: a whole number from 1 up"),
         ("schedule.typo", 1, "received an unknown key; accepted: phases, final"),
@@ -543,7 +548,7 @@ def test_a_phase_may_be_named_like_a_parameter():
     # Such a name is no key of a phase, also not in the refusal of what is in it.
     raw = composed(*FULL)
     raw["schedule"] = {"phases": {"epochs": phase()}, "final": "epochs"}
-    params.check(raw)
+    check_params(raw, TABLES)
     raw["schedule"]["phases"]["epochs"]["typo"] = 1
     text = refusal(raw)
     assert text.startswith("schedule.phases.epochs.typo: received an unknown key; accepted: epochs, learning_rate")
@@ -597,25 +602,18 @@ def test_a_key_that_is_no_text_is_refused():
 def test_what_is_unusual_and_right_is_accepted(overrides, key):
     raw = composed(*overrides)
     *above, name = key.split(".")
-    section = params.check(raw)
+    section = check_params(raw, TABLES)
     for part in above:
         section = section[part] if isinstance(section, dict) else getattr(section, part)
     assert getattr(section, name) == get(raw, key)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "numbers"), [(None, list(range(10))), (["dog", "cat"], [5, 3]), ([9, "airplane", 1], [9, 0, 1])]
-)
-def test_chosen_classes_are_numbers_in_the_order_given(chosen, numbers):
-    assert params.check_classes("dataset.classes", chosen, DATASETS["cifar10"].classes) == numbers
-
-
-@pytest.mark.parametrize(
     ("cut", "frozen"), [({"depth": 1}, 15), ({"depth": 4}, 4), ({"depth": "all"}, 0), ({"layers": 7}, 7)]
 )
 def test_a_cut_is_a_number_of_frozen_layers(cut, frozen):
-    checked = params.Phase.model_validate(phase(depth=MISSING) | cut)
-    assert params.frozen_layers(checked, "vgg16") == frozen
+    checked = Phase.model_validate(phase(depth=MISSING) | cut)
+    assert frozen_layers(checked, "vgg16") == frozen
 
 
 # --- params.yaml as a hand has edited it ---
@@ -628,13 +626,13 @@ def test_a_number_is_read_as_yaml_1_2_writes_it(tmp_path, number):
     assert line in text
     file = tmp_path / "params.yaml"
     file.write_text(text.replace(line, line.replace("0.001", number)))
-    assert params.load(file).head.learning_rate == 0.001
+    assert read_params(file).head.learning_rate == 0.001
 
 
 def test_what_conf_composes_to_is_loaded_with_its_values(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(composed_text())
-    loaded = params.load(file)
+    loaded = read_params(file)
     assert loaded.model_dump(exclude_unset=True) == composed()
 
 
@@ -660,7 +658,7 @@ def test_a_file_that_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, cont
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ThawError) as caught:
-        params.load(file)
+        read_params(file)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -671,11 +669,11 @@ def test_the_page_of_messages_is_up_to_date():
     assert (ROOT / "docs/messages.md").read_text(encoding="utf-8") == messages.page(), "python -m tests.messages"
 
 
-@pytest.mark.parametrize(("chosen", "name"), [(None, None), (7, "7"), ("9", "9")])
-def test_the_class_of_the_gallery_is_one_that_is_learnt(chosen, name):
+@pytest.mark.parametrize("chosen", [None, 7, "9"])
+def test_the_class_of_the_gallery_is_one_that_is_learnt(chosen):
     raw = composed(*DEMO)
     raw["evaluate"]["gallery_class"] = chosen
-    assert params.gallery_class(params.check(raw)) == name
+    assert check_params(raw, TABLES).evaluate.gallery_class == chosen
 
 
 @pytest.mark.parametrize(
@@ -685,4 +683,4 @@ def test_the_class_of_the_gallery_is_one_that_is_learnt(chosen, name):
 def test_class_weights_go_by_name(chosen, weights):
     raw = composed(*DEMO)
     raw["class_weights"] = chosen
-    assert params.class_weights(params.check(raw)) == weights
+    assert weights_by_name(check_params(raw, TABLES).class_weights, DATASETS["digits"].classes) == weights

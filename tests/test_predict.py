@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import predict
+from thaw.app.predict import as_csv, as_json, as_table, class_number, find_images, prediction_rows, read_image
 from thaw.errors import ThawError
 
 CLASSES = ["cat", "dog", "long-eared owl"]
@@ -26,7 +26,7 @@ def gradient(width: int = 64, height: int = 64) -> Image.Image:
 
 def read(image: Image.Image, tmp_path, name: str = "a.png", **options) -> np.ndarray:
     image.save(tmp_path / name, **options)
-    return predict.read(tmp_path / name)
+    return read_image(tmp_path / name)
 
 
 def test_a_picture_of_the_networks_size_is_taken_as_it_is(tmp_path):
@@ -92,7 +92,7 @@ def test_what_is_no_picture_is_said_in_one_line(tmp_path, content):
     file = tmp_path / "a.png"
     file.write_bytes(content)
     with pytest.raises(ThawError) as caught:
-        predict.read(file)
+        read_image(file)
     assert str(caught.value).startswith(f"{file}: no picture that can be read")
     assert "\n" not in str(caught.value)
 
@@ -102,20 +102,20 @@ def test_a_picture_cut_short_and_one_too_large_are_said(tmp_path, monkeypatch):
     gradient().save(file)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ThawError, match="decompression bomb"):
-        predict.read(file)
+        read_image(file)
     monkeypatch.undo()
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(ThawError, match="no picture that can be read"):
-        predict.read(file)
+        read_image(file)
     with pytest.raises(ThawError, match="not found"):
-        predict.read(tmp_path / "none.png")
+        read_image(tmp_path / "none.png")
 
 
 def test_a_name_that_no_file_can_have_is_told_and_stops_no_others(tmp_path):
     name = tmp_path / ("a" * 300)
-    assert predict.find([name, tmp_path]) == [name]
+    assert find_images([name, tmp_path]) == [name]
     with pytest.raises(ThawError, match="File name too long"):
-        predict.read(name)
+        read_image(name)
 
 
 def test_what_is_no_number_in_a_picture_is_black(tmp_path):
@@ -135,10 +135,10 @@ def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch):
 def test_a_link_to_nothing_and_a_pipe_are_told(tmp_path):
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     os.mkfifo(tmp_path / "pipe.png")
-    assert predict.find([tmp_path]) == [tmp_path / "link.png"]
+    assert find_images([tmp_path]) == [tmp_path / "link.png"]
     for name, said in (("link.png", "not found"), ("pipe.png", "no file")):
         with pytest.raises(ThawError, match=f"{name}: {said}"):
-            predict.read(tmp_path / name)
+            read_image(tmp_path / name)
 
 
 def test_folders_are_searched_by_name_and_what_is_hidden_is_left(tmp_path):
@@ -146,19 +146,19 @@ def test_folders_are_searched_by_name_and_what_is_hidden_is_left(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     given = tmp_path / "b.png"
-    found = predict.find([given, tmp_path])
+    found = find_images([given, tmp_path])
     assert [str(file.relative_to(tmp_path)) for file in found] == ["b.png", "a.png", "b.png", "sub/c.png"]
 
 
 def test_the_most_probable_classes_come_first_in_every_form(tmp_path):
     files = [tmp_path / "a.png", tmp_path / "long name.png"]
-    found = list(predict.rows(files, CLASSES, SHARES, top=2))
+    found = list(prediction_rows(files, CLASSES, SHARES, top=2))
     assert found[0] == {
         "file": str(files[0]),
         "classes": [{"class": "dog", "probability": 0.5}, {"class": CLASSES[2], "probability": 0.3}],
     }
-    assert json.loads(predict.as_json(found)) == found
-    rows = list(csv.DictReader(io.StringIO(predict.as_csv(found))))
+    assert json.loads(as_json(found)) == found
+    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
     assert [(row["rank"], row["class"]) for row in rows] == [
         ("1", "dog"),
         ("2", CLASSES[2]),
@@ -166,20 +166,20 @@ def test_the_most_probable_classes_come_first_in_every_form(tmp_path):
         ("2", "dog"),
     ]
     assert rows[3]["file"] == str(files[1])
-    places = {tuple(hit.start() for hit in re.finditer("%", line)) for line in predict.as_table(found).splitlines()}
+    places = {tuple(hit.start() for hit in re.finditer("%", line)) for line in as_table(found).splitlines()}
     assert len(places) == 1, "aligned"
 
 
 def test_a_file_is_one_line_of_the_table_whatever_its_name_holds():
     names = ["a\nb.png", "a,b.png", "caf\udce9.png", "\x1b[2J.png"]  # the third is no text, but bytes
-    found = list(predict.rows(names, CLASSES, np.tile(SHARES[:1], (4, 1)), top=1))
-    lines = predict.as_table(found).encode().decode().splitlines()
+    found = list(prediction_rows(names, CLASSES, np.tile(SHARES[:1], (4, 1)), top=1))
+    lines = as_table(found).encode().decode().splitlines()
     assert [line.split()[0] for line in lines] == [r"a\nb.png", "a,b.png", r"caf\udce9.png", r"\x1b[2J.png"]
-    assert [row["file"] for row in json.loads(predict.as_json(found))] == names
-    assert [row["file"] for row in csv.DictReader(io.StringIO(predict.as_csv(found), newline=""))] == names
+    assert [row["file"] for row in json.loads(as_json(found))] == names
+    assert [row["file"] for row in csv.DictReader(io.StringIO(as_csv(found), newline=""))] == names
 
 
 def test_a_class_is_found_by_its_name():
-    assert predict.number("dog", CLASSES) == 1
+    assert class_number("dog", CLASSES) == 1
     with pytest.raises(ThawError, match="--of: received 'fox'; accepted: cat, dog, long-eared owl"):
-        predict.number("fox", CLASSES)
+        class_number("fox", CLASSES)

@@ -14,7 +14,8 @@ import threading
 import pytest
 
 from tests.project import ROOT
-from thaw import progress
+from thaw.runtime import progress
+from thaw.runtime.progress import Progress, format_duration
 
 # 40 units in a second, after a first one that takes half of one; then the line that stays.
 WORK = """
@@ -71,7 +72,7 @@ def drawn(code: str, columns: int) -> tuple[str, str]:
     [(0.4, "0 s"), (89.4, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1 h 30 min"), (86_700, "24 h 05 min")],
 )
 def test_a_duration_has_the_units_that_suit_it(seconds, text):
-    assert progress.duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_a_bar_in_a_terminal_grows_says_what_is_left_and_goes():
@@ -114,7 +115,7 @@ def test_a_log_gets_plain_lines_and_no_more_than_one_a_period():
 
 
 def test_lines_come_every_half_minute_and_do_not_count_the_first_of_the_work(clock, capsys):
-    with progress.Steps("unfreeze@all: epoch 1 of 5", 100, "steps") as doing:
+    with Progress("unfreeze@all: epoch 1 of 5", 100, "steps") as doing:
         clock(20)  # compiles
         for done in range(1, 101):
             doing.reach(done)
@@ -128,7 +129,7 @@ def test_lines_come_every_half_minute_and_do_not_count_the_first_of_the_work(clo
 
 
 def test_work_that_goes_on_is_not_taken_for_fast(clock, capsys):
-    with progress.Steps("extract: view0", 50_000, "pictures", 40_000) as doing:
+    with Progress("extract: view0", 50_000, "pictures", 40_000) as doing:
         for done in range(41_000, 50_001, 1000):
             clock(10)
             doing.reach(done)
@@ -141,7 +142,7 @@ def test_work_that_goes_on_is_not_taken_for_fast(clock, capsys):
 
 
 def test_short_work_has_no_line_and_no_first_that_took_longer(clock, capsys):
-    with progress.Steps("evaluate: test", 10, "pictures") as doing:
+    with Progress("evaluate: test", 10, "pictures") as doing:
         clock(5)
         doing.reach(10)
     assert doing.extra() == 0
@@ -149,7 +150,7 @@ def test_short_work_has_no_line_and_no_first_that_took_longer(clock, capsys):
 
 
 def test_of_an_unknown_total_what_is_done_is_told(clock, capsys):
-    with progress.Steps("download: archive", None, "MB") as doing:
+    with Progress("download: archive", None, "MB") as doing:
         clock(31)
         doing.reach(12.4)
     assert capsys.readouterr().out == "download: archive, 12 MB\n"
@@ -158,7 +159,7 @@ def test_of_an_unknown_total_what_is_done_is_told(clock, capsys):
 def test_threads_may_tell_in_any_order(clock, capsys):
     numbers = list(range(1, 2001))
     random.Random(0).shuffle(numbers)
-    with progress.Steps("train_head: epoch 1 of 2", 2000, "steps") as doing:
+    with Progress("train_head: epoch 1 of 2", 2000, "steps") as doing:
         parts = [numbers[start::8] for start in range(8)]
         threads = [threading.Thread(target=lambda part=part: [doing.reach(n) for n in part]) for part in parts]
         for thread in threads:

@@ -12,10 +12,11 @@ from tests import official
 from tests.examples import measure_statistics
 from tests.project import Project, ran
 from tests.weights_files import layers_of, write_keras2, write_keras3
-from thaw import files, seeds
-from thaw import network as networks
 from thaw.backbones import BACKBONES
 from thaw.datasets import DATASETS
+from thaw.network.build import split_backbone
+from thaw.network.seeds import seed_initialisers
+from thaw.runtime.files import sha256
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,16 +39,16 @@ def archives(tmp_path_factory):
     for dataset in ("cifar10", "cifar100"):
         path = tmp_path_factory.mktemp("archives") / f"{dataset}.tar.gz"
         official.build(path, dataset)
-        named[dataset] = [f"dataset.url={path.as_uri()}", f"dataset.sha256={files.sha256(path)}"]
+        named[dataset] = [f"dataset.url={path.as_uri()}", f"dataset.sha256={sha256(path)}"]
     return named
 
 
 def weights_file(name: str, folder: Path, dataset: str, alpha: float | None = None) -> Path:
     """Random values in the layout in which the backbone's ImageNet weights come, which tell the pictures apart."""
-    seeds.initialise(0, "test")
+    seed_initialisers(0, "test")
     model = BACKBONES[name].build(32, alpha, None)
-    pictures = official.pictures(dataset, DATASETS[dataset].archive.test[0]).images[:500]
-    measure_statistics(networks.split(name, model, alpha), pictures)
+    pictures = official.pictures(dataset, DATASETS[dataset].source.test[0]).images[:500]
+    measure_statistics(split_backbone(name, model, alpha), pictures)
     if name == "resnet18":
         return write_keras3(folder / "model", model)
     return write_keras2(folder / "notop.h5", layers_of(model))
@@ -79,7 +80,7 @@ def test_a_recipe_runs_from_a_weights_file_in_the_layout_of_its_own(
     assert ran(output)[-len(phases) - 1 :] == [*(f"unfreeze@{phase}" for phase in phases), "evaluate"]
     checkpoint = json.loads((project.folder / "models/backbone/checkpoint.json").read_text())
     assert checkpoint["backbone"]["name"] == backbone
-    assert checkpoint["weights"] == {"origin": "file", "sha256": files.sha256(weights)}
+    assert checkpoint["weights"] == {"origin": "file", "sha256": sha256(weights)}
     # The head's phase leaves the backbone as the file has it; the last one moves all of it.
     for block, _ in BACKBONES[backbone].blocks:
         first, head, last = (

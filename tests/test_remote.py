@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.project import SHORT, Project, ran
-from thaw import files
+from thaw.runtime.files import sha256
 
 WIDER = ["head.units=128"]
 TRAINED_AGAIN = ["train_head", "unfreeze@top", "evaluate"]
@@ -67,7 +67,7 @@ def clone(first, tmp_path_factory) -> Project:
 def outputs(project: Project) -> dict[str, str]:
     """SHA-256 of all that the stages have written, by path."""
     found = (file for folder in ("data", "models", "metrics", "plots") for file in (project.folder / folder).rglob("*"))
-    return {str(file.relative_to(project.folder)): files.sha256(file) for file in found if file.is_file()}
+    return {str(file.relative_to(project.folder)): sha256(file) for file in found if file.is_file()}
 
 
 def test_a_fresh_clone_has_all_results_and_trains_nothing(first, clone):

@@ -17,10 +17,20 @@ from hypothesis import strategies as st
 
 from tests import official
 from tests.test_params import composed
-from thaw import files, paths, splits
-from thaw.archives import Pictures
-from thaw.datasets import DATASETS
+from thaw import paths
+from thaw.data.splits import (
+    _load,
+    class_names,
+    draw_splits,
+    read_split,
+    stratified,
+    superclasses_of,
+    write_class_names,
+    write_split,
+)
+from thaw.datasets import DATASETS, LabelledImages
 from thaw.errors import ThawError
+from thaw.runtime.files import sha256, write_sealed
 
 ROOT = Path(__file__).parent.parent
 # Classes of unlike sizes, mixed.
@@ -35,7 +45,7 @@ def counts(labels: np.ndarray) -> list[int]:
 
 
 def test_the_two_splits_are_everything_once():
-    train, val = splits.draw(LABELS, 0.1, None, seed=0)
+    train, val = draw_splits(LABELS, 0.1, None, seed=0)
     assert sorted([*train, *val]) == list(range(len(LABELS)))
     assert len(val) == 100
     assert (np.diff(train) > 0).all()
@@ -44,7 +54,7 @@ def test_the_two_splits_are_everything_once():
 
 @pytest.mark.parametrize(("limit", "val_fraction"), [(None, 0.1), (90, 0.1), (101, 0.25), (3, 0.5)])
 def test_each_class_has_its_share_of_each_split(limit, val_fraction):
-    train, val = splits.draw(LABELS, val_fraction, limit, seed=0)
+    train, val = draw_splits(LABELS, val_fraction, limit, seed=0)
     for rows in (train, val):
         share = len(rows) / len(LABELS)
         # To within one picture; where a limit cuts what validation has left, both roundings count.
@@ -55,22 +65,22 @@ def test_each_class_has_its_share_of_each_split(limit, val_fraction):
 
 def test_equal_classes_stay_equal():
     labels = np.tile(np.arange(10), 100)
-    train, val = splits.draw(labels, 0.1, 200, seed=3)
+    train, val = draw_splits(labels, 0.1, 200, seed=3)
     assert np.bincount(labels[train]).tolist() == [20] * 10
     assert np.bincount(labels[val]).tolist() == [10] * 10
 
 
 def test_a_limit_counts_training_pictures_and_leaves_validation_as_it_is():
-    all_of_it, val = splits.draw(LABELS, 0.1, None, seed=0)
+    all_of_it, val = draw_splits(LABELS, 0.1, None, seed=0)
     for limit in (3, 100, len(all_of_it)):
-        train, same_val = splits.draw(LABELS, 0.1, limit, seed=0)
+        train, same_val = draw_splits(LABELS, 0.1, limit, seed=0)
         assert len(train) == limit
         assert set(train) <= set(all_of_it)
         np.testing.assert_array_equal(same_val, val)
 
 
 def test_a_seed_fixes_both_splits_and_another_changes_both():
-    one, again, other = (splits.draw(LABELS, 0.1, 100, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (draw_splits(LABELS, 0.1, 100, seed=seed) for seed in (0, 0, 1))
     for mine, same, different in zip(one, again, other, strict=True):
         np.testing.assert_array_equal(mine, same)
         assert set(mine) != set(different)
@@ -78,7 +88,7 @@ def test_a_seed_fixes_both_splits_and_another_changes_both():
 
 def test_a_seed_fixes_what_a_limit_keeps_too():
     # No picture goes to validation, so that only the limit chooses.
-    kept = [set(splits.draw(LABELS, 1e-9, 100, seed=seed)[0]) for seed in (0, 0, 1)]
+    kept = [set(draw_splits(LABELS, 1e-9, 100, seed=seed)[0]) for seed in (0, 0, 1)]
     assert kept[0] == kept[1] != kept[2]
 
 
@@ -91,7 +101,7 @@ labels_and_count = st.lists(st.integers(0, 5), min_size=1, max_size=300).flatmap
 @given(drawn=labels_and_count, seed=st.integers(0, 2**31 - 1))
 def test_a_stratified_choice_has_the_count_and_the_shares(drawn, seed):
     labels, count = drawn
-    rows = splits.stratified(labels, count, np.random.default_rng(seed))
+    rows = stratified(labels, count, np.random.default_rng(seed))
     assert len(rows) == count
     assert (np.diff(rows) > 0).all()
     for value, size in zip(*np.unique(labels, return_counts=True), strict=True):
@@ -109,16 +119,16 @@ NAMES = ["cat", "dog", "owl"]
 def processed(tmp_path, monkeypatch):
     """The folder data/processed of a dataset of three classes, with a train split."""
     monkeypatch.chdir(tmp_path)
-    splits.write(paths.PROCESSED / "train", some_pictures())
-    splits.write_names({"classes": NAMES})
+    write_split(paths.PROCESSED / "train", some_pictures())
+    write_class_names({"classes": NAMES})
     return tmp_path / paths.PROCESSED
 
 
-def some_pictures(coarse: bool = False) -> Pictures:
+def some_pictures(coarse: bool = False) -> LabelledImages:
     labels = np.array([2, 0, 1, 0, 2, 2, 1], np.uint8)
     # Not contiguous, as what is read of an archive is not.
     images = np.random.default_rng(0).integers(0, 256, (7, 3, 32, 32), np.uint8).transpose(0, 2, 3, 1)
-    return Pictures(images, labels, labels // 2 if coarse else None)
+    return LabelledImages(images, labels, labels // 2 if coarse else None)
 
 
 def refusal(function, *arguments) -> str:
@@ -129,14 +139,14 @@ def refusal(function, *arguments) -> str:
 
 
 def test_what_is_written_is_read_again(processed):
-    images, labels = splits.read("train", NAMES)
+    images, labels = read_split("train", NAMES)
     np.testing.assert_array_equal(images, some_pictures().images)
     np.testing.assert_array_equal(labels, some_pictures().labels)
     assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
 
 
 def test_all_classes_stay_on_the_disk(processed):
-    images, _ = splits.read("train", NAMES)
+    images, _ = read_split("train", NAMES)
     assert isinstance(images, np.memmap)
     assert images.flags.c_contiguous
 
@@ -150,40 +160,40 @@ def test_all_classes_stay_on_the_disk(processed):
     ],
 )
 def test_chosen_classes_are_numbered_in_the_order_given(processed, classes, rows, labels):
-    images, found = splits.read("train", classes)
+    images, found = read_split("train", classes)
     np.testing.assert_array_equal(images, some_pictures().images[rows])
     assert found.tolist() == labels
     assert found.dtype == np.int32
 
 
 def test_classes_of_another_dataset_are_refused(processed):
-    assert "has no class fox" in refusal(splits.read, "train", ["owl", "fox"])
+    assert "has no class fox" in refusal(read_split, "train", ["owl", "fox"])
 
 
 def test_class_names_come_in_the_order_of_the_choice(processed):
-    assert splits.class_names() == NAMES
-    assert splits.class_names(["owl", 0]) == ["owl", "cat"]
+    assert class_names() == NAMES
+    assert class_names(["owl", 0]) == ["owl", "cat"]
 
 
 def test_an_unknown_class_is_refused_in_the_name_of_its_parameter(processed):
-    assert refusal(splits.class_names, ["fox", 0], "backbone.source.classes").startswith("backbone.source.classes: ")
+    assert refusal(class_names, ["fox", 0], "backbone.source.classes").startswith("backbone.source.classes: ")
 
 
 def test_superclasses_are_stored_and_those_of_an_earlier_dataset_are_not_left(processed):
-    splits.write(processed / "train", some_pictures(coarse=True))
+    write_split(processed / "train", some_pictures(coarse=True))
     coarse = np.load(processed / "train/coarse_labels.npy", allow_pickle=False)
     np.testing.assert_array_equal(coarse, some_pictures(coarse=True).coarse)
-    splits.write(processed / "train", some_pictures())
+    write_split(processed / "train", some_pictures())
     assert {file.name for file in (processed / "train").iterdir()} == {"images.npy", "labels.npy", "split.json"}
 
 
 def test_each_class_has_the_name_of_its_superclass(processed):
-    splits.write(processed / "test", some_pictures(coarse=True))
-    assert splits.superclasses(NAMES) is None
-    splits.write_names({"classes": NAMES, "superclasses": ["mammal", "bird"]})
-    assert splits.superclasses(["owl", "cat"]) == ["bird", "mammal"]
+    write_split(processed / "test", some_pictures(coarse=True))
+    assert superclasses_of(NAMES) is None
+    write_class_names({"classes": NAMES, "superclasses": ["mammal", "bird"]})
+    assert superclasses_of(["owl", "cat"]) == ["bird", "mammal"]
     (processed / "test/coarse_labels.npy").write_bytes(b"")
-    assert "coarse_labels.npy: missing or damaged" in refusal(splits.superclasses, NAMES)
+    assert "coarse_labels.npy: missing or damaged" in refusal(superclasses_of, NAMES)
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -207,8 +217,8 @@ IMAGES, SOME_LABELS = npy(np.ascontiguousarray(some_pictures().images)), npy(som
 
 def rehash(split: Path) -> None:
     """Have the split name the hashes that its files have now."""
-    hashes = {file.name: files.sha256(file) for file in split.glob("*.npy")}
-    files.write_sealed(split / "split.json", {"sha256": hashes})
+    hashes = {file.name: sha256(file) for file in split.glob("*.npy")}
+    write_sealed(split / "split.json", {"sha256": hashes})
 
 
 @pytest.mark.parametrize(
@@ -235,7 +245,7 @@ def test_a_damaged_tensor_is_refused(processed, name, content):
     file.unlink() if content is None else file.write_bytes(content)
     if content is not None:
         rehash(processed / "train")  # or its hash would do
-    assert str(paths.PROCESSED / "train" / name) in refusal(splits.read, "train", NAMES)
+    assert str(paths.PROCESSED / "train" / name) in refusal(read_split, "train", NAMES)
     assert not Path("intruded").exists()
 
 
@@ -245,20 +255,20 @@ def test_one_bit_is_enough_to_be_refused(processed, name):
     content = bytearray(file.read_bytes())
     content[-4] ^= 1
     file.write_bytes(content)
-    assert f"{name}: missing or damaged" in refusal(splits.read, "train", NAMES)
+    assert f"{name}: missing or damaged" in refusal(read_split, "train", NAMES)
 
 
 def test_labels_for_other_pictures_are_refused(processed):
     (processed / "train/labels.npy").write_bytes(npy(np.zeros(6, np.uint8)))
     rehash(processed / "train")
-    assert "7 pictures and 6 labels" in refusal(splits.read, "train", NAMES)
+    assert "7 pictures and 6 labels" in refusal(read_split, "train", NAMES)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "{}", "\0"])
 def test_damaged_class_names_are_refused(processed, content):
     file = processed / "classes.json"
     file.unlink() if content is None else file.write_text(content)
-    assert "classes.json: missing or damaged" in refusal(splits.class_names)
+    assert "classes.json: missing or damaged" in refusal(class_names)
 
 
 @settings(max_examples=200, deadline=None)
@@ -271,7 +281,7 @@ def test_a_damaged_header_is_read_or_refused(places):
         file = Path(folder) / "labels.npy"
         file.write_bytes(damaged)
         try:
-            assert splits._load(file, np.uint8, 1).dtype == np.uint8
+            assert _load(file, np.uint8, 1).dtype == np.uint8
         except ThawError as error:
             assert "labels.npy" in str(error)
 
@@ -291,7 +301,7 @@ def run_both(folder: Path) -> dict[str, str]:
         result = run(folder, stage)
         assert result.returncode == 0, result.stderr
     found = (file for name in ("data", "plots", "metrics") for file in (folder / name).rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): files.sha256(file) for file in found}
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in found}
 
 
 def write_params(folder: Path, raw: dict) -> None:
@@ -305,10 +315,10 @@ def prepared(dataset: str) -> Iterator[tuple[Path, dict[str, str]]]:
     # Not tmp_path: pytest keeps the folders of three runs, and this one has 400 MB.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if DATASETS[dataset].archive is not None:
+        if DATASETS[dataset].is_downloaded:
             archive = folder / "archive.tar.gz"
             official.build(archive, dataset)
-            raw["dataset"] |= {"url": archive.as_uri(), "sha256": files.sha256(archive)}
+            raw["dataset"] |= {"url": archive.as_uri(), "sha256": sha256(archive)}
         write_params(folder, raw)
         yield folder, run_both(folder)
 
@@ -325,7 +335,7 @@ def load(folder: Path, name: str) -> np.ndarray:
 
 def test_both_stages_leave_their_outputs_and_nothing_else(checkout):
     dataset, _, found = checkout
-    layout = DATASETS[dataset].archive
+    layout = DATASETS[dataset].source
     raw = ("images.npy", "labels.npy") if layout is None else layout.train + layout.test + layout.names
     assert set(found) == {
         *(f"data/raw/{name}" for name in raw),
@@ -418,7 +428,7 @@ def test_a_limit_keeps_fewer_training_pictures_and_changes_nothing_else(checkout
         assert result.returncode == 0, result.stderr
         assert len(load(folder, "train/labels.npy")) == 200
         for name in ("data/processed/val/images.npy", "data/processed/test/images.npy", "data/processed/classes.json"):
-            assert files.sha256(folder / name) == found[name]
+            assert sha256(folder / name) == found[name]
     finally:
         write_params(folder, raw)
 

@@ -14,12 +14,15 @@ import pytest
 
 from tests.disks import read_only
 from tests.examples import SPOILT, augment, data, pictures, points, run, small_network, training
-from thaw import features, feeding, seeds, state
-from thaw import network as networks
-from thaw import training as runs
-from thaw.feeding import Examples
-from thaw.params import Extract
-from thaw.state import State
+from thaw.config.schema import Extract
+from thaw.data.examples import Examples
+from thaw.features.extract import extract_features
+from thaw.network import inference
+from thaw.network.build import build_head
+from thaw.network.seeds import seed_initialisers
+from thaw.runtime import files, resume
+from thaw.runtime.resume import FRESH, KEPT, STATE_JSON, State, drop_states, open_state, state_home
+from thaw.training.loop import train_model, train_network
 
 ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.float32([7]), np.array(3, np.int64)]
 
@@ -29,7 +32,7 @@ def here(tmp_path, monkeypatch) -> Path:
     """A checkout of its own, as far as state is concerned."""
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(state.FRESH, raising=False)
+    monkeypatch.delenv(FRESH, raising=False)
     return tmp_path
 
 
@@ -60,10 +63,10 @@ def test_a_save_takes_the_place_of_the_one_before_but_for_what_is_kept(tmp_path)
     saved.save({}, {"weights-1": ARRAYS, "optimizer-1": ARRAYS})
     saved.save({}, {"weights-2": ARRAYS, "optimizer-2": ARRAYS}, keep=["weights-1"])
     assert content(tmp_path) == {f"{name}.safetensors" for name in ("weights-1", "weights-2", "optimizer-2")} | {
-        state.JSON
+        STATE_JSON
     }
     saved.save({}, {"weights-3": ARRAYS}, keep=["weights-1"])
-    assert content(tmp_path) == {"weights-1.safetensors", "weights-3.safetensors", state.JSON}
+    assert content(tmp_path) == {"weights-1.safetensors", "weights-3.safetensors", STATE_JSON}
     assert_equal_arrays(State("s", tmp_path).arrays("weights-1"), ARRAYS)
 
 
@@ -80,7 +83,7 @@ def test_a_save_that_is_cut_off_leaves_the_one_before(tmp_path, monkeypatch, ste
     elif step == "sync":
         monkeypatch.setattr(os, "fsync", fails)
     else:
-        monkeypatch.setattr(state.files, "write_json", fails)
+        monkeypatch.setattr(files, "write_json", fails)
     with pytest.raises(KeyboardInterrupt):
         saved.save({"epoch": 2}, {"weights-2": ARRAYS})
     monkeypatch.undo()
@@ -89,48 +92,48 @@ def test_a_save_that_is_cut_off_leaves_the_one_before(tmp_path, monkeypatch, ste
     assert_equal_arrays(again.arrays("weights-1"), ARRAYS)
 
 
-@pytest.mark.parametrize("file", [state.JSON, "weights-1.safetensors"])
+@pytest.mark.parametrize("file", [STATE_JSON, "weights-1.safetensors"])
 @pytest.mark.parametrize("how", [*SPOILT, "one bit"])
 def test_damaged_state_is_not_used_and_that_is_said(tmp_path, capsys, file, how):
     State("stage", tmp_path).save({"epoch": 1}, {"weights-1": ARRAYS})
     if how == "one bit":
         content = bytearray((tmp_path / file).read_bytes())
         # Of a number, so that a JSON still is one.
-        place = content.index(b"1") if file == state.JSON else len(content) - 1
+        place = content.index(b"1") if file == STATE_JSON else len(content) - 1
         content[place] ^= 1 << 3
         (tmp_path / file).write_bytes(content)
-    elif how == "cut_short" and file == state.JSON:
+    elif how == "cut_short" and file == STATE_JSON:
         (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:-2])  # the last is but a line break
     else:
         SPOILT[how](tmp_path / file)
     assert State("stage", tmp_path).content is None
     told = capsys.readouterr().out
     # A file that is gone is no state at all where it is the JSON.
-    assert told == "stage: the saved state is damaged and not used\n" or not (tmp_path / state.JSON).exists()
+    assert told == "stage: the saved state is damaged and not used\n" or not (tmp_path / STATE_JSON).exists()
 
 
 def test_state_lies_beside_the_cache(here):
-    assert state.home() == here / ".dvc/thaw"
+    assert state_home() == here / ".dvc/thaw"
     shared = here / "mnt/shared"
     (here / ".dvc/config").write_text(f"[core]\n    analytics = false\n[cache]\n    dir = {shared}/cache\n")
-    assert state.home() == shared / "thaw"
+    assert state_home() == shared / "thaw"
     shared.mkdir(parents=True)
     with read_only(shared):
-        assert state.home() == here / ".dvc/thaw"
+        assert state_home() == here / ".dvc/thaw"
     (here / ".dvc/config.local").write_text("['remote \"a\"']\n    url = x%y\n[cache]\n    dir = ../cache\n")
-    assert state.home() == here / "thaw"
+    assert state_home() == here / "thaw"
 
 
 def test_runs_in_dvcs_temporary_copies_use_the_main_checkouts(here, monkeypatch):
     copy = here / ".dvc/tmp/exps/tmp1"
     (copy / ".dvc").mkdir(parents=True)
     monkeypatch.chdir(copy)
-    assert state.home() == here / ".dvc/thaw"
+    assert state_home() == here / ".dvc/thaw"
 
 
 def opened(stage: str = "unfreeze@all", machine: str = "cpu", **parameters):
     Path("input").write_text("1") if not Path("input").exists() else None
-    return state.opened(stage, parameters, [Path("input")], machine)
+    return open_state(stage, parameters, [Path("input")], machine)
 
 
 def test_state_is_kept_when_a_run_ends_early_and_gone_when_it_is_done(here):
@@ -141,7 +144,7 @@ def test_state_is_kept_when_a_run_ends_early_and_gone_when_it_is_done(here):
         assert saved.content == {"epoch": 1}
     with opened() as saved:
         assert saved.content is None
-    assert not list(state.home().glob("unfreeze@all-*/"))
+    assert not list(state_home().glob("unfreeze@all-*/"))
 
 
 @pytest.mark.parametrize("change", ["parameters", "inputs", "machine", "code"])
@@ -157,7 +160,7 @@ def test_state_of_another_key_is_not_used_and_that_is_said(here, capsys, monkeyp
     elif change == "inputs":
         Path("input").write_text("2")
     else:
-        monkeypatch.setattr(state, "_code", lambda: "other")
+        monkeypatch.setattr(resume, "_code", lambda: "other")
     with opened(**chosen) as saved:
         assert saved.content is None
     assert f"unfreeze@all: there is saved state with other {change}; it is not used" in capsys.readouterr().out
@@ -173,7 +176,7 @@ def test_fresh_drops_what_was_saved(here, monkeypatch):
     with pytest.raises(RuntimeError), opened() as saved:
         saved.save({"epoch": 1}, {})
         raise RuntimeError
-    monkeypatch.setenv(state.FRESH, "1")
+    monkeypatch.setenv(FRESH, "1")
     with opened() as saved:
         assert saved.content is None
 
@@ -182,9 +185,9 @@ def test_state_that_nobody_came_back_for_is_deleted(here):
     for parameters in ({"a": 1}, {"a": 2}):
         with pytest.raises(RuntimeError), opened(**parameters):
             raise RuntimeError
-    folders = sorted(state.home().glob("unfreeze@all-*/"))
+    folders = sorted(state_home().glob("unfreeze@all-*/"))
     old = folders[0]
-    then = time.time() - state.KEPT - 60
+    then = time.time() - KEPT - 60
     os.utime(old / "key.json", (then, then))
     with opened(a=3):
         pass
@@ -227,12 +230,12 @@ def test_a_second_process_waits_says_so_and_goes_on_from_what_is_there(here, end
     first.stdin.flush()
     assert first.wait(20) == (ends == "fails")
     assert second.stdout.readline() == "holds\n"
-    folders = list(state.home().glob("unfreeze@all-*/"))
-    assert [json.loads((folder / state.JSON).read_text())["content"] for folder in folders] == [{"epoch": 5}]
+    folders = list(state_home().glob("unfreeze@all-*/"))
+    assert [json.loads((folder / STATE_JSON).read_text())["content"] for folder in folders] == [{"epoch": 5}]
     second.stdin.write("\n")
     second.stdin.flush()
     second.wait(20)
-    assert bool(list(state.home().glob("unfreeze@all-*/"))) == (ends == "fails")
+    assert bool(list(state_home().glob("unfreeze@all-*/"))) == (ends == "fails")
 
 
 def test_all_state_can_be_dropped_but_that_of_a_run_under_way(here):
@@ -241,16 +244,16 @@ def test_all_state_can_be_dropped_but_that_of_a_run_under_way(here):
             saved.save({"epoch": 1}, {})
             raise RuntimeError
     with pytest.raises(RuntimeError), opened(number=1) as saved:
-        assert state.drop() == [saved.folder.name]
-        assert [folder.name for folder in state.home().glob("*/")] == [saved.folder.name]
+        assert drop_states() == [saved.folder.name]
+        assert [folder.name for folder in state_home().glob("*/")] == [saved.folder.name]
         saved.save({"epoch": 2}, {})
         raise RuntimeError
     with pytest.raises(RuntimeError), opened(number=1) as saved:
         assert saved.content == {"epoch": 2}
         raise RuntimeError
-    assert state.drop() == []
-    assert not state.home().exists()
-    assert state.drop() == []
+    assert drop_states() == []
+    assert not state_home().exists()
+    assert drop_states() == []
 
 
 class Killed(Exception):
@@ -264,15 +267,15 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup):
     settings = training(epochs=4, lr_schedule="cosine", warmup_epochs=1.0, learning_rate=0.02)
 
     def fit(saved, stop_after=None):
-        seeds.initialise(0, "test")
-        head = networks.build_head(train.inputs.shape[1], 8, 0.5, 3)
+        seed_initialisers(0, "test")
+        head = build_head(train.inputs.shape[1], 8, 0.5, 3)
 
         def report(rows):
             if stop_after is not None and len(rows) > stop_after:
                 raise Killed
 
         views = [train, Examples(train.inputs * 1.1, train.labels)]
-        rows = runs.fit(head, run(settings, mixup=mixup, state=saved), lambda epoch: views[epoch % 2], val, report)
+        rows = train_model(head, run(settings, mixup=mixup, state=saved), lambda epoch: views[epoch % 2], val, report)
         return rows, head.get_weights()
 
     expected, weights = fit(None)
@@ -295,7 +298,7 @@ def test_a_network_with_batch_norm_and_augmentation_goes_on_in_the_same_bits(tmp
             if stop and len(rows) > 2:
                 raise Killed
 
-        rows = runs.fit_network(
+        rows = train_network(
             network,
             run(training(epochs=3), state=saved),
             data(Examples(examples.inputs, examples.labels % 3)),
@@ -322,15 +325,15 @@ def test_early_stopping_counts_on(tmp_path, capsys):
     wrong = Examples(train.inputs, (train.labels + 1) % 3)
 
     def fit(saved, stop_after=None):
-        seeds.initialise(0, "test")
-        head = networks.build_head(train.inputs.shape[1], None, 0.0, 3)
+        seed_initialisers(0, "test")
+        head = build_head(train.inputs.shape[1], None, 0.0, 3)
 
         def report(rows):
             if len(rows) - 1 == stop_after:
                 raise Killed
 
         settings = training(epochs=9, patience=2, learning_rate=0.05)
-        return runs.fit(head, run(settings, state=saved), lambda epoch: train if epoch < 3 else wrong, val, report)
+        return train_model(head, run(settings, state=saved), lambda epoch: train if epoch < 3 else wrong, val, report)
 
     expected = fit(None)
     assert len(expected) < 10
@@ -346,13 +349,13 @@ TRAIN, VAL = pictures(20), pictures(9, seed=1)
 def extract(folder: Path, saved: State | None) -> dict[str, bytes]:
     varied = augment(flip=True, translation=0.2, views=2, seed=3)
     settings = Extract(cuts=[0, 1], budget_gb=1.0, dtype="float16", batch_size=4)
-    features.extract(folder, small_network(), "avg", ["a", "b", "c", "d"], TRAIN, VAL, varied, settings, saved)
+    extract_features(folder, small_network(), "avg", ["a", "b", "c", "d"], TRAIN, VAL, varied, settings, saved)
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 2, 4, 7])
 def test_an_extraction_that_goes_on_ends_in_the_same_bytes(tmp_path, monkeypatch, capsys, chunks):
-    monkeypatch.setattr(feeding, "CHUNK", 8)
+    monkeypatch.setattr(inference, "CHUNK", 8)
     expected = extract(tmp_path / "expected", None)
     save, left = State.save, iter(range(chunks))
 
@@ -385,7 +388,7 @@ def test_an_extraction_that_goes_on_from_one_that_is_done_does_not_write_to_its_
 
 
 def test_an_extraction_whose_files_are_deleted_leaves_no_features(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK", 8)
+    monkeypatch.setattr(inference, "CHUNK", 8)
     save = State.save
 
     def deleted(saved, *arguments):
@@ -399,7 +402,7 @@ def test_an_extraction_whose_files_are_deleted_leaves_no_features(tmp_path, monk
 
 
 def test_a_chunk_that_was_lost_is_extracted_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "CHUNK", 8)
+    monkeypatch.setattr(inference, "CHUNK", 8)
     expected = extract(tmp_path / "expected", None)
     extract(tmp_path / "features", State("extract", tmp_path / "state"))
     file = tmp_path / "state/depth1-view1.npy"

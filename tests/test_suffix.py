@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from tests.examples import augment, data, measure_statistics, narrowest, pictures, run, training
-from thaw import features, network, seeds
-from thaw import training as runs
 from thaw.backbones import BACKBONES
-from thaw.network import Network
-from thaw.params import Extract
-from thaw.training import Data
+from thaw.config.schema import Extract
+from thaw.data.examples import TrainingData
+from thaw.data.stored import phase_data, read_activations
+from thaw.features.extract import extract_features
+from thaw.network.build import Network, build_network
+from thaw.network.history import Row
+from thaw.network.seeds import seed_initialisers
+from thaw.training import loop
+from thaw.training.loop import train_network
 
 TRAIN, VAL = pictures(24), pictures(12, seed=1)
 CLASSES = ["cat", "dog", "frog", "horse"]
@@ -25,22 +29,22 @@ PLAIN = augment()
 
 def started(name: str, frozen: int) -> Network:
     """The same network each time, with dropout, and BatchNorm that has seen something; frozen below a cut."""
-    seeds.initialise(0, name)
-    built = network.build(name, 32, narrowest(name))
+    seed_initialisers(0, name)
+    built = build_network(name, 32, narrowest(name))
     measure_statistics(built, TRAIN.inputs)
-    seeds.initialise(0, "head")
+    seed_initialisers(0, "head")
     built.attach("avg", 16, 0.3, len(CLASSES))
     built.freeze(frozen)
     return built
 
 
 def trained(
-    network: Network, of: Data, batch_norm: str, epochs: int, rate: float
-) -> tuple[list[runs.Row], list[np.ndarray]]:
+    network: Network, of: TrainingData, batch_norm: str, epochs: int, rate: float
+) -> tuple[list[Row], list[np.ndarray]]:
     """The rows, and the weights after the last epoch, be it the best or not."""
     settings = run(training(epochs=epochs, learning_rate=rate))
     seen = []
-    rows = runs.fit_network(
+    rows = train_network(
         network,
         settings,
         of,
@@ -53,7 +57,7 @@ def trained(
 
 @pytest.fixture
 def sgd(monkeypatch):
-    monkeypatch.setattr(runs, "adam", keras.optimizers.SGD)
+    monkeypatch.setattr(loop, "adam", keras.optimizers.SGD)
 
 
 def frozen_below(name: str, depth: int) -> int:
@@ -88,8 +92,8 @@ def test_stored_activations_train_as_the_whole_network(tmp_path, sgd, name, froz
 
     suffix = started(name, frozen)
     settings = Extract(cuts=sorted({0, depth}), budget_gb=1.0, dtype=dtype, batch_size=8)
-    features.extract(tmp_path / "features", suffix, "avg", CLASSES, TRAIN, VAL, PLAIN, settings)
-    stored = features.data(tmp_path / "features", depth, CLASSES)
+    extract_features(tmp_path / "features", suffix, "avg", CLASSES, TRAIN, VAL, PLAIN, settings)
+    stored = phase_data(tmp_path / "features", depth, CLASSES)
     assert stored.depth == depth
     suffix_rows, suffix_weights = trained(suffix, stored, batch_norm, epochs, rate)
 
@@ -112,9 +116,9 @@ def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_picture
     small = started("cnn", frozen_below("cnn", 1))
     varied = augment(flip=True, translation=0.2, views=3)
     settings = Extract(cuts=[0, 1], budget_gb=1.0, dtype="float32", batch_size=8)
-    features.extract(tmp_path / "features", small, "avg", CLASSES, TRAIN, VAL, varied, settings)
-    stored = features.data(tmp_path / "features", 1, CLASSES)
-    views = [features.read(tmp_path / "features", 1, view).inputs for view in range(3)]
+    extract_features(tmp_path / "features", small, "avg", CLASSES, TRAIN, VAL, varied, settings)
+    stored = phase_data(tmp_path / "features", 1, CLASSES)
+    views = [read_activations(tmp_path / "features", 1, view).inputs for view in range(3)]
     for epoch, view in ((1, 0), (2, 2), (3, 1), (4, 0)):
         np.testing.assert_array_equal(stored.view(epoch, epochs=4).inputs, views[view])
     assert not np.array_equal(views[0], views[1])
@@ -127,4 +131,4 @@ def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_picture
     [("mobilenetv2", 0, 7), ("mobilenetv2", 8, 7), ("mobilenetv2", 9, 6), ("mobilenetv2", 50, 5), ("vgg16", 19, 0)],
 )
 def test_a_cut_inside_a_block_counts_for_the_boundary_below(name, layers, depth):
-    assert network.build(name, 32, narrowest(name)).depth_above(layers) == depth
+    assert build_network(name, 32, narrowest(name)).depth_above(layers) == depth

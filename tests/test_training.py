@@ -11,14 +11,18 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from tests.examples import augment, data, pictures, points, run, small_network, training
-from thaw import network as networks
-from thaw import seeds
-from thaw import training as runs
+from thaw.config.schema import Head
+from thaw.data.examples import Examples
 from thaw.errors import ThawError
-from thaw.feeding import Examples, Plan
-from thaw.optimizers import adam
-from thaw.params import Head
-from thaw.training import Row, Run
+from thaw.network.build import build_head
+from thaw.network.history import Row
+from thaw.network.seeds import seed_initialisers
+from thaw.training import loop
+from thaw.training.adam import adam
+from thaw.training.class_weights import class_weight_array
+from thaw.training.feed import BatchPlan
+from thaw.training.loop import Run, train_model, train_network
+from thaw.training.schedules import rate_schedule
 
 TRAIN, VAL = points(48, spread=0.4), points(21, seed=1, spread=0.4)
 # Labels that undo what was learnt.
@@ -26,14 +30,14 @@ WRONG = Examples(TRAIN.inputs, (TRAIN.labels + 1) % 3)
 
 
 def new_head(dropout: float = 0.0) -> keras.Model:
-    seeds.initialise(0, "test")
-    return networks.build_head(TRAIN.inputs.shape[1], None, dropout, 3)
+    seed_initialisers(0, "test")
+    return build_head(TRAIN.inputs.shape[1], None, dropout, 3)
 
 
 def fit(
     model: keras.Model, of: Run, views: Callable[[int], Examples] = lambda epoch: TRAIN, val: Examples = VAL
 ) -> list[Row]:
-    return runs.fit(model, of, views, val, lambda rows: None)
+    return train_model(model, of, views, val, lambda rows: None)
 
 
 def wrong_from(first: int) -> Callable[[int], Examples]:
@@ -68,12 +72,12 @@ def assert_equal_weights(one: list[np.ndarray], other: list[np.ndarray]) -> None
 def cosine(**chosen) -> list[float]:
     """The learning rate at every step and at the end of the last, of a run of 10 steps an epoch."""
     settings = training(lr_schedule="cosine", **chosen)
-    schedule = runs.learning_rate(settings, steps=10)
+    schedule = rate_schedule(settings, steps=10)
     return [float(schedule(step)) for step in range(settings.epochs * 10 + 1)]
 
 
 def test_a_constant_learning_rate_has_neither_warm_up_nor_decay():
-    assert runs.learning_rate(training(learning_rate=0.1, warmup_epochs=2.0), steps=10) == 0.1
+    assert rate_schedule(training(learning_rate=0.1, warmup_epochs=2.0), steps=10) == 0.1
 
 
 @pytest.mark.parametrize("warmup", [0.5, 1.0, 3.0])
@@ -105,7 +109,7 @@ def test_a_warm_up_of_all_epochs_ends_at_the_peak():
 
 def test_the_learning_rate_follows_the_schedule_through_all_epochs_and_rows_tell_it_halfway_through_each(monkeypatch):
     made = []
-    monkeypatch.setattr(runs, "adam", lambda *options: made.append(adam(*options)) or made[-1])
+    monkeypatch.setattr(loop, "adam", lambda *options: made.append(adam(*options)) or made[-1])
     first, *rest = fit(new_head(), run(training(epochs=2, learning_rate=0.1, lr_schedule="cosine")))
     assert int(made[0].iterations) == 12, "and does not start anew in each epoch"
     assert float(made[0].learning_rate) == pytest.approx(0, abs=1e-7)
@@ -120,7 +124,7 @@ def test_the_optimizer_is_adam_as_keras_has_it_state_included(monkeypatch):
         made, head = [], new_head()
         before = head.get_weights()
         monkeypatch.setattr(
-            runs, "adam", lambda *options, make=make, made=made: made.append(make(*options)) or made[-1]
+            loop, "adam", lambda *options, make=make, made=made: made.append(make(*options)) or made[-1]
         )
         fit(head, run(training(epochs=3, learning_rate=0.01, lr_schedule="cosine")))
         moved = [new - old for new, old in zip(head.get_weights(), before, strict=True)]
@@ -164,7 +168,7 @@ def test_the_first_row_is_of_the_starting_weights():
     head = new_head()
     expected = accuracy(head, VAL)
     seen = []
-    rows = runs.fit(head, run(), lambda epoch: TRAIN, VAL, lambda so_far: seen.append(len(so_far)))
+    rows = train_model(head, run(), lambda epoch: TRAIN, VAL, lambda so_far: seen.append(len(so_far)))
     assert rows[0]["val_accuracy"] == pytest.approx(expected), "the last short batch of validation counted in"
     assert rows[0]["train_loss"] is rows[0]["train_accuracy"] is None
     assert seen == [1, 2, 3, 4], "the curve starts before the first epoch"
@@ -243,7 +247,7 @@ def test_a_network_trains_equally_to_the_bit_with_augmentation_and_moving_statis
         network.attach("avg", None, 0.3, 4)
         network.freeze(4)
         settings = run(training(epochs=2, learning_rate=0.003))
-        rows = runs.fit_network(
+        rows = train_network(
             network,
             settings,
             data(examples),
@@ -312,7 +316,7 @@ def test_a_class_of_double_weight_is_learnt_as_if_its_loss_were_double(mixup, pl
     head, other = new_head(), new_head()
     settings = training(epochs=1, learning_rate=0.05)
     row = fit(head, run(settings, batch_size=48, mixup=mixup, class_weights=weights))[-1]
-    plan = Plan.draw(48, 48, mixup, 0, "unfreeze@all", 1)
+    plan = BatchPlan.draw(48, 48, mixup, 0, "unfreeze@all", 1)
     x, y = TRAIN.inputs[plan.rows[0]], plan.targets(TRAIN.labels, 3)
     if mixup:
         x = plan.shares[0] * x + (1 - plan.shares[0]) * x[plan.partners[0]]
@@ -325,11 +329,11 @@ def test_balanced_classes_count_as_much_less_as_there_are_more_of_them():
     labels = np.array([0, 0, 0, 1, 2, 2])
     classes = ["cat", "dog", "owl"]
     np.testing.assert_allclose(
-        runs.class_weights("balanced", classes, labels),
+        class_weight_array("balanced", classes, labels),
         compute_class_weight("balanced", classes=np.arange(3), y=labels),
     )
-    np.testing.assert_allclose(runs.class_weights({"dog": 3}, classes, labels), [1, 3, 1])
-    assert runs.class_weights(None, classes, labels) is None
+    np.testing.assert_allclose(class_weight_array({"dog": 3}, classes, labels), [1, 3, 1])
+    assert class_weight_array(None, classes, labels) is None
 
 
 def test_inputs_stored_as_float16_train_as_their_values_in_float32_do():
@@ -365,7 +369,7 @@ def test_a_run_says_how_long_its_steps_may_have_waited_for_data(capsys, streamed
 def test_steps_that_the_backend_does_at_once_do_not_show_in_the_result():
     one, many = new_head(0.3), new_head(0.3)
     rows = [
-        runs.fit(head, run(), lambda epoch: TRAIN, VAL, lambda rows: None, steps_at_once=steps)
+        train_model(head, run(), lambda epoch: TRAIN, VAL, lambda rows: None, steps_at_once=steps)
         for head, steps in ((one, 1), (many, 4))
     ]
     assert rows[0] == rows[1]

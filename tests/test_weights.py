@@ -11,12 +11,12 @@ import pytest
 
 from tests.examples import backbone, narrowest, scramble, training
 from tests.weights_files import layers_of, write_keras2, write_keras3
-from thaw import seeds
-from thaw import weights as sources
 from thaw.backbones import BACKBONES
+from thaw.config.schema import Source
 from thaw.errors import ParamError
-from thaw.network import Network
-from thaw.params import Source
+from thaw.network.build import Network
+from thaw.network.seeds import seed_initialisers
+from thaw.network.weights import load_backbone, load_weights_file, weights_origin
 
 # From inside Keras's `save_weights`.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -39,7 +39,7 @@ def build(name: str, alpha: float | None = None) -> keras.Model:
 
 def load(name: str, path: Path) -> Network:
     """What the stage gets from the file, in place of random values of its own."""
-    return sources.backbone(backbone(name, weights=str(path)), seed=0)
+    return load_backbone(backbone(name, weights=str(path)), seed=0)
 
 
 def refusal(path: Path, name: str = "cnn") -> str:
@@ -185,19 +185,19 @@ def test_a_file_that_does_not_fit_leaves_the_model_as_it_was(tmp_path):
     model = BACKBONES["cnn"].build(32, None, None)
     before = model.get_weights()
     with pytest.raises(ParamError):
-        sources.load_file(model, write_keras2(tmp_path / "weights.h5", layers))
+        load_weights_file(model, write_keras2(tmp_path / "weights.h5", layers))
     for was, now in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)
 
 
 def drawn(seed: int) -> list[np.ndarray]:
-    network = sources.backbone(backbone("cnn"), seed)
+    network = load_backbone(backbone("cnn"), seed)
     return [weight.numpy() for layer in network.layers() for weight in layer.weights]
 
 
 def test_random_weights_follow_the_seed_and_nothing_else():
     first, other = drawn(3), drawn(4)
-    seeds.initialise(5, "something else")
+    seed_initialisers(5, "something else")
     keras.random.normal((100,))
     again = drawn(3)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
@@ -220,7 +220,7 @@ SOURCE = Source(classes=[0, 1], **training().model_dump())
     ],
 )
 def test_the_origin_names_a_seed_where_one_made_a_difference(weights, source, told):
-    assert sources.origin(backbone("cnn", weights=weights, source=source), seed=7) == told
+    assert weights_origin(backbone("cnn", weights=weights, source=source), seed=7) == told
 
 
 def test_the_origin_names_a_file_by_its_hash_and_not_by_its_path(tmp_path):
@@ -228,4 +228,4 @@ def test_the_origin_names_a_file_by_its_hash_and_not_by_its_path(tmp_path):
     path.write_bytes(b"same")
     # Of `printf same | sha256sum`.
     sha256 = "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
-    assert sources.origin(backbone("cnn", weights=str(path)), seed=0) == {"origin": "file", "sha256": sha256}
+    assert weights_origin(backbone("cnn", weights=str(path)), seed=0) == {"origin": "file", "sha256": sha256}

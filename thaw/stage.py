@@ -1,62 +1,98 @@
-"""What every stage does around its work: check the parameters, take the time, end in one line."""
+"""The stages of dvc.yaml: what each one does, and what all of them do around it.
 
-import os
+Parameters are checked, time and memory are taken, and an expected failure ends in one line.
+"""
+
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from thaw import device, files, gpus, once, params, paths
+from thaw import paths
+from thaw.backbones import BACKBONES
+from thaw.config.checks import Tables
+from thaw.config.load import load_params
+from thaw.config.schema import Params
+from thaw.datasets import DATASETS
 from thaw.errors import ParamError, ThawError, out_of_memory
-from thaw.memory import PeakMemory
+from thaw.network.backend import provenance, use_backend
+from thaw.network.cut import frozen_layers
+from thaw.runtime.files import write_json
+from thaw.runtime.gpus import take_gpu
+from thaw.runtime.locks import locked
+from thaw.runtime.memory import PeakMemory
+from thaw.runtime.once import made_elsewhere
+from thaw.runtime.process import Stopped, end_with_dvc, listen_for_signals
 
-# Seconds between two looks at whether DVC still runs.
-_PERIOD = 0.5
-
-
-class Stopped(BaseException):
-    """A signal asks the process to end; not an Exception, so that nothing on the way takes it for an error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+TABLES = Tables(BACKBONES, DATASETS, frozen_layers)
 
 
-def run(name: str, work: Callable[[params.Params], float | None], *, keras: bool = False) -> None:
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        module: imported once the backend is set up.
+        function: of that module; takes all parameters and, for one of many, the name after the @.
+        keras: whether it computes with Keras.
+    """
+
+    module: str
+    function: str
+    keras: bool = True
+
+
+STAGES = {
+    "download": Stage("thaw.datasets.download", "download", keras=False),
+    "preprocess": Stage("thaw.data.preprocess", "preprocess", keras=False),
+    "backbone": Stage("thaw.training.backbone", "make_backbone"),
+    "extract": Stage("thaw.features.extract", "extract"),
+    "train_head": Stage("thaw.training.phase", "train_head"),
+    "unfreeze": Stage("thaw.training.phase", "unfreeze"),
+    "evaluate": Stage("thaw.evaluation.final", "evaluate"),
+}
+
+
+def read_params(path: Path = paths.PARAMS) -> Params:
+    """params.yaml, checked against the backbones and datasets that there are; raises as `load_params`."""
+    return load_params(TABLES, path)
+
+
+def run_stage(name: str) -> None:
     """Run a stage as a program.
 
     Args:
-        name: of the DVC stage; its seconds, but for those that it waited, and its peak memory go into
-            metrics/time/<name>.json, what it computed on into metrics/provenance/<name>.json.
-        work: what the stage does, given all parameters; returns seconds that earlier processes worked on it.
-        keras: set up the backend before `work` imports what needs Keras.
+        name: of the DVC stage, such as extract or unfreeze@all; its seconds, but for those that it waited, and its
+            peak memory go into metrics/time/<name>.json, what it computed on into metrics/provenance/<name>.json.
     """
-    _listen()
-    _end_with_dvc(name)
+    listen_for_signals()
+    end_with_dvc(name)
+    kind, one_of_many, phase = name.partition("@")
+    stage = STAGES[kind]
     try:
-        settings = params.load()
-        _, one_of_many, phase = name.partition("@")
-        if one_of_many and phase not in settings.schedule.phases:
-            raise ParamError("phase", phase, ", ".join(settings.schedule.phases) or "none, as schedule.phases is empty")
+        params = read_params()
+        if one_of_many and phase not in params.schedule.phases:
+            raise ParamError("phase", phase, ", ".join(params.schedule.phases) or "none, as schedule.phases is empty")
         # DVC starts a stage beside one of an earlier DVC that was killed: two must not write one folder.
         with (
-            files.locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name),
-            once.made(name) as made,
+            locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name),
+            made_elsewhere(name) as made,
             PeakMemory() as memory,
         ):
             if made:
                 return
-            if keras:
-                gpus.take(name)
+            if stage.keras:
+                take_gpu(name)
             started = time.perf_counter()  # to wait is no work
-            if keras:
-                print(f"{name}: {device.use(settings.backend, settings.device)}", flush=True)
-                files.write_json(paths.METRICS / "provenance" / f"{name}.json", device.provenance())
-            seconds = (work(settings) or 0) + time.perf_counter() - started
+            if stage.keras:
+                print(f"{name}: {use_backend(params.backend, params.device)}", flush=True)
+                write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
+            work = getattr(import_module(stage.module), stage.function)
+            seconds = (work(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started
             spent = {"seconds": round(seconds, 2), "peak_gb": round(memory.gb, 2)}
-            files.write_json(paths.METRICS / "time" / f"{name}.json", spent)
+            write_json(paths.METRICS / "time" / f"{name}.json", spent)
     except ThawError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:
@@ -72,63 +108,6 @@ def run(name: str, work: Callable[[params.Params], float | None], *, keras: bool
         sys.exit(128 + stopped.number)
 
 
-def _parents() -> list[int]:
-    """The process that started this one and, where that is but the shell of DVC's command, the one above.
-
-    That shell has the command in its own; DVC has it not, and may be any program that has it as a library.
-    """
-    parent = os.getppid()
-    try:
-        shell = b"stages." in Path(f"/proc/{parent}/cmdline").read_bytes()
-        # PID (NAME) STATE PARENT ...; the name may have anything in it.
-        status = Path(f"/proc/{parent}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1]
-        above = int(status.split()[1])
-    except (OSError, ValueError, IndexError):  # another system: most shells hand their process over to the command
-        return [parent]
-    return [parent, above] if shell else [parent]
-
-
 def _sizes() -> str:
-    chosen = params.load()
-    return f"now {chosen.batch_size}, {chosen.extract.batch_size} and {chosen.backbone.image_size}"
-
-
-def _listen() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    sys.unraisablehook = _stop_again
-
-
-def _stop(number: int, frame: object) -> None:
-    # Once: what is under way is to be cleaned up.
-    for other in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(other, signal.SIG_IGN)
-    raise Stopped(number)
-
-
-def _stop_again(lost: "sys.UnraisableHookArgs") -> None:
-    """Send a signal once more that came while an object was deleted, which no exception gets out of."""
-    if not isinstance(lost.exc_value, Stopped):
-        sys.__unraisablehook__(lost)
-        return
-    _listen()
-    # When that is over.
-    threading.Timer(0.1, os.kill, (os.getpid(), lost.exc_value.number)).start()
-
-
-def _end_with_dvc(name: str) -> None:
-    """End this process when the DVC that started it is gone: nobody would take its output.
-
-    DVC's own end does not end what it has started, and a new DVC deletes the outputs under its hands.
-    """
-    if "DVC_STAGE" not in os.environ:  # run by hand, perhaps to outlive the terminal
-        return
-    parents = _parents()
-
-    def watch() -> None:
-        while _parents() == parents:
-            time.sleep(_PERIOD)
-        print(f"{name}: the dvc that started this is gone", file=sys.stderr, flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
+    params = read_params()
+    return f"now {params.batch_size}, {params.extract.batch_size} and {params.backbone.image_size}"

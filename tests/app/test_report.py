@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from tests import browser
-from thaw import naming, reproduce
 from thaw.app.report.curves import COLORS, curves
 from thaw.app.report.page import render
 from thaw.app.report.read import Run
 from thaw.app.report.write import write
+from thaw.config.naming import flat
+from thaw.config.overrides import composed, overrides_for
 from thaw.errors import ThawError
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def history(phases):
 
 def run_of(classes, *overrides, matrix=None):
     """A run of made-up figures, with the real parameters of some overrides."""
-    params = reproduce.composed(list(overrides))
+    params = composed(list(overrides))
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(classes)), 20)
     guesses = np.where(random.random(len(labels)) < 0.8, labels, random.integers(0, len(classes), len(labels)))
@@ -63,7 +64,7 @@ def run_of(classes, *overrides, matrix=None):
         experiment=False,
         changed=[],
         params=params,
-        defaults=reproduce.composed([]),
+        defaults=composed([]),
         overrides=list(overrides),
         metrics=scores | {"calibration_error": 0.021, "train_accuracy": 0.9, "val_accuracy": 0.82},
         spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in [*stages, "download", "preprocess", "evaluate"]},
@@ -210,7 +211,7 @@ def test_parameters_that_conf_has_otherwise_are_marked(ten):
     marked = {html.unescape(name) for name in re.findall(r'<code class="changed">(.*?)</code>', render(ten))}
     assert {"backbone.name", "backbone.alpha", "head.units", "head.pool"} <= marked
     assert not marked & {"head.epochs", "seed"}
-    assert len(re.findall(r'<th scope="row"><code', render(ten))) == len(naming.flat(ten.params))
+    assert len(re.findall(r'<th scope="row"><code', render(ten))) == len(flat(ten.params))
 
 
 @pytest.mark.parametrize(("chosen", "shown"), [("null", "truck"), ("dog", "dog"), ("0", "airplane")])
@@ -245,9 +246,9 @@ def test_commands_of_a_workspace_a_commit_and_an_experiment(ten):
     ],
 )  # fmt: skip
 def test_parameters_are_typed_again_in_the_fewest_values(overrides, shortest):
-    params = reproduce.composed(overrides)
-    found = reproduce.overrides(params)
-    assert naming.flat(reproduce.composed(found)) == naming.flat(params)
+    params = composed(overrides)
+    found = overrides_for(params)
+    assert flat(composed(found)) == flat(params)
     if shortest is not None:
         assert sorted(found) == sorted(shortest)
 
@@ -255,7 +256,7 @@ def test_parameters_are_typed_again_in_the_fewest_values(overrides, shortest):
 def test_parameters_that_no_words_compose_have_no_words(ten):
     params = json.loads(json.dumps(ten.params))
     params["class_weights"] = {"it's, a: class": 2}
-    assert reproduce.overrides(params) is None
+    assert overrides_for(params) is None
 
 
 def test_every_epoch_on_the_scale_has_a_marker_with_its_numbers():

@@ -7,12 +7,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from thaw import naming
+from thaw.app.lockfile import training_stages
 from thaw.app.report.curves import COLORS, curves
 from thaw.app.report.read import Run
+from thaw.config.naming import flat, schedule_word
 from thaw.datasets import DATASETS
-from thaw.experiments import training_stages
-from thaw.progress import duration
+from thaw.runtime.progress import format_duration
 
 # Rows of a table that are shown without a click.
 _SHOWN = 40
@@ -41,7 +41,7 @@ def render(run: Run) -> str:
         metrics=run.metrics,
         network=f"{run.params['backbone']['name']} on {run.params['dataset']['name']}",
         revision=_revision(run),
-        schedule=naming.schedule(run.params),
+        schedule=schedule_word(run.params),
         test_images=sum(int(row["pictures"]) for row in run.tables["per_class"]),
         tiles=_tiles(run),
         scores=_scores(run),
@@ -83,7 +83,7 @@ def _tiles(run: Run) -> dict[str, str]:
     }
     training = [run.spent[stage] for stage in training_stages(run.params)]
     return {name: f"{run.metrics[key]:.4f}" for key, name in names.items() if key in run.metrics} | {
-        "training time": duration(sum(stage["seconds"] for stage in training)),
+        "training time": format_duration(sum(stage["seconds"] for stage in training)),
         "peak memory": f"{max(stage['peak_gb'] for stage in training):.2f} GB",
     }
 
@@ -224,9 +224,9 @@ def _computed_on(run: Run) -> list[tuple[str, str]]:
 
 def _parameters(run: Run) -> list[dict[str, Any]]:
     """All parameters as YAML has them, and the default of conf/ where that differs or, as `-`, where there is none."""
-    defaults = naming.flat(run.defaults)
+    defaults = flat(run.defaults)
     parameters = []
-    for name, value in naming.flat(run.params).items():
+    for name, value in flat(run.params).items():
         differs = name not in defaults or defaults[name] != value
         default = _plain(defaults[name]) if name in defaults else "-"
         parameters.append({"name": name, "value": _plain(value), "default": default if differs else None})

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw import naming, paths, reproduce
+from thaw import paths
+from thaw.app.experiments import EVALUATED, open_revision
+from thaw.app.lockfile import changed_params, recorded_stages, training_stages
+from thaw.config.naming import parse_yaml
+from thaw.config.overrides import composed, overrides_for
 from thaw.errors import ThawError
-from thaw.experiments import EVALUATED, changed, opened, recorded, training_stages
-from thaw.params import load as load_params
+from thaw.stage import read_params
 
 # Outputs of evaluate, in plots/.
 IMAGES = ("calibration", "gallery", "mistakes")
@@ -84,10 +87,10 @@ def read(revision: str | None) -> Run:
     from dvc.exceptions import DvcException
 
     if revision is None:
-        load_params()  # names the file where it is damaged, which DVC's message does not
+        read_params()  # names the file where it is damaged, which DVC's message does not
     try:
         commit, base = _resolve(revision)
-        with opened(commit) as fs:
+        with open_revision(commit) as fs:
             return _read(fs, revision, commit, base)
     except DvcException as error:
         raise ThawError(f"report: {error}") from None
@@ -117,9 +120,9 @@ def _resolve(revision: str | None) -> tuple[str | None, str]:
 
 def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
     try:
-        params = naming.parsed(fs.read_text(str(paths.PARAMS)))
-        lock = recorded(fs.read_text("dvc.lock"))
-        if differing := changed(params, lock):
+        params = parse_yaml(fs.read_text(str(paths.PARAMS)))
+        lock = recorded_stages(fs.read_text("dvc.lock"))
+        if differing := changed_params(params, lock):
             names = ", ".join(differing[:3])
             raise ThawError(
                 f"report: params.yaml was changed since the results were made ({names}); run `dvc repro` first"
@@ -164,11 +167,11 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
 def _composed(fs, commit: str | None, params: dict[str, Any]) -> tuple[list[str] | None, dict[str, Any]]:
     """The overrides with which conf/ of that revision composes these parameters, and what it composes without any."""
     if commit is None:
-        return reproduce.overrides(params), reproduce.composed([])
+        return overrides_for(params), composed([])
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder) / paths.CONF
         fs.get(str(paths.CONF), str(conf), recursive=True)
-        return reproduce.overrides(params, conf), reproduce.composed([], conf)
+        return overrides_for(params, conf), composed([], conf)
 
 
 def _changed_files(commit: str | None, base: str) -> list[str]:

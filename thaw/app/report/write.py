@@ -4,7 +4,7 @@ from pathlib import Path
 
 from thaw.app.report.page import render
 from thaw.app.report.read import read
-from thaw.files import replacing
+from thaw.runtime.files import replacing
 
 
 def write(revision: str | None, output: Path | None = None) -> Path:

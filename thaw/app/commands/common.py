@@ -1,0 +1,67 @@
+"""What several commands share: arguments, the backend, the model to use."""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+from thaw import paths
+from thaw.config.compose import compose_params
+from thaw.config.schema import Params
+from thaw.errors import ThawError
+from thaw.network.backend import ComputeDevice, use_backend
+from thaw.network.checkpoint import CHECKPOINT_JSON, read_checkpoint_info
+from thaw.runtime.gpus import take_gpu
+from thaw.stage import read_params
+
+
+def add_overrides(parser: argparse.ArgumentParser, words: str = "") -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"as -S takes them{words}")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a checkpoint; the schedule's last by default")
+
+
+def positive_integer(text: str) -> int:
+    """The type of an argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"received {text}; accepted: a whole number from 1 up")
+    return int(text)
+
+
+def composed_params(overrides: list[str]) -> Params:
+    """Checked parameters: what conf/ composes to with overrides, or params.yaml where there are none."""
+    if not overrides:
+        return read_params()
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / paths.PARAMS
+        compose_params(overrides, output)
+        return read_params(output)
+
+
+def messages_on_stderr() -> contextlib.redirect_stdout:
+    """Print messages on standard error within the block: a command's output may be for another program."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def set_up_backend(command: str, params: Params) -> ComputeDevice:
+    """Set up the backend, on a GPU that no stage has where there are any."""
+    with messages_on_stderr():
+        take_gpu(command)
+    return use_backend(params.backend, params.device)
+
+
+def model_folder(folder: Path | None) -> Path:
+    """The checkpoint to use: `folder`, or that of the schedule's final phase.
+
+    Raises:
+        ThawError: there is none.
+    """
+    model = folder or paths.model(read_params().schedule.final)
+    if not (model / CHECKPOINT_JSON).is_file():
+        raise ThawError(f"{model}: no checkpoint there; run `dvc repro` first, or name one with --model")
+    if read_checkpoint_info(model).head is None:
+        raise ThawError(f"{model}: a backbone without a head; name the checkpoint of a phase with --model")
+    return model

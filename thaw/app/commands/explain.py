@@ -1,0 +1,41 @@
+"""thaw explain: what in an image speaks for a class."""
+
+import argparse
+from pathlib import Path
+
+from thaw.app.commands.common import add_model, model_folder, set_up_backend
+from thaw.stage import read_params
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "explain",
+        help="draw what in an image speaks for a class (Grad-CAM)",
+        epilog="example: %(prog)s cat.jpg --of dog",
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--of", metavar="CLASS", help="by name; the most probable by default")
+    parser.add_argument("--output", type=Path, default=Path("explain.png"), metavar="PNG")
+    add_model(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from thaw.app.predict import class_number, read_image, upright_image
+
+    folder = model_folder(arguments.model)
+    image = read_image(arguments.image)
+    set_up_backend("explain", read_params())
+    from thaw.app.explain import grad_cam, overlay
+    from thaw.network.checkpoint import load_checkpoint
+    from thaw.network.inference import softmax
+
+    network, info = load_checkpoint(folder)
+    probabilities = softmax(network.classifier().predict(image[None], verbose=0))[0]
+    label = int(probabilities.argmax()) if arguments.of is None else class_number(arguments.of, info.classes)
+    heat = grad_cam(network, image[None], np.array([label]))[0]
+    title = f"{info.classes[label]}, {probabilities[label]:.1%}"
+    overlay(arguments.output, upright_image(arguments.image), image, heat, title)
+    print(f"{arguments.output}: {title}")

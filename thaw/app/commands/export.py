@@ -1,0 +1,50 @@
+"""thaw export: the model as one file."""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from thaw.app.commands.common import add_model, model_folder
+from thaw.errors import ThawError
+from thaw.network.backend import use_backend
+from thaw.runtime.files import replacing
+from thaw.runtime.gpus import VISIBLE
+from thaw.stage import read_params
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "export",
+        help="write the model as one file that takes raw images",
+        epilog="example: %(prog)s --format onnx",
+    )
+    parser.add_argument("--format", choices=("keras", "onnx", "tflite"), required=True)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="<phase>.<format> by default")
+    add_model(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    folder = model_folder(arguments.model)
+    output = arguments.output or Path(f"{folder.name}.{arguments.format}")
+    # Half a precision is no part of a file for any machine, and not every format has it; all can compute on a CPU.
+    os.environ[VISIBLE] = "-1"
+    use_backend("tensorflow", read_params().device.model_copy(update={"precision": "float32"}))
+    from thaw.app.export import TOLERANCE, predict_exported, write_export
+    from thaw.app.predict import predict_images
+    from thaw.data.splits import read_split
+    from thaw.network.checkpoint import load_checkpoint
+
+    network, info = load_checkpoint(folder)
+    images, _ = read_split("test", info.classes)
+    with tempfile.TemporaryDirectory() as scratch, replacing(output) as beside:
+        made = Path(scratch) / f"model.{arguments.format}"
+        write_export(network, arguments.format, made)
+        _, ours = predict_images(folder, images)
+        difference = float(abs(predict_exported(arguments.format, made, images) - ours).max())
+        if difference > TOLERANCE:
+            raise ThawError(f"{output}: probabilities differ from {folder}'s by up to {difference:.2g}; not kept")
+        shutil.copyfile(made, beside)
+    print(f"{output}: the probabilities of {len(images):,} test images are {folder}'s, to {difference:.1e} at most")

@@ -1,0 +1,52 @@
+"""thaw lr-range: try learning rates for a phase in short runs."""
+
+import argparse
+from pathlib import Path
+
+from thaw.app.commands.common import positive_integer, set_up_backend
+from thaw.config.schema import HEAD
+from thaw.runtime.files import replacing
+from thaw.stage import read_params
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "lr-range",
+        help="try learning rates for a phase in short runs, draw what they reach and suggest one",
+        epilog="example: %(prog)s depth1 --rates 0.001 0.002 0.004, after `dvc repro train_head`",
+    )
+    parser.add_argument("phase", metavar="PHASE", help="head, or one of schedule.phases; the phase before has been run")
+    parser.add_argument("--rates", type=_rate, nargs="+", metavar="RATE", help="1e-5 to 0.1 by default, two a decade")
+    parser.add_argument("--epochs", type=positive_integer, default=2, metavar="N", help="of each run (2)")
+    parser.add_argument("--output", type=Path, metavar="PNG", help="lr-range-<phase>.png by default")
+    return parser
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 10:
+        raise argparse.ArgumentTypeError(f"received {text}; accepted: a number above 0, 10 at most")
+    return rate
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from thaw.app.lr_range import RATES, draw_trials, refuse_stale, run_trials, suggestion
+
+    params = read_params()
+    refuse_stale(params, arguments.phase)
+    output = arguments.output or Path(f"lr-range-{arguments.phase}.png")
+    with replacing(output) as beside:
+        beside.touch()  # what cannot be written is told now
+        set_up_backend("lr-range", params)
+        trials = []
+        for trial in run_trials(params, arguments.phase, arguments.rates or RATES, arguments.epochs):
+            trials.append(trial)
+            reached = f"validation accuracy {trial.val_accuracy:.4f}, loss {trial.val_loss:.4f}"
+            print(f"lr-range: {trial.rate:g}: {reached}", flush=True)
+        best = suggestion(trials)
+        draw_trials(beside, arguments.phase, trials)
+    key = HEAD if arguments.phase == HEAD else f"schedule.phases.{arguments.phase}"
+    print(f"{output}: best at {best.rate:g}: -S {key}.learning_rate={best.rate:g}")

@@ -1,0 +1,52 @@
+"""thaw predict: what images show."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from thaw.app.commands.common import add_model, messages_on_stderr, model_folder, positive_integer, set_up_backend
+from thaw.errors import ThawError
+from thaw.runtime.progress import Progress
+from thaw.stage import read_params
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "predict",
+        help="say what images show",
+        epilog="example: %(prog)s cat.jpg holiday/ --top 3 --json",
+    )
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="of any size and mode")
+    parser.add_argument("--top", type=positive_integer, default=3, metavar="N", help="classes to name for each (3)")
+    add_model(parser)
+    forms = parser.add_mutually_exclusive_group()
+    for form, words in (("json", "as JSON"), ("csv", "as CSV, a row for each image and class")):
+        forms.add_argument(f"--{form}", dest="form", action="store_const", const=form, default="table", help=words)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from thaw.app.predict import as_csv, as_json, as_table, find_images, predict_images, prediction_rows, read_image
+
+    folder = model_folder(arguments.model)
+    given = find_images(arguments.images)
+    files, images, refused = [], [], []
+    with messages_on_stderr(), Progress("predict: reading", len(given), "files") as progress:
+        for number, file in enumerate(given, start=1):
+            try:
+                images.append(read_image(file))
+                files.append(file)
+            except ThawError as error:
+                refused.append(error)
+            progress.reach(number)
+    for error in refused:
+        print(error, file=sys.stderr)
+    if not files:
+        raise ThawError("predict: no image to look at")
+    set_up_backend("predict", read_params())
+    with messages_on_stderr(), Progress("predict", len(images), "images") as progress:
+        classes, probabilities = predict_images(folder, np.stack(images), progress.reach)
+    rows = list(prediction_rows(files, classes, probabilities, arguments.top))
+    print({"table": as_table, "json": as_json, "csv": as_csv}[arguments.form](rows))

@@ -1,0 +1,39 @@
+"""thaw summary: what a run will be, before it is started."""
+
+import argparse
+
+from thaw.app.commands.common import add_overrides, composed_params, set_up_backend
+from thaw.config.schedule import chain_of
+from thaw.runtime.progress import format_duration
+
+
+def add_parser(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "summary",
+        help="print blocks, cuts and phases of a run, and how long it may take, before it is started",
+        epilog="example: %(prog)s backbone=mobilenetv2 schedule=full",
+    )
+    add_overrides(parser, "; without any, params.yaml")
+    parser.add_argument("--no-estimate", dest="estimate", action="store_false", help="do not measure speeds")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    params = composed_params(arguments.overrides)
+    device = set_up_backend("summary", params)
+    from thaw.app.summary import COLUMNS, block_table, build_untrained, estimate_seconds, phase_row
+    from thaw.runtime.tables import aligned_table
+
+    network = build_untrained(params)
+    print(aligned_table(block_table(params, network)), end="\n\n")
+    rows = [phase_row(params, network, name).cells() for name in chain_of(params.schedule)]
+    print(aligned_table([COLUMNS, *rows]), flush=True)
+    if not arguments.estimate:
+        return
+    print(f"\nEstimated from a second or so of each stage's steps, {device}:", flush=True)
+    total = 0.0
+    for stage, seconds in estimate_seconds(params, network):
+        total += seconds
+        print(f"{stage:20} {format_duration(seconds):>9}", flush=True)
+    words = "and some seconds a stage to start; what stops early or is cached takes less"
+    print(f"{'all':20} {format_duration(total):>9}, {words}")

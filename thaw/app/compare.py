@@ -1,0 +1,295 @@
+"""Experiments side by side: a table, and a picture of test accuracy against training time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import paths
+from thaw.app.experiments import Experiment, read_experiments
+from thaw.config.naming import flat, schedule_word
+from thaw.errors import ThawError
+from thaw.figures.grids import save_figure
+from thaw.runtime.files import replacing
+
+# Runs that differ by these alone are one point with error bars.
+SEEDS = ("seed", "dataset.seed", "augment.seed")
+
+
+# These name a set-up; what differs in step with them is not shown beside them.
+_LEADING = {"dataset.name": "dataset", "backbone.name": "backbone", "schedule": "schedule"}
+
+
+# Follow from other parameters, or change nothing that is measured here.
+_DULL = ("backbone.weights_file", "dataset.url", "evaluate.gallery_class", "schedule.final")
+
+
+_NONE = object()
+
+
+# Of a label, from its point: points to the right and up, and the side that it is aligned by.
+_PLACES = (
+    (8, 5, "left"),
+    (8, -12, "left"),
+    (-8, 5, "right"),
+    (-8, -12, "right"),
+    (0, 11, "center"),
+    (0, -19, "center"),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Experiments that differ by seeds alone.
+
+    Attributes:
+        label: what tells this set-up from the others, by column.
+        backbone: its name.
+        runs: one or more.
+    """
+
+    label: dict[str, str]
+    backbone: str
+    runs: list[Experiment]
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over the runs."""
+        return float(np.mean([one.accuracy for one in self.runs]))
+
+    @property
+    def seconds(self) -> float:
+        """The mean over the runs."""
+        return float(np.mean([one.seconds for one in self.runs]))
+
+
+def group_setups(found: list[Experiment]) -> tuple[list[Setup], list[str]]:
+    """Experiments of one set-up together, the most accurate set-up first.
+
+    Returns:
+        The set-ups, and the parameters that differ in step with dataset, backbone and schedule, and so are no column.
+    """
+    values = [_values(one) for one in found]
+    columns, in_step = _columns(values)
+    groups: dict[tuple[str, ...], list[Experiment]] = {}
+    for one, its in zip(found, values, strict=True):
+        groups.setdefault(tuple(_text(its.get(name, _NONE)) for name in columns), []).append(one)
+    titles = [_LEADING.get(name, name.removeprefix("schedule.")) for name in columns]
+    short = [_shortened(set(texts)) for texts in zip(*groups, strict=True)]
+    made = [
+        Setup(
+            {title: texts[text] for title, texts, text in zip(titles, short, key, strict=True)},
+            str(_values(runs[0]).get("backbone.name")),
+            runs,
+        )
+        for key, runs in groups.items()
+    ]
+    return sorted(made, key=lambda setup: (-setup.accuracy, setup.seconds)), in_step
+
+
+def _values(one: Experiment) -> dict[str, Any]:
+    """All that may tell set-ups apart, the leading parameters first."""
+    values = flat(one.params) | {"schedule": schedule_word(one.params)}
+    return {name: values.pop(name) for name in _LEADING if name in values} | {
+        name: value for name, value in values.items() if name not in (*SEEDS, *_DULL)
+    }
+
+
+def _columns(values: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The parameters that differ: those that tell set-ups apart, and those that follow from the leading ones."""
+    names = dict.fromkeys(name for its in values for name in its)
+    differ = [name for name in names if len({_text(its.get(name, _NONE)) for its in values}) > 1]
+    leading = [name for name in differ if name in _LEADING]
+    in_step = [name for name in differ if name not in leading and _follows(name, leading, values)]
+    # What some set-ups have not at all (the phases of another schedule) is no news.
+    everywhere = [name for name in in_step if all(name in its for its in values)]
+    return [name for name in differ if name not in in_step], everywhere
+
+
+def _follows(name: str, leading: list[str], values: list[dict[str, Any]]) -> bool:
+    """Whether the leading parameters decide this one in all experiments listed."""
+    seen: dict[tuple[str, ...], str] = {}
+    for its in values:
+        value = _text(its.get(name, _NONE))
+        if seen.setdefault(tuple(str(its.get(lead)) for lead in leading), value) != value:
+            return False
+    return True
+
+
+def _text(value: Any) -> str:
+    if value is _NONE:
+        return "-"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shortened(texts: set[str]) -> dict[str, str]:
+    """Of a path, its file, and of a hash, its start, where that tells all of them apart."""
+    short = {
+        text: text if len(text) <= 24 else text.rsplit("/", 1)[1] if "/" in text else text[:10] + "..."
+        for text in texts
+    }
+    return short if len(set(short.values())) == len(texts) else {text: text for text in texts}
+
+
+def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The Pareto front of (seconds, accuracy), by seconds: no other point is both as fast and as good."""
+    best, found = -np.inf, []
+    for seconds, accuracy in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if accuracy > best:
+            best = accuracy
+            found.append((seconds, accuracy))
+    return found
+
+
+def _front(found: list[Setup]) -> list[tuple[float, float]]:
+    return front((setup.seconds, setup.accuracy) for setup in found)
+
+
+NOTE = """\
+Bold: on the Pareto front, no other is both faster and better. Ranges are over seeds. Training time is the sum of the
+stages' own seconds as they were measured when each of them ran: all but download, preprocess and evaluate. A stage
+that several share (the extraction, the head) ran once, and counts for each. Times do not compare where a run had others
+beside it, or another machine."""
+
+
+def comparison_table(found: list[Setup], in_step: list[str]) -> str:
+    """Markdown: what differs, test accuracy and training seconds with their ranges over seeds, and the runs."""
+    columns = list(found[0].label)
+    titles = ["#", *columns, "seeds", "test accuracy", "training, s", "experiments"]
+    on_front = _front(found)
+    rows = []
+    for number, setup in enumerate(found, 1):
+        accuracy = _range([one.accuracy for one in setup.runs], ".4f")
+        if (setup.seconds, setup.accuracy) in on_front:
+            accuracy = f"**{accuracy}**"
+        seeds = ", ".join(map(str, sorted({one.params["seed"] for one in setup.runs})))
+        names = ", ".join(one.name for one in setup.runs)
+        seconds = _range([one.seconds for one in setup.runs], ",.0f")
+        rows.append([str(number), *setup.label.values(), seeds, accuracy, seconds, names])
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
+    lines = [titles, ["-" * width for width in widths], *rows]
+    text = "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in lines
+    )
+    notes = [NOTE]
+    if in_step:
+        notes.append(f"In step with dataset, backbone and schedule, and no columns: {', '.join(in_step)}.")
+    return "\n\n".join([text, *notes])
+
+
+def _range(values: list[float], form: str) -> str:
+    mean = f"{np.mean(values):{form}}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):{form}} to {max(values):{form}})"
+
+
+def draw_comparison(path: Path, found: list[Setup]) -> None:
+    """Draw test accuracy against training seconds.
+
+    Each set-up is a point in its backbone's colour; the Pareto front is a dashed line. Error bars reach from
+    the least to the greatest of the seeds. Times far apart get a logarithmic axis.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)  # measures text
+    axes = figure.subplots()
+    on_front = _front(found)
+    if len(on_front) > 1:
+        axes.plot(
+            *zip(*on_front, strict=True),
+            color="0.55", linestyle="--", linewidth=1, drawstyle="steps-post", label="Pareto front", zorder=1,
+        )  # fmt: skip
+    backbones = sorted({setup.backbone for setup in found})
+    for number, backbone in enumerate(backbones):
+        mine = [setup for setup in found if setup.backbone == backbone]
+        axes.errorbar(
+            [setup.seconds for setup in mine],
+            [setup.accuracy for setup in mine],
+            _error([[one.accuracy for one in setup.runs] for setup in mine]),
+            _error([[one.seconds for one in setup.runs] for setup in mine]),
+            fmt="o", color=f"C{number % 10}", capsize=2, elinewidth=1, markersize=6, label=backbone,
+        )  # fmt: skip
+    axes.set(xlabel="training time, seconds", ylabel="test accuracy")
+    axes.margins(0.12)
+    times = [one.seconds for setup in found for one in setup.runs]
+    if max(times) > 10 * min(times) > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(left=max(0, axes.get_xlim()[0]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    _annotate(axes, found)
+    save_figure(figure, path)
+
+
+def _error(values: list[list[float]]) -> np.ndarray:
+    """Distances from the mean down to the least and up to the greatest of each, as matplotlib takes them: (2, n)."""
+    return np.array([[np.mean(each) - min(each), max(each) - np.mean(each)] for each in values]).T
+
+
+def _annotate(axes, found: list[Setup]) -> None:
+    """Name each point where there is room for its name; otherwise by its number in the table alone."""
+    from matplotlib.patheffects import withStroke
+
+    axes.figure.draw_without_rendering()
+    points = [axes.transData.transform((setup.seconds, setup.accuracy)) for setup in found]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    for number, setup in enumerate(found, 1):
+        words = ", ".join(_short(name, value) for name, value in setup.label.items() if name != "backbone")
+        for text, place in product(dict.fromkeys([f"{number} {words}".strip(), str(number)]), _PLACES):
+            label = axes.annotate(
+                text, (setup.seconds, setup.accuracy), place[:2], textcoords="offset points", ha=place[2],
+                fontsize=8, color="0.15", path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            )  # fmt: skip
+            box = label.get_window_extent().extents
+            if _within(box, axes.get_window_extent().extents) and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
+
+
+def _within(box, frame) -> bool:
+    return frame[0] <= box[0] and box[2] <= frame[2] and frame[1] <= box[1] and box[3] <= frame[3]
+
+
+def _overlap(box, other) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+
+
+def _short(name: str, value: str) -> str:
+    """A value that does not tell by itself what it is of, with the last part of its name."""
+    return value if name in _LEADING.values() else f"{name.rsplit('.', 1)[-1]} {value}"
+
+
+def write_comparison(folder: Path = paths.PLOTS, all_commits: bool = False) -> str:
+    """Compare experiments; compare.md and compare.png go into `folder`.
+
+    Returns:
+        What compare.md holds.
+
+    Raises:
+        ThawError: there is no finished experiment.
+    """
+    found, left_out = read_experiments(all_commits)
+    said = f"Left out: {'; '.join(left_out)}." if left_out else ""
+    if not found:
+        raise ThawError(f"compare: no finished experiment; `dvc exp run` makes one. {said}".strip())
+    made, in_step = group_setups(found)
+    text = "\n\n".join(filter(None, [comparison_table(made, in_step), said]))
+    with replacing(folder / "compare.md") as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+    draw_comparison(folder / "compare.png", made)
+    return text

@@ -1,0 +1,152 @@
+"""The demo: the recipe `demo` in a clone of this checkout, so that the user's own work stays as it is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from thaw import paths
+from thaw.errors import ThawError
+from thaw.network.checkpoint import read_checkpoint_info
+from thaw.runtime.files import replacing_folder
+from thaw.stage import read_params
+
+FOLDER = Path("demo")
+BRANCH = "demo"
+# The last commit that the demo made itself; a later one is the user's.
+OWN = "refs/thaw/demo"
+# What a run writes and git tracks. A run that was killed leaves it uncommitted, and the next one makes it again.
+RESULTS = ("dvc.lock", "metrics/evaluate.json", "metrics/phases")
+AUTHOR = ("-c", "user.name=thaw", "-c", "user.email=thaw@localhost")
+
+
+def run_demo() -> None:
+    """Run the demo in demo/, a clone of the checkout and of uncommitted changes of tracked files; say what came out.
+
+    A demo/ that is there is brought up to date, and what has not changed does not run again. One that the user has
+    edited or committed to is left as it is, and runs with its own params.yaml.
+
+    Raises:
+        ThawError: no git checkout, demo/ is something else, or a stage failed (what it said stands above).
+    """
+    # A commit of the work in progress that no branch and no stash refers to; nothing where there is none.
+    revision = _git(*AUTHOR, "stash", "create", folder=Path()) or _git("rev-parse", "HEAD", folder=Path())
+    if FOLDER.is_symlink() or FOLDER.exists() and not _is_empty(FOLDER):
+        _refuse_other_folder()
+        users = _users_work()
+    else:
+        _clone(revision)
+        users = None
+    if users:
+        print(f"{FOLDER}/ is left as it is, with {users}; for a new demo move it away and run again", flush=True)
+    else:
+        _update(revision)
+        _python("thaw", "params", "recipe=demo")
+        _commit("Parameters of the demo", paths.PARAMS)
+    _python("dvc", "repro")
+    if not users:
+        _commit("Results of the demo", *RESULTS)
+    print(demo_summary(FOLDER))
+
+
+def _python(*command: str) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if subprocess.run([sys.executable, "-m", *command], cwd=FOLDER, env=environment).returncode:
+        raise ThawError(f"demo: {' '.join(command)} failed in {FOLDER}/; see above")
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _refuse_other_folder() -> None:
+    # Without a .git of its own, git would answer for the checkout around it.
+    origin = _git("config", "--default", "", "remote.origin.url") if (FOLDER / ".git").is_dir() else ""
+    if not origin or (FOLDER / origin).resolve() != Path.cwd():
+        raise ThawError(f"demo: {FOLDER}/ is no clone of this checkout; move it away and run again")
+
+
+def _clone(revision: str) -> None:
+    # With a relative address both can be moved together.
+    with replacing_folder(FOLDER) as folder:
+        for command in (("init", "--quiet"), ("remote", "add", "origin", "..")):
+            _git(*command, folder=folder)
+        _fetch(revision, folder)
+        _git("checkout", "--quiet", "-B", BRANCH, revision, folder=folder)
+        _git("update-ref", OWN, revision, folder=folder)
+
+
+def _fetch(revision: str, folder: Path) -> None:
+    # The checkout may be a shallow clone, as those of CI are.
+    _git("fetch", "--quiet", "--update-shallow", str(Path.cwd()), revision, folder=folder)
+
+
+def _users_work() -> str | None:
+    """What of the user's is in demo/, in words: edited and untracked files, commits, a branch; None for nothing."""
+    changed = _git("status", "--porcelain", "--untracked-files=all", "--", ".", *_without(RESULTS)).splitlines()
+    if changed:
+        names = [line.split(maxsplit=1)[1] for line in changed]
+        return f"what was changed in it: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if names[3:] else "")
+    branch = _git("branch", "--show-current")
+    if branch != BRANCH:
+        return f"branch {branch}" if branch else "a detached HEAD"
+    commits = _git("rev-list", "--count", "HEAD", "--not", "--glob=refs/thaw")
+    return f"commits of yours: {commits}" if commits != "0" else None
+
+
+def _update(revision: str) -> None:
+    """Merge the checkout into the demo's branch: its files, whatever they were before."""
+    _fetch(revision, FOLDER)
+    if _git("diff", "--name-only", revision, "HEAD", "--", ".", *_without((str(paths.PARAMS), *RESULTS))):
+        # Experiments stay on an ancestor of the branch.
+        merge = _git(
+            *AUTHOR, "commit-tree", f"{revision}^{{tree}}", "-p", "HEAD", "-p", revision, "-m", "The checkout as it is"
+        )
+        _git("reset", "--quiet", "--hard", merge)
+        _git("update-ref", OWN, merge)
+
+
+def _commit(message: str, *names: str | Path) -> None:
+    """Commit what the demo itself has written, if it is new."""
+    there = [str(name) for name in names if (FOLDER / name).exists()]
+    _git("add", "--", *there)
+    if _git("diff", "--cached", "--name-only", "--", *there):
+        _git(*AUTHOR, "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", message, "--", *there)
+        _git("update-ref", OWN, "HEAD")
+
+
+def _without(names: tuple[str, ...]) -> list[str]:
+    return [f":(exclude){name}" for name in names]
+
+
+def _git(*arguments: str, folder: Path = FOLDER) -> str:
+    result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        command = next(one for one in arguments if one not in AUTHOR)
+        raise ThawError(f"demo: needs git and a checkout with a commit: git {command}: {last}")
+    return result.stdout.strip()
+
+
+def demo_summary(folder: Path) -> str:
+    """A table of the phases and the test figures of a finished run in `folder`."""
+    metrics = json.loads((folder / paths.METRICS / "evaluate.json").read_text(encoding="utf-8"))
+    final = read_params(folder / paths.PARAMS).schedule.final
+    history = read_checkpoint_info(folder / paths.model(final)).history
+    lines = ["", "phase      epochs  validation accuracy, before -> after", "-" * 52]
+    for phase in dict.fromkeys(row["phase"] for row in history):
+        rows = [row for row in history if row["phase"] == phase]
+        best = next(row for row in rows if row["best"])
+        change = f"{rows[0]['val_accuracy']:.3f} -> {best['val_accuracy']:.3f}"
+        lines.append(f"{phase:10} {len(rows) - 1:6}  {change}")
+    lines += ["", f"on test pictures: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
+    if "source" in metrics:
+        before, after = (metrics[key]["accuracy"] for key in ("source", "source_after"))
+        lines.append(f"the source task: accuracy {before:.3f} before the move, {after:.3f} after it")
+    lines += [
+        "",
+        f"Look at {folder / paths.PLOTS / 'phases.png'} and {folder / paths.METRICS / 'evaluate.json'}; {folder}/ is a",
+        f"clone of its own to play with: cd {folder} && dvc plots show",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,120 @@
+"""The finished experiments of a DVC repository, with what they reached and how long they trained."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw import paths
+from thaw.app.lockfile import changed_params, recorded_stages, training_stages
+from thaw.errors import ThawError
+
+EVALUATED = f"{paths.METRICS}/evaluate.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One finished experiment.
+
+    Attributes:
+        name: DVC's, such as pedal-jerk; of a commit its branch, tag or hash; or `workspace`.
+        params: all of params.yaml, nested.
+        accuracy: on the test split.
+        seconds: that its training stages took, when they ran.
+    """
+
+    name: str
+    params: dict[str, Any]
+    accuracy: float
+    seconds: float
+
+
+def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[str]]:
+    """Finished experiments of the last commit, that commit and the workspace; a result that several have, once.
+
+    Args:
+        all_commits: those of all commits, and these.
+
+    Returns:
+        The experiments, and in words what is left out, such as "2 queued".
+
+    Raises:
+        ThawError: no DVC repository, or one without a commit.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    found, left_out = [], Counter()
+    try:
+        # What dvc.api.exp_show reads; that turns all values into text, and knows no other commits.
+        with Repo() as repo:
+            states = [state.dumpd() for state in repo.experiments.show(all_commits=all_commits)]
+            for kind, row in _rows(states):
+                one = _experiment(kind, row, repo)
+                if isinstance(one, str):
+                    left_out[one] += 1
+                elif one is None or any(_same(one, other) for other in found):
+                    continue
+                elif kind in ("commit", "workspace") and _is_changed(one, row["rev"]):
+                    left_out[f"changed since the results there ({one.name})"] += 1
+                else:
+                    found.append(one)
+    except DvcException as error:
+        raise ThawError(f"compare: {error}") from None
+    if not states:
+        raise ThawError("compare: this repository has no commit yet")
+    return found, [f"{count} {why}" for why, count in sorted(left_out.items())]
+
+
+def _rows(states: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Experiments first, then commits, the workspace last: of the same result, the first is named."""
+    for state in states:
+        for experiment in state["experiments"] or []:
+            kind = (experiment["executor"] or {}).get("state", "success")
+            yield kind, experiment["revs"][0] | {"name": experiment["name"] or experiment["revs"][0]["name"]}
+    for state in reversed(states):
+        yield "commit" if state["rev"] != "workspace" else "workspace", state
+
+
+def _experiment(kind: str, row: dict[str, Any], repo) -> Experiment | str | None:
+    """An experiment, why it is left out, or None for a commit without a result."""
+    if kind not in ("success", "commit", "workspace"):
+        return kind  # queued, running, failed
+    data = row["data"] or {"params": {}, "metrics": {}}
+    params = data["params"].get(str(paths.PARAMS), {}).get("data")
+    metrics = data["metrics"].get(EVALUATED, {}).get("data")
+    # A commit's may be of another pipeline.
+    if not params or not isinstance(metrics, dict) or "accuracy" not in metrics:
+        return "without a result" if kind == "success" else None
+    try:
+        seconds = _seconds(params, data["outs"], repo)
+    except (OSError, KeyError, TypeError):  # the last two: of a commit whose pipeline was another
+        return "whose metrics/time is not in DVC's cache (`dvc pull`, `dvc exp pull`)"
+    return Experiment(row["name"] or row["rev"][:9], params, float(metrics["accuracy"]), seconds)
+
+
+def _is_changed(one: Experiment, revision: str) -> bool:
+    with open_revision(None if revision == "workspace" else revision) as fs:
+        return bool(changed_params(one.params, recorded_stages(fs.read_text("dvc.lock"))))
+
+
+def open_revision(revision: str | None):
+    """A context with the files of git and of DVC's cache: of an experiment or commit, or of the workspace for None."""
+    from dvc.api import DVCFileSystem
+
+    return closing(DVCFileSystem(rev=revision))
+
+
+def _seconds(params: dict[str, Any], outs: dict[str, dict[str, Any]], repo) -> float:
+    """What the training stages took, by DVC's hashes of their outputs: opening each revision takes far longer."""
+    hashes = [outs[f"{paths.METRICS}/time/{stage}.json"]["hash"] for stage in training_stages(params)]
+    files = [Path(repo.cache.local.oid_to_path(value)) for value in hashes]
+    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files)
+
+
+def _same(one: Experiment, other: Experiment) -> bool:
+    """Equal to the hundredth of a second: one run, by two names."""
+    return (one.params, one.accuracy, one.seconds) == (other.params, other.accuracy, other.seconds)

@@ -1,0 +1,117 @@
+"""One file that takes raw pictures and gives probabilities, for use without thaw."""
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from thaw.backbones import BACKBONES
+from thaw.errors import ThawError
+from thaw.network.backend import quiet
+from thaw.network.build import PICTURE_SIZE, Network
+
+# Largest difference of a probability from the checkpoint's that is accepted. Other programs add up in another order.
+TOLERANCE = 1e-3
+
+
+def standalone(network: Network) -> keras.Model:
+    """The network with its preprocessing, of Keras's own layers alone: a saved file loads without thaw.
+
+    Takes pictures, uint8 (n, 32, 32, 3), and gives probabilities, float32 (n, classes).
+    """
+    row = BACKBONES[network.name]
+    pictures = keras.Input((PICTURE_SIZE, PICTURE_SIZE, 3), dtype="uint8", name="pictures")
+    x = keras.layers.Rescaling(1.0, name="as_float")(pictures)
+    # Normalisation, and the order of the channels, are one product for each position.
+    kernel = np.diag(1 / np.array(row.std))
+    if row.channels == "bgr":
+        kernel = kernel[::-1]
+    normalise = keras.layers.Conv2D(3, 1, trainable=False, name="normalise")
+    x = normalise(x)
+    normalise.set_weights([kernel[None, None].astype("float32"), -(np.array(row.mean) / row.std).astype("float32")])
+    if network.image_size != PICTURE_SIZE:
+        x = keras.layers.Resizing(network.image_size, network.image_size, name="resize")(x)
+    for block in network.blocks:
+        x = block(x, training=False)
+    x = network.head(network.pooled(x), training=False)
+    return keras.Model(pictures, keras.layers.Softmax(name="probabilities")(x), name="thaw")
+
+
+def write_export(network: Network, form: str, path: Path) -> None:
+    """Write the network as one file.
+
+    Args:
+        form: keras, onnx or tflite.
+
+    Raises:
+        ThawError: what writes this format is not installed.
+    """
+    model = standalone(network)
+    if form == "keras":
+        model.save(path)
+    elif form == "onnx":
+        try:
+            import tf2onnx  # noqa: F401
+        except ModuleNotFoundError:
+            raise _missing(form) from None
+        model(np.zeros((1, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8))  # Keras exports no model that was never called
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # tf2onnx asks NumPy for what it no longer has
+            model.export(path, format="onnx", verbose=False)
+    else:
+        import tensorflow as tf
+
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        # It lists every variable on standard output.
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            content = converter.convert()
+        path.write_bytes(content)
+
+
+def _missing(form: str) -> ThawError:
+    return ThawError(f'--format {form}: needs more packages: pip install -e ".[export]"')
+
+
+def predict_exported(form: str, path: Path, images: np.ndarray, batch_size: int = 128) -> np.ndarray:
+    """What an exported file says of pictures, uint8 (n, 32, 32, 3): probabilities (n, classes)."""
+    run = {"keras": _keras, "onnx": _onnx, "tflite": _tflite}[form](path)
+    return np.concatenate([run(images[first : first + batch_size]) for first in range(0, len(images), batch_size)])
+
+
+def _keras(path: Path):
+    model = keras.models.load_model(path)
+    return lambda images: np.asarray(model(images, training=False))
+
+
+def _onnx(path: Path):
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise _missing("onnx") from None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _tflite(path: Path):
+    import tensorflow as tf
+
+    with quiet(), warnings.catch_warnings():
+        # It announces the package that is to replace it.
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = tf.lite.Interpreter(str(path))
+        interpreter.allocate_tensors()
+    start, end = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        interpreter.resize_tensor_input(start, images.shape)
+        with quiet():  # it tells which of its parts computes
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(start, images)
+        interpreter.invoke()
+        return interpreter.get_tensor(end)
+
+    return run

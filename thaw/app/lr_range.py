@@ -1,0 +1,122 @@
+"""Learning rates of a phase, tried in short runs from one start; what they reach on validation pictures tells which.
+
+A range test of one run over growing rates (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017) does
+not suit a phase that starts from a trained network: its training loss is lowest before the first step, whatever the
+rate. For MobileNetV2's top block it was lowest at 1e-6, where 0.002 is best.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from thaw import paths
+from thaw.config.schedule import chain_of, phase_section, stage_of, start_of
+from thaw.config.schema import Params
+from thaw.errors import NotFinite, ThawError
+
+# Two a decade, about.
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a short run at one peak learning rate reached; nan where its loss was not finite.
+
+    Attributes:
+        rate: the peak.
+        val_accuracy, val_loss: after its last epoch.
+    """
+
+    rate: float
+    val_accuracy: float
+    val_loss: float
+
+
+def run_trials(chosen: Params, name: str, rates: Sequence[float], epochs: int) -> Iterator[Trial]:
+    """Train a phase from what the phase before has left, at each rate anew, and keep nothing of it.
+
+    Args:
+        name: of the phase.
+        rates: peaks to try; warm-up and decay are the phase's own, in as many epochs as there are.
+        epochs: of each trial.
+
+    Raises:
+        ParamError: there is no such phase.
+        ThawError: what the phase starts from is missing.
+    """
+    from thaw.training.phase import prepare_phase  # Keras
+
+    one = prepare_phase(chosen, name)
+    layers = [*one.network.layers(), *one.network.head.layers]
+    start = [layer.get_weights() for layer in layers]
+    own = one.run.training
+    warmup = own.warmup_epochs * epochs / max(own.epochs, epochs)
+    for rate in rates:
+        for layer, weights in zip(layers, start, strict=True):
+            layer.set_weights(weights)
+        settings = own.model_copy(
+            update={"epochs": epochs, "learning_rate": rate, "warmup_epochs": warmup, "patience": None}
+        )
+        try:
+            rows = one.fit(chosen.augment, replace(one.run, training=settings), lambda rows: None)
+            yield Trial(rate, rows[-1]["val_accuracy"], rows[-1]["val_loss"])
+        except NotFinite:
+            yield Trial(rate, np.nan, np.nan)
+
+
+def refuse_stale(chosen: Params, name: str) -> None:
+    """Refuse to start from what other parameters than those of params.yaml have made.
+
+    Raises:
+        ParamError: there is no such phase.
+        ThawError: what the phase starts from is missing, or was made with others, as far as dvc.lock tells.
+    """
+    from thaw.app.lockfile import changed_params, recorded_stages
+    from thaw.config.naming import parse_yaml
+    from thaw.network.checkpoint import read_checkpoint_info
+
+    before = start_of(phase_section(chosen, name))
+    read_checkpoint_info(before)
+    lock = Path("dvc.lock")
+    if not lock.is_file():  # stages that were run without DVC
+        return
+    chain = chain_of(chosen.schedule)
+    earlier = map(stage_of, chain[: chain.index(name)])
+    stages = ["download", "preprocess", "backbone", "extract", *earlier]
+    now = parse_yaml(paths.PARAMS.read_text(encoding="utf-8"))
+    changed = changed_params(now, recorded_stages(lock.read_text(encoding="utf-8")), stages)
+    if changed:
+        raise ThawError(f"lr-range: {before} was made with another {changed[0]}; run `dvc repro` first")
+
+
+def suggestion(found: Sequence[Trial]) -> Trial:
+    """The trial of the highest validation accuracy, of the lowest loss among equals.
+
+    Raises:
+        ThawError: no trial's loss was finite.
+    """
+    finite = [one for one in found if np.isfinite(one.val_loss)]
+    if not finite:
+        raise ThawError(
+            f"lr-range: no loss was finite at {', '.join(f'{one.rate:g}' for one in found)}; try lower --rates"
+        )
+    return max(finite, key=lambda one: (one.val_accuracy, -one.val_loss))
+
+
+def draw_trials(path: Path, name: str, found: Sequence[Trial]) -> None:
+    """Draw validation accuracy by learning rate and mark the best."""
+    from matplotlib.figure import Figure
+
+    from thaw.figures.grids import save_figure
+
+    best = suggestion(found)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([one.rate for one in found], [one.val_accuracy for one in found], marker="o")
+    axes.axvline(best.rate, color="C1", label=f"best: {best.rate:g}, {best.val_accuracy:.4f}")
+    axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy", title=f"Phase {name}")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)

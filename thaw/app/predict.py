@@ -1,0 +1,144 @@
+"""A trained model on anybody's pictures: of any size, mode and rotation."""
+
+import csv
+import io
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw.errors import ThawError
+from thaw.network.checkpoint import load_checkpoint
+from thaw.runtime.progress import unseen
+
+SIDE = 32
+
+
+def find_images(given: Iterable[Path]) -> list[Path]:
+    """The files that are meant: each file given, and those in each folder given and below, by name; no hidden ones."""
+    found = []
+    for path in given:
+        if not os.path.isdir(path):  # Path.is_dir fails on a name that is too long, or in a folder that is closed
+            found.append(path)
+            continue
+        for file in sorted(path.rglob("*")):
+            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            # A link to nothing is told when it is to be read.
+            if not hidden and (file.is_file() or (file.is_symlink() and not file.exists())):
+                found.append(file)
+    return found
+
+
+def read_image(file: Path) -> np.ndarray:
+    """A picture as the network takes it, uint8 (32, 32, 3): the central square of what people see.
+
+    Raises:
+        ThawError: no picture.
+    """
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(upright_image(file), (SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def upright_image(file: Path):
+    """A picture as people see it: in RGB, turned as its EXIF data say, on white where it is transparent.
+
+    Raises:
+        ThawError: no picture.
+    """
+    from PIL import Image, ImageOps
+
+    if os.path.exists(file) and not os.path.isfile(file):  # a pipe would be waited for
+        raise ThawError(f"{file}: no file")
+    try:
+        # Nobody attacks here: a panorama may be large.
+        large = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+        with large, Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow would cut off at 255
+                image = _eight_bits(image)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise ThawError(f"{file}: not found") from None
+    # Pillow fails in many ways on damaged files: SyntaxError, ValueError, struct.error, DecompressionBombError.
+    except Exception as error:
+        why = "" if type(error).__name__ == "UnidentifiedImageError" else f" ({error})"
+        raise ThawError(f"{file}: no picture that can be read{why}") from None
+
+
+def _eight_bits(image: Any):
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    # 16 bits by their range, floats from 0 to 1 as they are meant, anything else by what there is.
+    top = 65535 if image.mode.startswith("I") and values.max() > 255 else 1 if 0 < values.max() <= 1 else 255
+    return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
+
+
+def class_number(name: str, classes: list[str]) -> int:
+    """The number of a class.
+
+    Raises:
+        ThawError: the model does not know it.
+    """
+    if name not in classes:
+        known = ", ".join(classes) if len(classes) <= 10 else f"a class of the model, such as {classes[0]}"
+        raise ThawError(f"--of: received {name!r}; accepted: {known}")
+    return classes.index(name)
+
+
+def predict_images(
+    folder: Path, images: np.ndarray, reach: Callable[[int], None] = unseen, batch_size: int = 128
+) -> tuple[list[str], np.ndarray]:
+    """Class names, and probabilities (n, classes) of pictures, uint8 (n, 32, 32, 3); Keras's backend is set up."""
+    from thaw.data.examples import Examples
+    from thaw.evaluation.scores import probabilities
+
+    network, info = load_checkpoint(folder)
+    examples = Examples(images, np.zeros(len(images), np.int32))
+    return info.classes, probabilities(network.classifier(), examples, min(batch_size, len(images)), reach)
+
+
+def prediction_rows(files: list[Path], classes: list[str], predicted: np.ndarray, top: int) -> Iterator[dict[str, Any]]:
+    """For each picture its most probable classes, the first first."""
+    for file, shares in zip(files, predicted, strict=True):
+        order = np.argsort(-shares, kind="stable")[:top]
+        yield {"file": str(file), "classes": [{"class": classes[n], "probability": float(shares[n])} for n in order]}
+
+
+def as_table(found: list[dict[str, Any]]) -> str:
+    names = [_printable(row["file"]) for row in found]
+    width = max(map(len, names))
+    wide = max(len(one["class"]) for row in found for one in row["classes"])
+    lines = []
+    for name, row in zip(names, found, strict=True):
+        cells = "  ".join(f"{one['class']:{wide}} {one['probability']:6.1%}" for one in row["classes"])
+        lines.append(f"{name:{width}}  {cells}")
+    return "\n".join(lines)
+
+
+def _printable(name: str) -> str:
+    """A file's name in one line: what cannot be printed, such as a line's end, as Python writes it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
+
+
+def as_json(found: list[dict[str, Any]]) -> str:
+    return json.dumps(found, indent=1)
+
+
+def as_csv(found: list[dict[str, Any]]) -> str:
+    """One row per picture and class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "rank", "class", "probability"])
+    for row in found:
+        for rank, one in enumerate(row["classes"], start=1):
+            writer.writerow([row["file"], rank, one["class"], one["probability"]])
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,1 @@
+"""Parameters: schema, checks, composition. It refuses and never computes."""

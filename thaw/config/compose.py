@@ -1,0 +1,37 @@
+"""Compose conf/ into params.yaml, with the code that `dvc exp run` does it with."""
+
+from pathlib import Path
+
+import yaml
+
+from thaw import paths
+from thaw.errors import ParamError, ThawError
+
+
+def compose_params(overrides: list[str], output: Path = paths.PARAMS, conf: Path = paths.CONF) -> None:
+    """Write what conf/, or another folder of its kind, composes to under the given overrides, as `-S` takes them.
+
+    Raises:
+        ParamError: a group has no such choice.
+        ThawError: Hydra refuses an override, or a file in conf/ is no YAML.
+    """
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = str(conf.resolve())
+    try:
+        compose_and_dump(str(output), folder, None, "config", folder, overrides)
+    # ValueError: a group that is null or a number, or a file that is no UTF-8.
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        _check_choices(overrides, conf)
+        raise ThawError(" ".join(str(error).split())) from None
+
+
+def _check_choices(overrides: list[str], conf: Path) -> None:
+    """Refuse the first override that chooses what a group of conf/ has not, such as an unknown recipe."""
+    for override in overrides:
+        group, _, chosen = override.partition("=")
+        choices = sorted(file.stem for file in (conf / group).glob("*.yaml")) if group.isidentifier() else []
+        if choices and chosen not in choices:
+            raise ParamError(group, chosen, ", ".join(choices))

@@ -1,0 +1,93 @@
+"""Read params.yaml: YAML, then the schema, then the checks; refused in one line."""
+
+import re
+from pathlib import Path
+from typing import Any, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from thaw import paths
+from thaw.config.checks import Tables, check_values
+from thaw.config.schema import PHASE_NAME, Params, Section
+from thaw.errors import ParamError, ThawError, Words
+
+
+def load_params(tables: Tables, path: Path = paths.PARAMS) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ThawError: the file is missing or no YAML mapping.
+        ParamError: the first value that is not accepted.
+    """
+    try:
+        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+    except FileNotFoundError:
+        raise ThawError(f"{path}: not found; run from the root of the checkout, or `make params`") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ThawError(f"{path}{line}: not a YAML file") from None
+    return check_params(raw, tables)
+
+
+def check_params(raw: Any, tables: Tables) -> Params:
+    """Turn the content of params.yaml into checked parameters.
+
+    Raises:
+        ParamError: the first value that is not accepted.
+    """
+    if not isinstance(raw, dict):
+        raise ParamError("params.yaml", raw, f"a mapping with {', '.join(Params.model_fields)}")
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise _first_line(error, raw) from None
+    check_values(params, tables)
+    return params
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML takes `1e-3` for a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
+    list("-+.0123456789"),
+)
+
+
+def _first_line(error: ValidationError, raw: dict) -> ParamError:
+    """The first of pydantic's errors, in our words: parameter, received, accepted."""
+    first = error.errors()[0]
+    if (
+        first["loc"][0] == "schedule" and first["loc"][-1] == "[key]"
+    ):  # the name of a phase that is no text, such as 1 or true
+        return ParamError(".".join(map(str, [*first["loc"][:-2], first["input"]])), first["input"], PHASE_NAME)
+    section, by_name, value, accepted, names = Params, False, raw, "", []
+    # The last part may be no key, but which type of a union was tried: then the value is no mapping.
+    for part in first["loc"]:
+        if isinstance(value, dict) and section is not None:
+            field = None if by_name else section.model_fields.get(part)
+            names.append(str(part))
+            if field is not None:
+                accepted, section = field.description or "", _section(field.annotation)
+                by_name = get_origin(field.annotation) is dict
+            elif by_name:
+                accepted, by_name = "", False
+            else:
+                return ParamError(".".join(names), Words("an unknown key"), ", ".join(section.model_fields))
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            names.append(str(part))
+            value = value[part]
+    return ParamError(".".join(names), value, accepted or f"a mapping with {', '.join(section.model_fields)}")
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, alone, optional, or as the values of a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    found = [_section(part) for part in getattr(annotation, "__args__", ())]
+    return next((section for section in found if section), None)

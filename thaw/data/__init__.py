@@ -1,0 +1,1 @@
+"""Splits, examples and stored activations, as training reads them."""

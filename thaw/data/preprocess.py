@@ -1,0 +1,26 @@
+"""The stage preprocess: the splits as arrays in data/processed, and an image grid of samples."""
+
+from thaw import paths
+from thaw.config.schema import Params
+from thaw.data.splits import class_names, draw_splits, write_class_names, write_split
+from thaw.datasets import DATASETS, Embedded, LabelledImages
+from thaw.datasets.archives import read_archive, read_class_names
+from thaw.figures.grids import draw_grid, sample_rows
+
+
+def preprocess(params: Params) -> None:
+    """Draw the validation split, keep `dataset.limit` training images, and write all three splits."""
+    dataset = DATASETS[params.dataset.name]
+    source = dataset.source
+    official, test = source.read(paths.RAW) if isinstance(source, Embedded) else read_archive(paths.RAW, dataset)
+    section = params.dataset
+    rows = draw_splits(official.labels, section.val_fraction, section.limit, section.seed)
+    train, val = (LabelledImages(*(None if part is None else part[kept] for part in official)) for kept in rows)
+    for name, split in (("train", train), ("val", val), ("test", test)):
+        write_split(paths.PROCESSED / name, split)
+        print(f"preprocess: {name}, {len(split.labels):,} images", flush=True)
+    write_class_names(read_class_names(paths.RAW, dataset))
+
+    names = class_names()
+    shown = sample_rows(train.labels, len(names))
+    draw_grid(paths.PLOTS / "samples.png", [train.images[shown]], ["train"], names[: len(shown)])

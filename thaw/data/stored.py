@@ -1,0 +1,104 @@
+"""Features as training reads them: stored activations, their origin, and which cuts there are."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import paths
+from thaw.config.schema import Augment
+from thaw.data.examples import Examples, TrainingData
+from thaw.data.splits import read_split
+from thaw.errors import ThawError
+from thaw.runtime.files import digest, read_sealed, sha256
+
+FEATURES_JSON = "features.json"
+
+
+_KEYS = ("cuts", "views", "pool", "dtype", "classes", "sha256", "origin")
+
+
+def cut_name(depth: int) -> str:
+    return f"depth{depth}"
+
+
+def read_features_info(folder: Path) -> dict[str, Any]:
+    """What is stored: cuts, views, pool, dtype, classes, the sha256 of each file, and the origin.
+
+    Raises:
+        ThawError: the FEATURES_JSON is missing or damaged.
+    """
+    try:
+        content = read_sealed(folder / FEATURES_JSON)
+        return {name: content[name] for name in _KEYS}
+    except (OSError, ValueError, KeyError):  # the last: of another version of thaw
+        raise ThawError(f"{folder / FEATURES_JSON}: missing or damaged; run `dvc repro` to make it again") from None
+
+
+def features_origin(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
+    """What features follow from.
+
+    Args:
+        blocks: sha256 of each block of the frozen backbone.
+        augment: how views differ.
+    """
+    pictures = {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}
+    return {"backbone": blocks, "dataset": pictures, "augmentation": augment.model_dump()}
+
+
+def refuse_other_origin(folder: Path, wanted: dict[str, Any]) -> None:
+    """Refuse features of another origin, as they are left where files were moved by hand.
+
+    Args:
+        folder: of the features.
+        wanted: as `origin_of` gives it, of the blocks alone that are frozen.
+
+    Raises:
+        ThawError: names what is another.
+    """
+    found = read_features_info(folder)["origin"]
+    for name, parts in wanted.items():
+        theirs = found.get(name, {})
+        other = [part for part, value in parts.items() if theirs.get(part) != value]
+        if other:
+            raise ThawError(
+                f"{folder}: made from another {name} ({', '.join(other)}); run `dvc repro` to make it again"
+            )
+
+
+def phase_data(folder: Path, depth: int, classes: list[str]) -> TrainingData:
+    """What a phase learns from whose cut has `depth` blocks above it: stored activations, or else pictures.
+
+    Args:
+        folder: of the features.
+        depth: the cut.
+        classes: that the pictures are to show; those of the features have been chosen.
+    """
+    stored = read_features_info(folder)
+    if depth not in stored["cuts"]:
+        train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
+        return TrainingData(None, [train], val)
+    views = [read_activations(folder, depth, view) for view in range(stored["views"])]
+    return TrainingData(depth, views, read_activations(folder, depth, "val"))
+
+
+def read_activations(folder: Path, depth: int, view: int | str) -> Examples:
+    """Stored activations at a cut, memory-mapped, and their labels.
+
+    Args:
+        folder: of the features.
+        depth: the cut.
+        view: number of a view of the training set, or "val".
+
+    Raises:
+        ThawError: a file is missing or damaged.
+    """
+    name, split = (f"view{view}", "train") if isinstance(view, int) else (view, view)
+    hashes = read_features_info(folder)["sha256"]
+    inputs, labels = folder / f"{cut_name(depth)}-{name}.npy", folder / f"{split}_labels.npy"
+    try:
+        if any(sha256(file) != hashes.get(file.name) for file in (inputs, labels)):
+            raise ValueError("another hash")
+        return Examples(np.load(inputs, mmap_mode="r", allow_pickle=False), np.load(labels, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        raise ThawError(f"{folder}: {cut_name(depth)}, {name}: missing or damaged; run `dvc repro`") from None

@@ -1,0 +1,20 @@
+"""The stage download: the archive, verified, into data/raw."""
+
+from thaw import paths
+from thaw.config.schema import Params
+from thaw.datasets import DATASETS, Embedded
+from thaw.datasets.archives import unpack_archive
+from thaw.datasets.fetch import fetch
+from thaw.runtime.files import replacing_folder
+
+
+def download(params: Params) -> None:
+    """Fetch and unpack the archive of a dataset, or write out a library's own copy."""
+    source = DATASETS[params.dataset.name].source
+    with replacing_folder(paths.RAW) as folder:
+        if isinstance(source, Embedded):
+            source.copy(folder)
+            return
+        archive = fetch(params.dataset.url, params.dataset.sha256, paths.downloads())
+        unpack_archive(archive, source, folder)
+    print(f"download: {archive} verified and unpacked")

@@ -1,0 +1,1 @@
+"""Activations of the frozen backbone, computed once and stored."""

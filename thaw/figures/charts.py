@@ -1,0 +1,109 @@
+"""Charts of a finished run."""
+
+from pathlib import Path
+from typing import Any
+
+from thaw.figures.grids import save_figure
+
+# Of a training history, by column.
+Row = dict[str, Any]
+
+
+def draw_phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
+    """Draw accuracy, loss and learning rate over all phases, with a line where each phase starts.
+
+    Args:
+        path: of the PNG.
+        history: rows of all phases, as thaw.training writes them.
+        thawed: what each phase trains, in words.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    # A phase of no epochs has nothing to show and starts where the next one does: their names would overlap.
+    with_epochs = dict.fromkeys(row["phase"] for row in history if row["learning_rate"] is not None)
+    names = list(with_epochs or dict.fromkeys(row["phase"] for row in history))
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    for number, name in enumerate(names):
+        rows = [row for row in history if row["phase"] == name]
+        color = f"C{number % 10}"
+        for axes, kind in ((top, "accuracy"), (middle, "loss")):
+            axes.plot(*_line(rows, f"val_{kind}"), color=color, marker="o", markersize=3)
+            # The mark is all that there is of a phase of one epoch.
+            axes.plot(*_line(rows, f"train_{kind}"), color=color, linestyle=":", marker="x", markersize=3)
+        bottom.plot(*_line(rows, "learning_rate"), color=color, marker=".", markersize=4)
+        for axes in (top, middle, bottom):
+            axes.axvline(rows[0]["epoch"], color="0.8", linewidth=1, zorder=0)
+        top.annotate(
+            f"{name}: {thawed[name]}",
+            (rows[0]["epoch"], 1),
+            (0, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            # Phases may be as short as an epoch.
+            rotation=25,
+            rotation_mode="anchor",
+            color=color,
+            fontsize=9,
+        )
+    top.set_ylabel("accuracy")
+    middle.set_ylabel("loss")
+    bottom.set(ylabel="learning rate", xlabel="epoch")
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    top.plot([], [], color="0.3", marker="o", markersize=3, label="validation")
+    trained = "training (augmented and mixed, with dropout)"
+    top.plot([], [], color="0.3", linestyle=":", marker="x", markersize=3, label=trained)
+    top.legend(loc="lower right", fontsize=8, frameon=False)
+    for axes in (top, middle, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes, kind in ((top, "accuracy"), (middle, "loss")):
+        _zoom(axes, [row[f"{split}_{kind}"] for row in history[1:] for split in ("val", "train")])
+    save_figure(figure, path)
+
+
+def _zoom(axes, values: list[float | None]) -> None:
+    """Show these values: what nothing has been learnt for yet, the first row, would press all else together."""
+    known = [value for value in values if value is not None]
+    if known and max(known) > min(known):
+        margin = 0.05 * (max(known) - min(known))
+        axes.set_ylim(min(known) - margin, max(known) + margin)
+
+
+def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> None:
+    """Draw a reliability diagram: accuracy against confidence, and how many pictures have which confidence.
+
+    Args:
+        path: of the PNG.
+        rows: of evaluation.calibration.
+        error: expected calibration error of them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5.5), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    starts = [row["from"] for row in rows]
+    widths = [row["to"] - row["from"] for row in rows]
+    top.bar(starts, [row["accuracy"] for row in rows], widths, align="edge", color="C0", edgecolor="white")
+    top.plot(
+        [row["confidence"] for row in rows],
+        [row["accuracy"] for row in rows],
+        "o",
+        color="C3",
+        markersize=4,
+        clip_on=False,
+        label="mean confidence and accuracy of a bin",
+    )
+    top.plot([0, 1], [0, 1], color="0.3", linestyle=":", label="as confident as right")
+    top.set(ylabel="accuracy", ylim=(0, 1), title=f"expected calibration error {error:.3f}")
+    top.legend(loc="upper left", fontsize=8, frameon=False)
+    bottom.bar(starts, [row["pictures"] for row in rows], widths, align="edge", color="0.6", edgecolor="white")
+    bottom.set(xlabel="confidence", ylabel="pictures", xlim=(0, 1))
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)
+
+
+def _line(rows: list[Row], column: str) -> tuple[list[int], list[float]]:
+    known = [row for row in rows if row[column] is not None]
+    return [row["epoch"] for row in known], [row[column] for row in known]

@@ -1,0 +1,1 @@
+"""The network in blocks: built, folded, augmented, saved, loaded and run."""

@@ -1,0 +1,129 @@
+"""A checkpoint: a folder of one safetensors file per block, one for the head, and one small JSON.
+
+A block that stays frozen has the same bytes in every phase, so DVC's cache stores it once.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from thaw.errors import ThawError
+from thaw.runtime.files import read_sealed, replacing_folder, sha256, write_sealed
+
+if TYPE_CHECKING:
+    import keras
+
+    from thaw.network.build import Network
+
+
+CHECKPOINT_JSON = "checkpoint.json"
+
+
+HEAD_FILE = "head"
+
+
+@dataclass
+class CheckpointInfo:
+    """What checkpoint.json holds, next to the files.
+
+    Attributes:
+        backbone: name, image_size, alpha.
+        weights: where the backbone's values came from: origin, and the sha256 of a file or the seed.
+        head: pool, units, dropout; None for a backbone without a head.
+        classes: what the head tells apart, in its order; empty without a head.
+        history: one row per epoch of all phases up to this one (see thaw.training).
+        thawed: what each of these phases trains, in words.
+    """
+
+    backbone: dict[str, Any]
+    weights: dict[str, Any]
+    head: dict[str, Any] | None = None
+    classes: list[str] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    thawed: dict[str, str] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, info: CheckpointInfo, network: "Network") -> None:
+    """Write a network as a checkpoint, whole or not at all; what was in `folder` is replaced."""
+    parts = {block.name: block for block in network.blocks}
+    if network.head is not None:
+        parts[HEAD_FILE] = network.head
+    with replacing_folder(folder) as beside:
+        for name, part in parts.items():
+            # No metadata: safetensors writes its keys in random order.
+            (beside / f"{name}.safetensors").write_bytes(safetensors.save(_tensors(part)))
+        hashes = {file.name: sha256(file) for file in sorted(beside.glob("*.safetensors"))}
+        write_sealed(beside / CHECKPOINT_JSON, vars(info) | {"sha256": hashes})
+
+
+def read_checkpoint_info(folder: Path) -> CheckpointInfo:
+    """The JSON of a checkpoint.
+
+    Raises:
+        ThawError: it is missing or damaged.
+    """
+    return _read(folder)[0]
+
+
+def block_hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of each block's file, by the block's name, and of the head's."""
+    return {name.removesuffix(".safetensors"): value for name, value in _read(folder)[1].items()}
+
+
+def _read(folder: Path) -> tuple[CheckpointInfo, dict[str, str]]:
+    try:
+        content = read_sealed(folder / CHECKPOINT_JSON)
+        hashes = content.pop("sha256")
+        return CheckpointInfo(**content), hashes
+    except (OSError, ValueError, KeyError, TypeError):  # the last two: of another version of thaw
+        raise ThawError(f"{folder / CHECKPOINT_JSON}: missing or damaged; run `dvc repro` to make it again") from None
+
+
+def load_checkpoint(folder: Path, with_head: bool = True) -> tuple["Network", CheckpointInfo]:
+    """Build the network of a checkpoint and fill in its weights.
+
+    Raises:
+        ThawError: a file is missing, damaged, or does not fit.
+    """
+    from thaw.network.build import build_network
+
+    info, hashes = _read(folder)
+    network = build_network(**info.backbone)
+    for block in network.blocks:
+        _fill(block, folder / f"{block.name}.safetensors", hashes)
+    if with_head and info.head is not None:
+        network.attach(**info.head, classes=len(info.classes))
+        _fill(network.head, folder / f"{HEAD_FILE}.safetensors", hashes)
+    return network, info
+
+
+def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
+    """The weights of a block or head under `layer/variable`; layers are named by us or by the architecture."""
+    return {
+        f"{layer.name}/{weight.name}": np.ascontiguousarray(weight.numpy())
+        for layer in part.layers
+        for weight in layer.weights
+    }
+
+
+def _fill(part: "keras.Model", file: Path, hashes: dict[str, str]) -> None:
+    try:
+        if sha256(file) != hashes.get(file.name):
+            raise OSError("another hash")
+        tensors = safetensors.load_file(file)
+    except (OSError, SafetensorError):
+        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
+    for layer in part.layers:
+        for weight in layer.weights:
+            name = f"{layer.name}/{weight.name}"
+            value = tensors.pop(name, None)
+            if value is None or value.shape != tuple(weight.shape):
+                has = "nothing" if value is None else value.shape
+                raise ThawError(f"{file}: has {has} for {name}; expected {tuple(weight.shape)}")
+            weight.assign(value)
+    if tensors:
+        raise ThawError(f"{file}: has {next(iter(tensors))}, which the network has not")

@@ -1,0 +1,86 @@
+"""Outputs of a model, chunk by chunk."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+
+from thaw.network.backend import active_device
+from thaw.runtime.progress import unseen
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis, float64."""
+    shifted = np.asarray(logits, np.float64)
+    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+# Examples between two conversions of predictions from and to NumPy, at most, and bytes that they may take.
+CHUNK = 16_384
+
+
+CHUNK_BYTES = 256e6
+
+
+class CountBatches(keras.callbacks.Callback):
+    """Tells how many batches are done; no step waits for that."""
+
+    # Keras then calls from other threads, in any order; only the training thread is to touch the model.
+    async_safe = True
+
+    def __init__(self, reach: Callable[[int], None] = unseen) -> None:
+        super().__init__()
+        self._reach = reach
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._reach(batch + 1)
+
+    on_test_batch_end = on_predict_batch_end = on_train_batch_end
+
+
+def compiles(model: keras.Model) -> bool:
+    """Whether XLA compiles a model: on TensorFlow not one that moves pictures about, of which Keras would warn."""
+    return active_device().xla and all(layer.supports_jit for layer in model._flatten_layers())
+
+
+def chunk_size(model: keras.Model, batch_size: int) -> int:
+    """Examples that `predict` gives at once: whole batches, as far as they fit."""
+    tensors = keras.tree.flatten([model.inputs, model.outputs])
+    size = sum(math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize for tensor in tensors)
+    most = max(1, min(CHUNK, int(CHUNK_BYTES / size)))
+    return most // batch_size * batch_size or most
+
+
+def predict_chunks(
+    model: keras.Model,
+    inputs: np.ndarray | dict[str, np.ndarray],
+    batch_size: int,
+    before: Callable[[int], None] = lambda number: None,
+    first: int = 0,
+    reach: Callable[[int], None] = unseen,
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """The outputs of a model chunk by chunk, so that memory does not grow with the examples.
+
+    Args:
+        before: called with the number of each chunk ahead of it.
+        first: number of the chunk to start from.
+        reach: called with the number of examples done, after each batch and from any thread.
+
+    Yields:
+        Which examples the chunk holds, and an array for each output of the model.
+    """
+    model.jit_compile = compiles(model)
+    count, size = len(keras.tree.flatten(inputs)[0]), chunk_size(model, batch_size)
+    for number in range(first, math.ceil(count / size)):
+        before(number)
+        place = slice(number * size, min((number + 1) * size, count))
+        # The last batch is filled up: another shape would be made ready for first, 0.7 s for MobileNetV2 on a CPU.
+        short = -(place.stop - place.start) % batch_size if count > batch_size else 0
+        rows = np.r_[place, np.full(short, place.stop - 1)]
+        chunk = keras.tree.map_structure(lambda array, rows=rows: np.asarray(array[rows]), inputs)
+        count_up = CountBatches(lambda batches, place=place: reach(min(place.start + batches * batch_size, place.stop)))
+        outputs = model.predict(chunk, batch_size=batch_size, verbose=0, callbacks=[count_up])
+        # A list also where there is one output, which Keras gives without it.
+        yield place, [output[: place.stop - place.start] for output in keras.tree.flatten(outputs)]

@@ -1,0 +1,1 @@
+"""What runs, waits and writes, and decides no number."""

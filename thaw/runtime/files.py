@@ -1,0 +1,153 @@
+"""Files that are whole or not there: written beside, flushed to the disk, renamed into place."""
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it becomes `path` when the block ends without an error.
+
+    Raises:
+        OSError: nothing can be written there; that `path` is a folder or a device is told before the block.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "not a file", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(path)
+    try:
+        with _naming(path, beside):
+            yield beside
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Where to write what will become `path`; what killed processes left of that is deleted."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = left.name.split(".")[-2]
+        if process.isdigit() and (int(process) == os.getpid() or not _runs(int(process))):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@contextmanager
+def _naming(path: Path, beside: Path) -> Iterator[None]:
+    """Have an error name what was to be written: that of a write on a full disk names nothing."""
+    try:
+        yield
+    except OSError as error:
+        # Without a number, what there is to say is in its text, which a name would replace.
+        if error.errno is not None and (error.filename is None or Path(error.filename).is_relative_to(beside)):
+            error.filename = str(path)
+        raise
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file; where that fails, the error tells why, which those of `ndarray.tofile` do not."""
+    with open(path, "wb") as file:
+        np.save(SimpleNamespace(write=file.write), array)  # NumPy calls tofile on what it knows for a file
+
+
+def write_json(path: Path, content: Any) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON that `read_sealed` gives back only as it was written."""
+    write_json(path, content | {"seal": _seal(content)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else, or was changed.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.pop("seal", None) != _seal(content):
+        raise ValueError(f"{path}: not as it was written")
+    return content
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def reserve(path: Path) -> None:
+    """Have the disk keep room for all of a file that was given its length, but not written yet.
+
+    Raises:
+        OSError: there is not so much room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or make a copy where the two do not lie on one disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def digest(path: Path) -> str:
+    """A hash of a file, or of a folder: of its JSON alone where that holds the hashes of the others."""
+    if path.is_file():
+        return sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    if any(file.parent == path and file.suffix == ".json" for file in files):
+        files = [file for file in files if file.suffix == ".json"]
+    names = [f"{file.relative_to(path).as_posix()} {sha256(file)}" for file in files]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`; it takes its place when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(folder)
+    try:
+        with _naming(folder, beside):
+            beside.mkdir()
+            yield beside
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

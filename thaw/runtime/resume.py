@@ -1,0 +1,216 @@
+"""Saved state of a stage that is not done: a run that is killed loses an epoch or a chunk at most.
+
+State lies beside DVC's cache, under a key of all that the result follows from: parameters, inputs, code,
+versions, machine. So no run ever goes on from another's state, and queued and temporary runs find theirs.
+"""
+
+import configparser
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from thaw import paths
+from thaw.runtime.files import digest, read_sealed, replacing, sha256, write_json, write_sealed
+from thaw.runtime.locks import locked
+
+# Set to drop what was saved and start anew.
+FRESH = "THAW_FRESH"
+
+
+STATE_JSON = "state.json"
+
+
+# Seconds after which state that nobody came back for is deleted: two weeks.
+KEPT = 14 * 24 * 3600
+
+
+class State:
+    """What one run of a stage has saved: a JSON and lists of arrays, each list in a file of its own.
+
+    A save counts from the moment that its JSON is renamed into place; until then the one before does.
+
+    Attributes:
+        stage: whose.
+        folder: where; anything else may lie in it, too.
+        content: of the JSON that was last saved; None where there is none, or none that is whole.
+        earlier: seconds that other processes worked on it, up to what they saved last.
+    """
+
+    def __init__(self, stage: str, folder: Path) -> None:
+        self.stage, self.folder = stage, folder
+        self.content: dict[str, Any] | None = None
+        self.earlier, self._started = 0.0, time.perf_counter()
+        self._hashes: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / STATE_JSON).exists():
+            try:
+                saved = read_sealed(folder / STATE_JSON)
+                if any(sha256(folder / name) != value for name, value in saved["sha256"].items()):
+                    raise ValueError("another hash")
+                self.content, self._hashes, self.earlier = saved["content"], saved["sha256"], saved["seconds"]
+            except (OSError, ValueError):
+                print(f"{stage}: the saved state is damaged and not used", flush=True)
+
+    def save(
+        self, content: dict[str, Any], arrays: Mapping[str, Sequence[np.ndarray]], keep: Sequence[str] = ()
+    ) -> None:
+        """Save, in place of what was saved before.
+
+        Args:
+            content: goes into the JSON.
+            arrays: what to write, under names that no earlier save has used.
+            keep: names of earlier saves that are still needed; all others are deleted.
+        """
+        hashes = {name: self._hashes[name] for name in map(_file, keep) if name in self._hashes}
+        for name, values in arrays.items():
+            tensors = {str(number): np.asarray(value, order="C") for number, value in enumerate(values)}
+            with replacing(self.folder / _file(name)) as beside:
+                beside.write_bytes(safetensors.save(tensors))
+                hashes[_file(name)] = sha256(beside)
+        seconds = self.earlier + time.perf_counter() - self._started
+        write_sealed(self.folder / STATE_JSON, {"content": content, "sha256": hashes, "seconds": seconds})
+        for name in self._hashes.keys() - hashes.keys():
+            (self.folder / name).unlink(missing_ok=True)
+        self.content, self._hashes = content, hashes
+
+    def arrays(self, name: str) -> list[np.ndarray]:
+        """What was saved under a name."""
+        try:
+            tensors = safetensors.load_file(self.folder / _file(name))
+        except (OSError, SafetensorError) as error:  # its hash was right a moment ago
+            raise RuntimeError(f"{self.folder / _file(name)}: {error}") from None
+        return [tensors[str(number)] for number in range(len(tensors))]
+
+
+def _file(name: str) -> str:
+    return f"{name}.safetensors"
+
+
+def state_home() -> Path:
+    """The folder of all state: beside DVC's cache, in the main checkout's where a run works in a temporary copy.
+
+    Where nothing can be written there, it is .dvc/thaw.
+    """
+    dvc = paths.main_checkout() / ".dvc"
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    config.read([dvc / "config", dvc / "config.local"], encoding="utf-8")
+    cache = config.get("cache", "dir", fallback="cache")
+    beside = (dvc / cache).resolve().parent / "thaw"
+    # A cache that many people share may lie where they may not write.
+    lies = next(folder for folder in (beside, *beside.parents) if os.path.exists(folder))
+    return beside if os.access(lies, os.W_OK | os.X_OK) else dvc / "thaw"
+
+
+def drop_states() -> list[str]:
+    """Delete all state but that of runs that are under way; the names of what is left for these."""
+    root = state_home()
+    left = {lock.stem for lock in root.glob("*.lock") if _is_held(lock)}
+    for path in root.glob("*"):
+        if path.stem not in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not left and root.exists():
+        root.rmdir()
+    return sorted(left)
+
+
+def _is_held(lock: Path) -> bool:
+    with open(lock, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def open_state(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path], machine: str) -> Iterator[State]:
+    """The state of a run, for one process at a time; it is deleted when the block ends without an error.
+
+    Where another process has it, this one waits, says for whom, and goes on from what that one left.
+
+    Args:
+        stage: name of the DVC stage.
+        parameters: all that the result follows from.
+        inputs: files and folders, as well.
+        machine: what computes, as well.
+    """
+    parts = {
+        "parameters": dict(parameters),
+        "inputs": {path.as_posix(): digest(path) for path in inputs},
+        "code": _code(),
+        "versions": {name: version(name) for name in ("keras", "numpy")},
+        "machine": machine,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    root = state_home()
+    folder = root / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    root.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(folder.with_name(f"{folder.name}.lock"), stage) as others_wait:
+        if os.environ.get(FRESH):
+            shutil.rmtree(folder, ignore_errors=True)
+        _tell(root, stage, folder, parts)
+        state = State(stage, folder)
+        write_json(folder / "key.json", parts)
+        yield state
+        if not others_wait():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(root: Path, stage: str, folder: Path, parts: dict[str, Any]) -> None:
+    """Say that there is state of another key, and what differs; delete what is old."""
+    for other in root.glob(f"{stage}-*/key.json"):
+        if other.parent == folder:
+            continue
+        try:
+            if time.time() - other.stat().st_mtime > KEPT:
+                shutil.rmtree(other.parent, ignore_errors=True)
+                continue
+            theirs = json.loads(other.read_text(encoding="utf-8"))
+            differ = [name for name in parts if theirs.get(name) != parts[name]]
+        except (OSError, ValueError, AttributeError):  # OSError: its run has just ended
+            continue
+        print(f"{stage}: there is saved state with other {', '.join(differ)}; it is not used", flush=True)
+
+
+@contextmanager
+def _one_at_a_time(lock: Path, stage: str) -> Iterator:
+    """Hold a lock; gives a function that tells whether others wait for it."""
+    # Who waits holds this one, shared, from before it tries the lock.
+    with open(lock.with_suffix(".waiting"), "a") as waiting:
+        fcntl.flock(waiting, fcntl.LOCK_SH)
+        with locked(lock, stage):
+            fcntl.flock(waiting, fcntl.LOCK_UN)
+
+            def others_wait() -> bool:
+                try:
+                    fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+                return False
+
+            yield others_wait
+
+
+def _code() -> str:
+    """A hash of the modules of ours that this process runs."""
+    modules = {
+        Path(module.__file__)
+        for name, module in sys.modules.items()
+        if name.split(".")[0] in ("thaw", "stages", "__main__") and getattr(module, "__file__", None)
+    }
+    # Not their paths: temporary runs work elsewhere.
+    ours = sorted(sha256(file) for file in modules if file.suffix == ".py")
+    return hashlib.sha256("".join(ours).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""A phase: batches, learning rate, optimizer, loop, records."""

@@ -1,0 +1,55 @@
+"""The stage backbone: the one place where weights come from, into models/backbone."""
+
+from typing import Any
+
+from thaw import paths
+from thaw.config.schema import Params
+from thaw.data.examples import Examples, TrainingData
+from thaw.data.splits import class_names, read_split
+from thaw.network.backend import active_device
+from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
+from thaw.network.weights import load_backbone, weights_origin
+from thaw.runtime.resume import open_state
+from thaw.training.loop import Run, train_network
+from thaw.training.record import reporter
+
+# On top of a source task: nothing that the backbone could leave the work to.
+SOURCE_HEAD: dict[str, Any] = {"pool": "avg", "units": None, "dropout": 0.0}
+
+
+def make_backbone(params: Params) -> float:
+    """Load, download, draw or pre-train the weights of the backbone.
+
+    Returns:
+        Seconds that earlier processes worked on it.
+    """
+    section = params.backbone
+    if section.weights == "imagenet":
+        print(f"backbone: ImageNet weights of {section.name}, downloaded where they are not here yet", flush=True)
+    network = load_backbone(section, params.seed)
+    info = CheckpointInfo(
+        backbone={"name": section.name, "image_size": section.image_size, "alpha": section.alpha},
+        weights=weights_origin(section, params.seed),
+    )
+    report = reporter("backbone", "backbone")
+    if section.source is None:
+        report([])
+        save_checkpoint(paths.BACKBONE, info, network)
+        return 0.0
+    info.head = SOURCE_HEAD
+    info.classes = class_names(section.source.classes)
+    network.attach(**SOURCE_HEAD, classes=len(info.classes))
+    network.freeze(0)
+    train, val = (Examples(*read_split(split, info.classes)) for split in ("train", "val"))
+    settings = params.of("batch_size", "seed", "augment", "backbone") | {"weights": info.weights}
+    with open_state("backbone", settings, paths.SPLITS_LEARNT, str(active_device())) as state:
+        info.history = train_network(
+            network,
+            Run("backbone", "source", section.source, params.batch_size, params.seed, [], state=state),
+            TrainingData(None, [train], val),
+            augment=params.augment,
+            batch_norm="train",
+            report=report,
+        )
+        save_checkpoint(paths.BACKBONE, info, network)
+    return state.earlier
