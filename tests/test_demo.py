@@ -23,7 +23,7 @@ def project(origin, tmp_path, monkeypatch):
     project = Project(tmp_path, origin.folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "_python", played)
-    monkeypatch.setattr(demo, "summary", lambda folder: "")
+    monkeypatch.setattr(demo, "demo_summary", lambda folder: "")
     return project
 
 
