@@ -31,7 +31,7 @@ test-all: test ## the slow tests too
 KILLS ?= 50
 SEED ?= 0
 soak: $(VENV)/installed-dev ## kill the demo at random moments and compare, KILLS=50 SEED=0
-	@$(IN_VENV) python -m tests.soak --kills $(KILLS) --seed $(SEED)
+	@$(IN_VENV) python -m tools.soak --kills $(KILLS) --seed $(SEED)
 
 params: $(VENV)/installed ## compose conf/ into params.yaml, the defaults of `dvc repro`
 	@$(IN_VENV) python -m thaw params

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.project import ROOT
+from tests.helpers.project import ROOT
 
 # A project that needs no package index to be installed: it builds itself, into a package of nothing.
 PYPROJECT = """

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import thaw
-from tests.project import ROOT
+from tests.helpers.project import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]

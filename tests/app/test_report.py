@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import browser
+from tests.helpers import browser
 from thaw.app.report.curves import COLORS, curves
 from thaw.app.report.page import render
 from thaw.app.report.read import Run

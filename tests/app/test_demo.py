@@ -1,0 +1,179 @@
+"""What `make demo` does with a demo/ that is there, in real git repositories; the stages are played."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.project import Project
+from thaw.app import demo
+from thaw.app.demo import FOLDER, _git, run_demo
+from thaw.errors import ThawError
+
+TOLD = "demo/ is left as it is, with {}; for a new demo move it away and run again\n"
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    return Project(tmp_path_factory.mktemp("origin"))
+
+
+@pytest.fixture
+def project(origin, tmp_path, monkeypatch):
+    project = Project(tmp_path, origin.folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "_python", played)
+    monkeypatch.setattr(demo, "demo_summary", lambda folder: "")
+    return project
+
+
+def played(*command):
+    """What `thaw params recipe=demo` and `dvc repro` write."""
+    params = FOLDER / "params.yaml"
+    if command[0] == "thaw":
+        params.write_text("seed: 0\n")
+    else:
+        (FOLDER / "dvc.lock").write_text(f"schema: '2.0' # {params.read_text()}")
+        (FOLDER / "metrics/phases").mkdir(exist_ok=True)
+        for name in ("evaluate.json", "phases/head.json"):
+            (FOLDER / "metrics" / name).write_text(json.dumps({"accuracy": len(params.read_text())}))
+
+
+def git(*arguments):
+    return _git(*demo.AUTHOR, *arguments)
+
+
+def test_the_demo_is_a_clone_on_a_branch_with_its_results_committed(project):
+    run_demo()
+    assert git("branch", "--show-current") == "demo"
+    assert git("status", "--porcelain") == ""
+    assert git("show", "HEAD:dvc.lock") == "schema: '2.0' # seed: 0"
+    assert (
+        git("merge-base", "HEAD", project.git("rev-parse", "HEAD").strip()) == project.git("rev-parse", "HEAD").strip()
+    )
+    before = git("rev-parse", "HEAD")
+    run_demo()
+    assert git("rev-parse", "HEAD") == before, "nothing has changed"
+
+
+def test_a_demo_without_changes_is_brought_up_to_date(project, capsys):
+    run_demo()
+    first = git("rev-parse", "HEAD")
+    (project.folder / "README.md").write_text("new\n")
+    project.git("rm", "--quiet", "LICENSE")
+    project.commit("newer")
+    (project.folder / "Makefile").write_text("uncommitted\n")
+    run_demo()
+    assert (FOLDER / "README.md").read_text() == "new\n"
+    assert (FOLDER / "Makefile").read_text() == "uncommitted\n"
+    assert not (FOLDER / "LICENSE").exists()
+    assert git("branch", "--show-current") == "demo"
+    assert git("merge-base", "HEAD", first) == first, "experiments of the first demo stay on an ancestor"
+    assert git("status", "--porcelain") == ""
+    assert "left as it is" not in capsys.readouterr().out
+
+
+def test_what_a_killed_run_left_is_not_taken_for_the_users(project, monkeypatch, capsys):
+    def killed(*command):
+        played(*command)
+        if command[0] == "dvc":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_python", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo()
+    monkeypatch.setattr(demo, "_python", played)
+    run_demo()
+    assert "left as it is" not in capsys.readouterr().out
+    assert git("status", "--porcelain") == ""
+
+
+def edit(name):
+    def act():
+        (FOLDER / name).write_text("seed: 1\n")
+
+    return act
+
+
+def commit():
+    edit("conf/mine.yaml")()
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "mine")
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (edit("params.yaml"), "what was changed in it: params.yaml"),
+        (edit("conf/my notes.txt"), 'what was changed in it: "conf/my notes.txt"'),
+        (commit, "commits of yours: 1"),
+        (lambda: git("checkout", "--quiet", "-b", "mine"), "branch mine"),
+        (lambda: git("checkout", "--quiet", "--detach"), "a detached HEAD"),
+    ],
+    ids=["an edited file", "an untracked file", "a commit", "a branch", "a detached HEAD"],
+)
+def test_what_is_the_users_stays_and_is_told(project, capsys, act, words):
+    run_demo()
+    act()
+    project.git("commit", "--quiet", "--allow-empty", "-m", "newer")
+    (project.folder / "README.md").write_text("newer\n")
+    head, files = git("rev-parse", "HEAD"), contents()
+    capsys.readouterr()
+    run_demo()
+    assert capsys.readouterr().out.startswith(TOLD.format(words))
+    assert git("rev-parse", "HEAD") == head
+    assert contents() == files
+
+
+def contents():
+    """All files of demo/ but those that a run writes."""
+    return {
+        path: path.read_bytes()
+        for path in FOLDER.rglob("*")
+        if path.is_file() and not {".git", "metrics", "dvc.lock"} & set(path.parts)
+    }
+
+
+def test_the_checkout_and_its_demo_can_be_moved_together(project, tmp_path, monkeypatch, capsys):
+    run_demo()
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    tmp_path.rename(moved)
+    monkeypatch.chdir(moved)
+    run_demo()
+    assert "left as it is" not in capsys.readouterr().out
+
+
+def test_a_shallow_checkout_has_a_demo(project, tmp_path, monkeypatch):
+    project.git("commit", "--quiet", "--allow-empty", "-m", "second")
+    shallow = tmp_path / "shallow"
+    project.git("clone", "--quiet", "--depth", "1", project.folder.as_uri(), str(shallow))
+    monkeypatch.chdir(shallow)
+    run_demo()
+    (shallow / "README.md").write_text("new\n")
+    run_demo()
+    assert (FOLDER / "README.md").read_text() == "new\n"
+
+
+def other_repository():
+    FOLDER.mkdir()
+    git("init", "--quiet")
+
+
+def own_folder():
+    FOLDER.mkdir()
+    (FOLDER / "photo.png").touch()
+
+
+@pytest.mark.parametrize("make", [own_folder, other_repository, lambda: FOLDER.touch()])
+def test_a_demo_that_is_no_clone_of_the_checkout_is_refused(project, make):
+    make()
+    before = sorted(Path().rglob("demo/*"))
+    with pytest.raises(ThawError, match=r"^demo: demo/ is no clone of this checkout; move it away and run again$"):
+        run_demo()
+    assert sorted(Path().rglob("demo/*")) == before
+
+
+def test_an_empty_folder_is_taken(project):
+    FOLDER.mkdir()
+    run_demo()
+    assert git("branch", "--show-current") == "demo"

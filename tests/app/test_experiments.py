@@ -1,0 +1,130 @@
+"""Experiments of a real repository, compared and reported: a queue, a small grid, seeds."""
+
+import json
+import re
+
+import pytest
+
+from tests.helpers import browser
+from tests.helpers.project import SHORT, Project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The demo as the default, and two experiments: the same with another head, and that with another seed."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.exp_run(*SHORT)
+    project.commit("the demo is the default")
+    sets = [part for override in SHORT for part in ("-S", override)]
+    for name, *overrides in (("wide", "head.units=16"), ("other-seed", "head.units=16", "seed=1")):
+        project.dvc(
+            "exp", "run", "--temp", "-n", name, *sets, *(part for override in overrides for part in ("-S", override))
+        )
+    return project
+
+
+@pytest.mark.slow
+def test_a_grid_is_queued_as_typed(tmp_path):
+    project = Project(tmp_path)
+    project.dvc("exp", "run", "--queue", "-S", "backbone=vgg16,mobilenetv2", "-S", "schedule=gradual,full")
+    (workspace, head) = json.loads(project.dvc("exp", "show", "--json"))
+    queued = [one["revs"][0]["data"]["params"]["params.yaml"]["data"] for one in head["experiments"]]
+    grid = {(its["backbone"]["name"], its["backbone"]["image_size"], *its["schedule"]["phases"]) for its in queued}
+    gradual = ("depth1", "depth2", "all")
+    assert grid == {
+        ("vgg16", 32, "all"),
+        ("vgg16", 32, *gradual),
+        ("mobilenetv2", 96, "all"),
+        ("mobilenetv2", 96, *gradual),
+    }
+    told = project.run("python", "-m", "thaw", "compare", check=False)
+    assert told.strip() == "compare: no finished experiment; `dvc exp run` makes one. Left out: 4 queued."
+
+
+@pytest.mark.slow
+def test_what_has_run_is_compared_and_nothing_twice(project):
+    project.dvc("exp", "run", "--queue", "-n", "later", "-S", "seed=5")
+    output = project.run("python", "-m", "thaw", "compare")
+    rows = [
+        [cell.strip(" *") for cell in line.strip("|").split("|")] for line in output.splitlines() if line[:1] == "|"
+    ]
+    assert rows[0] == ["#", "head.units", "seeds", "test accuracy", "training, s", "experiments"]
+    # The last commit, which is also what the workspace holds, and the two of the other head.
+    branch = project.git("branch", "--show-current").strip()
+    assert {(row[1], row[2], tuple(sorted(row[5].split(", ")))) for row in rows[2:]} == {
+        ("64", "0", (branch,)), ("16", "0, 1", ("other-seed", "wide")),
+    }  # fmt: skip
+    accuracy = json.loads((project.folder / "metrics/evaluate.json").read_text())["accuracy"]
+    assert next(row[3] for row in rows[2:] if row[1] == "64") == f"{accuracy:.4f}"
+    assert "Left out: 1 queued." in output
+    assert output.rstrip().endswith("plots/compare.md and plots/compare.png are written")
+    assert (project.folder / "plots/compare.md").read_text() in output
+    assert (project.folder / "plots/compare.png").read_bytes()[:4] == b"\x89PNG"
+    assert project.git("status", "--porcelain") == ""
+    project.dvc("queue", "remove", "--all")
+
+
+@pytest.mark.slow
+def test_parameters_that_have_not_run_are_not_told_as_if_they_had(project):
+    project.run("python", "-m", "thaw", "params", *SHORT, "head.units=8")
+    try:
+        assert "Left out: 1 changed since the results there (workspace)." in project.run(
+            "python", "-m", "thaw", "compare"
+        )
+        told = project.run("python", "-m", "thaw", "report", check=False)
+        assert told == "report: params.yaml was changed since the results were made (head); run `dvc repro` first\n"
+        assert not (project.folder / "report.html").exists()
+    finally:
+        project.git("checkout", "--", ".")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("revision", [None, "wide", "HEAD"])
+def test_a_page_of_the_workspace_a_commit_or_an_experiment(project, revision):
+    status = project.git("status", "--porcelain", "--ignored", "--", ":!*.html", ":!**/__pycache__")
+    output = project.run("python", "-m", "thaw", "report", *([revision] if revision else []))
+    assert project.git("status", "--porcelain", "--ignored", "--", ":!*.html", ":!**/__pycache__") == status
+    path = project.folder / output.split()[0]
+    assert path.name == (f"report-{revision}.html" if revision else "report.html")
+    text = path.read_text(encoding="utf-8")
+    metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    if revision == "wide":
+        references = project.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+        experiment = next(name for name in references if name.endswith("/wide"))
+        metrics = json.loads(project.git("show", f"{experiment}:metrics/evaluate.json"))
+    assert re.findall(r"<dd>(.*?)</dd>", text)[0] == f"{metrics['accuracy']:.4f}"
+    assert "images classified correctly before the transfer" in text
+    # The commands compose the parameters, the base is the commit that the experiment began from.
+    head = project.git("rev-parse", "HEAD")[:12]
+    assert f"git checkout {head}" in text
+    assert ("dvc exp apply wide" in text) == (revision == "wide")
+    assert ("-S head.units=16" in text) == (revision == "wide")
+    assert "-S recipe=demo" in text
+    (seen,) = browser.measured([path], (390,)).values()
+    assert seen["scroll"] <= 390
+    assert len(seen["images"]) == 3 and all(seen["images"])
+    assert seen["loaded"] == []
+
+
+@pytest.mark.slow
+def test_what_is_no_revision_or_has_no_results_is_told(project):
+    accepted = "a finished experiment (`dvc exp list` names them), or a commit, branch or tag"
+    for revision in ("no-such", "HEAD^{tree}", ""):
+        told = project.run("python", "-m", "thaw", "report", revision, check=False)
+        assert told == f"report: received {revision or 'nothing'}; accepted: {accepted}\n"
+    (project.folder / "params.yaml").write_text("seed: [\n")
+    try:
+        told = project.run("python", "-m", "thaw", "report", check=False)
+    finally:
+        project.git("checkout", "--", "params.yaml")
+    assert told == "params.yaml, line 2: not a YAML file\n"
+    told = project.run("python", "-m", "thaw", "report", "HEAD^", check=False)
+    assert told.startswith("report: HEAD^ has no dvc.lock in git or in DVC's cache")
+    (project.folder / "dvc.lock").write_text("{}\n")
+    try:
+        told += project.run("python", "-m", "thaw", "report", check=False)
+    finally:
+        project.git("checkout", "--", "dvc.lock")
+    last = told.splitlines()[-1]
+    assert last.startswith("report: the workspace has results of another version of thaw (no 'stages')")
+    assert "Traceback" not in told

@@ -1,0 +1,57 @@
+"""Exported files: Keras's own layers alone, and the checkpoint's probabilities."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.helpers.examples import measure_statistics, narrowest, pictures
+from thaw.app.export import predict_exported, standalone, write_export
+from thaw.backbones import BACKBONES
+from thaw.evaluation.scores import probabilities
+from thaw.network.build import Network, build_network
+from thaw.network.seeds import seed_initialisers
+
+# From inside Keras.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+EXAMPLES = pictures(40)
+
+
+def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
+    seed_initialisers(0, "test")
+    network = build_network(name, image_size, narrowest(name))
+    network.attach(pool, 8, 0.5, 4)
+    measure_statistics(network, EXAMPLES.inputs)
+    # Random weights would be sure of one class for all pictures.
+    found = np.asarray(network.classifier()(EXAMPLES.inputs, training=False))
+    logits = network.head.get_layer("logits")
+    logits.set_weights([logits.get_weights()[0] / found.std(axis=0), -found.mean(axis=0) / found.std(axis=0)])
+    return network
+
+
+@pytest.mark.parametrize(("name", "image_size", "pool"), [*((name, 32, "avg") for name in BACKBONES),
+                                                          ("mobilenetv2", 48, "flatten")])  # fmt: skip
+def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
+    network = build(name, image_size, pool)
+    model = standalone(network)
+    ours = probabilities(network.classifier(), EXAMPLES, 40)
+    assert np.ptp(ours, axis=0).max() > 0.01, "or there would be nothing to compare"
+    # BatchNorm that is folded rounds otherwise; 1.3e-4 were seen with ResNet50's random weights.
+    np.testing.assert_allclose(np.asarray(model(EXAMPLES.inputs)), ours, atol=5e-4)
+    assert (model.input_shape, model.inputs[0].dtype) == ((None, 32, 32, 3), "uint8")
+
+
+@pytest.mark.parametrize("form", ("keras", "onnx", "tflite"))
+def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path):
+    network = build("cnn")
+    file = tmp_path / f"model.{form}"
+    write_export(network, form, file)
+    ours = probabilities(network.classifier(), EXAMPLES, 40)
+    for batch_size in (16, 40):  # 40 pictures: a last short batch, and one batch
+        np.testing.assert_allclose(predict_exported(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
+
+
+def test_a_keras_file_needs_nothing_of_ours(tmp_path):
+    write_export(build("mobilenetv2"), "keras", tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    layers = model._flatten_layers()
+    assert all(type(layer).__module__.startswith("keras.") for layer in layers)

@@ -1,0 +1,97 @@
+"""How commands end: in one line where the system refuses, and quietly where nobody reads on."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.project import ROOT
+from thaw.runtime.files import replacing
+from thaw.stage import read_params
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder with what `params` and `check` need."""
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    return tmp_path
+
+
+def thaw(folder, *arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "thaw", *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("phase", ["nope", "head", "a/../../x", ""])
+def test_a_stage_of_no_phase_of_the_schedule_is_refused_before_any_work(tmp_path, phase):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.unfreeze", phase],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    phases = ", ".join(read_params(tmp_path / "params.yaml").schedule.phases)
+    assert result.stderr == f"unfreeze@{phase}: phase: received {phase!r}; accepted: {phases}\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_what_cannot_be_written_is_told_in_one_line(checkout):
+    (checkout / "params.yaml").mkdir()
+    result = thaw(checkout, "params")
+    assert (result.returncode, result.stderr) == (1, "params.yaml: Is a directory\n")
+
+
+@pytest.mark.parametrize("content", [b"units: [", b"units: 'caf\xe9'"])
+def test_a_choice_that_is_no_yaml_is_told_in_one_line(tmp_path, content):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf/head/gap.yaml").write_bytes(content)
+    result = thaw(tmp_path, "check", "head=gap")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("output", ["", "..", "folder", os.devnull])
+def test_what_is_no_file_is_refused_before_any_work_and_left(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    with pytest.raises(OSError) as caught, replacing(Path(output)):
+        raise AssertionError("work")
+    assert (caught.value.filename, caught.value.strerror) == (output or ".", "not a file")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_network_that_no_memory_holds_is_told_in_one_line(checkout):
+    result = thaw(checkout, "summary", "recipe=demo", "head.units=100000000000")
+    assert result.returncode == 1
+    assert result.stderr == "out of memory; a smaller batch_size, head.units or backbone.image_size needs less\n"
+
+
+def test_who_reads_no_further_sees_no_error(checkout):
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = thaw(checkout, "check", "seed=1", stdout=writer)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("recipe=vgg16-gradul", "recipe: received 'vgg16-gradul'; accepted: cifar100-mobilenetv2, class-split, "),
+        ("schedule=null", "schedule: received 'null'; accepted: full, gradual, head-only, scratch\n"),
+        ("head=3", "head: received '3'; accepted: flatten, gap\n"),
+    ],
+)
+def test_a_choice_that_a_group_has_not_is_told_in_one_line(checkout, override, said):
+    result = thaw(checkout, "check", "seed=1", override)
+    assert result.returncode == 1
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1

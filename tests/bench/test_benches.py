@@ -1,0 +1,191 @@
+"""The benchmarks as far as they run in a moment: what they make of their measurements, and toy runs of them."""
+
+import json
+
+import keras
+import pytest
+
+from bench import common, gpu, runs, scale, schedule, steps, torch_peer
+from tests.helpers.project import ROOT
+
+
+def one(side: str, seed: int, head: float, depth1: float, final: float, **more) -> dict:
+    return {
+        "side": side,
+        "seed": seed,
+        "seconds": {"head": head, "depth1": depth1} | more.pop("seconds", {}),
+        "total": head + depth1 + more.pop("extract", 0.0),
+        "accuracy": {} if side == "pytorch" else {"head": 0.5, "depth1": final},
+        "final": None if side == "pytorch" else final,
+        "epochs": {"head": 2, "depth1": 1},
+        "pictures": 1000,
+        "peak_gb": 1.0 + seed,
+        **more,
+    }
+
+
+RUNS = [
+    one("notebook", 0, 60, 30, 0.8),
+    one("thaw", 0, 5, 10, 0.9, extract=10, seconds={"extract": 10}, reached=[[12, 0.7], [20, 0.85]], bound=15.0),
+    one("pytorch", 0, 90, 45, 0.0),
+    one("notebook", 1, 80, 30, 0.7),
+    one("thaw", 1, 10, 10, 0.8, extract=10, seconds={"extract": 10}, reached=[[12, 0.7], [30, 0.8]], bound=25.0),
+]
+
+
+def test_extraction_counts_for_the_head_and_ratios_are_taken_seed_by_seed():
+    head, depth1, whole, reached = schedule.summary(RUNS)
+    assert head["seconds"] == {"notebook": 70, "thaw": 17.5, "pytorch": 90}
+    assert head["ratio"]["thaw"] == [4.0, 4.0, 4.0]
+    assert depth1["ratio"]["thaw"] == [3.0, 3.0, 3.0]
+    assert whole["ratio"]["thaw"] == pytest.approx([90 / 25, (90 / 25 + 110 / 30) / 2, 110 / 30])
+    assert whole["ratio"]["pytorch"] == pytest.approx([90 / 135] * 3)
+    assert whole["pictures_per_second"]["notebook"] == pytest.approx(3000 / 100)
+    assert whole["peak_gb"] == {"notebook": 2.0, "thaw": 2.0, "pytorch": 1.0}
+    assert whole["bound"] == 20
+    # 0.8 of seed 0 is reached after 20 s, 0.7 of seed 1 after 12.
+    assert reached["seconds"]["thaw"] == 16
+    assert reached["ratio"]["thaw"][0] == pytest.approx(90 / 20)
+
+
+def test_an_accuracy_that_is_not_reached_gives_no_time():
+    runs = [RUNS[0], RUNS[1] | {"reached": [[12, 0.7]]}]
+    assert [row["phase"] for row in schedule.summary(runs)] == ["head", "depth1", "all"]
+
+
+def test_the_table_has_a_row_for_each_phase_and_says_what_is_missing():
+    text = schedule.table(schedule.summary(RUNS))
+    lines = text.splitlines()
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert "| head, extraction included | 70.0 | 17.5 | 90.0 | 4.00 (4.00 to 4.00) |" in text
+    assert "Bound of thaw's seconds: 20.0" in text
+
+
+def test_paths_stay_out_of_the_record():
+    chosen = common.load([])
+    hidden = chosen.model_copy(update={"backbone": chosen.backbone.model_copy(update={"weights": "/home/me/a.h5"})})
+    assert "/home/me" not in json.dumps(common.settings(hidden))
+
+
+def test_overrides_are_composed_as_experiments_are():
+    assert common.load(["backbone=cnn", "batch_size=16"]).batch_size == 16
+
+
+def test_operations_of_a_network_are_those_of_its_products():
+    start = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(5, 3, padding="same")(start)
+    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
+    x = keras.layers.Dense(7)(keras.layers.Flatten()(x))
+    expected = 2 * (8 * 8 * 5 * 9 * 3 + 4 * 4 * 5 * 9 + 80 * 7)
+    assert gpu.flops(keras.Model(start, x)) == expected
+
+
+def test_vgg16_has_the_operations_that_are_published():
+    # 15.5 billion multiply-adds at 224 pixels, the dense layers' 0.12 included (Canziani et al., 2016).
+    assert gpu.flops(keras.applications.VGG16(weights=None)) / 2 == pytest.approx(15.5e9, rel=0.01)
+
+
+def test_where_there_is_no_gpu_the_table_says_so():
+    rows = [{"backbone": name, "image_size": 224} for name in gpu.BACKBONES]
+    text = gpu.table({"rows": rows, "peak_tflops": None, "device": "cpu"})
+    assert text.count(gpu.NOT_MEASURED) == 10 * len(rows) + 1
+
+
+def test_a_backbone_is_measured_at_every_depth_at_toy_size():
+    row = gpu.measure("vgg16", 32, 4, 1, peak_tflops=1.0)
+    assert list(row["train"]) == [0, 1, 2, 3, 4, 5]
+    for cell in (row["extract"], *row["train"].values()):
+        assert cell["pictures_per_second"] > 0
+        assert 0 < cell["share"] < 1
+
+
+def test_the_matrix_peak_is_some_rate():
+    assert gpu.peak(64, keras.backend.backend()) > 0
+
+
+def test_costs_by_size_are_compared_with_the_middle():
+    runs = [
+        {"pictures": n, "extract_ms_per_picture": cost, "train_ms_per_picture": 2.0, "peak_gb": 1.0}
+        for n, cost in ((5_000, 0.6), (50_000, 0.5), (500_000, 0.55))
+    ]
+    assert "| 5,000 | 0.600 (1.20) | 2.000 (1.00) | 1.00 |" in scale.table(runs)
+
+
+@pytest.mark.skipif(not torch_peer.available(), reason="torch is not installed")
+@pytest.mark.parametrize("alpha", [0.35, 1.0, 1.4])
+def test_pytorchs_network_has_the_weights_of_kerass(alpha):
+    blocks, width = torch_peer.mobilenet(alpha)
+    found = sum(weight.numel() for block in blocks for weight in block.parameters())
+    found += sum(statistic.numel() for block in blocks for key, statistic in block.named_buffers() if "running" in key)
+    model = keras.applications.MobileNetV2(alpha=alpha, include_top=False, weights=None, input_shape=(96, 96, 3))
+    assert found == model.count_params()
+    assert width == model.output.shape[-1]
+
+
+def test_steps_are_compared_run_by_run():
+    text = steps.table(
+        {"inference": {"thaw": [600, 660], "pytorch": [500, 600]}, "train": {"thaw": [300], "pytorch": []}}
+    )
+    assert "| inference | 600, 660 | 500, 600 | 1.15 (1.10 to 1.20) |" in text
+    assert "| train | 300 | not measured | not measured |" in text
+
+
+def test_thaws_side_takes_steps():
+    assert steps.rate(32, 0.35, 4, "train", 2) > 0
+
+
+def finished(seed: int, accuracy: float, **more) -> dict:
+    return {
+        "settings": {"seed": seed},
+        "metrics": {"accuracy": accuracy, "macro_f1": accuracy - 0.01, "train_accuracy": 0.9} | more,
+        "seconds": {"download": 1000, "extract": 2, "unfreeze@all": 3.4},
+        "val_accuracy": [[0, "head", 0.1], [1, "head", accuracy]],
+    }
+
+
+def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
+    task = {"source": {"accuracy": 0.85, "macro_f1": 0.84}, "source_after": {"accuracy": 0.7, "macro_f1": 0.69}}
+    found = {"gradual": [finished(0, 0.8), finished(1, 0.81)], "split": [finished(0, 0.9, **task)], "later": []}
+    text = runs.table(found)
+    assert "| gradual | 0, 1 | 0.8000, 0.8100 | 0.7900, 0.8000 | 0.9000, 0.9000 | 5, 5 |" in text
+    assert "| its source task | | 0.8500 | 0.8400 | | |" in text
+    assert "| its source task, after the move | | 0.7000 | 0.6900 | | |" in text
+    assert "later" not in text
+    runs.picture(tmp_path / "runs.png", {"gradual": found["gradual"]})
+    assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", runs.SCHEDULES)
+def test_all_schedules_that_are_compared_have_as_many_epochs_and_none_stops_early(name):
+    chosen = common.load(["backbone=mobilenetv2", "backbone.weights=imagenet", *runs.SCHEDULES[name]])
+    trained = [chosen.head, *chosen.schedule.phases.values()]
+    assert sum(one.epochs for one in trained) == (12 if name == "gradual, 12 epochs" else 10)
+    if name in ("gradual, 12 epochs", "all at once"):
+        assert chosen.schedule.phases["all"].epochs == 8
+    assert all(one.patience is None for one in trained)
+    assert chosen.backbone.weights == ("none" if name == "from scratch" else "imagenet")
+
+
+def test_the_figures_of_docs_recipes_are_those_that_were_measured():
+    text = " ".join((ROOT / "docs/recipes.md").read_text(encoding="utf-8").split())
+    found = {
+        name: json.loads((ROOT / f"bench/results/{name}.json").read_text())["runs"] for name in ("recipes", "schedules")
+    }
+
+    def told(values, form: str) -> None:
+        words = [form.format(value) for value in values]
+        accepted = (", ".join(words), f"{', '.join(words[:-1])} and {words[-1]}")
+        assert any(one in text for one in accepted), accepted
+
+    for one in (*found["recipes"].values(), *found["schedules"].values()):
+        for key in ("accuracy", "macro_f1"):
+            told([run["metrics"][key] for run in one], "{:.4f}")
+    for one in found["schedules"].values():
+        told([runs.seconds(run) for run in one], "{:.0f}")
+    again = json.loads((ROOT / "bench/results/transfer.json").read_text())["runs"]
+    for of_recipe in (again[::2], again[1::2]):
+        told([runs.seconds(run) for run in of_recipe], "{:.0f}")
+    split = found["recipes"]["class-split"]
+    told([run["metrics"]["source_after"]["accuracy"] for run in split], "{:.3f}")
+    for key in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
+        told([run["metrics"]["source"][key] for run in split], "{:.4f}")

@@ -1,0 +1,686 @@
+"""conf/ and params.yaml: all that is shipped is accepted, all that is wrong is refused in one line."""
+
+import copy
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.utils.hydra import compose_and_dump
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thaw import paths
+from thaw.backbones import BACKBONES
+from thaw.config.load import check_params
+from thaw.config.schema import Phase
+from thaw.datasets import DATASETS
+from thaw.errors import ParamError, ThawError
+from thaw.network.cut import frozen_layers
+from thaw.stage import TABLES, read_params
+from thaw.training.class_weights import weights_by_name
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / paths.CONF
+GROUPS = {
+    folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+    for folder in CONF.iterdir()
+    if any(folder.glob("*.yaml"))
+}
+
+
+@functools.cache
+def composed_text(*overrides: str, conf: Path = CONF) -> str:
+    """params.yaml as DVC composes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "params.yaml"
+        compose_and_dump(str(output), str(conf), None, "config", str(conf), list(overrides))
+        return output.read_text(encoding="utf-8")
+
+
+@functools.cache
+def composed_once(*overrides: str, conf: Path = CONF) -> dict:
+    return yaml.safe_load(composed_text(*overrides, conf=conf))
+
+
+def composed(*overrides: str, conf: Path = CONF) -> dict:
+    """What params.yaml holds, to be changed at will."""
+    return copy.deepcopy(composed_once(*overrides, conf=conf))
+
+
+def get(raw: dict, key: str) -> Any:
+    return functools.reduce(lambda section, name: section[name], key.split("."), raw)
+
+
+def refusal(raw: Any) -> str:
+    with pytest.raises(ParamError) as caught:
+        check_params(raw, TABLES)
+    text = str(caught.value)
+    assert re.fullmatch(r"[^\n]+: received [^\n]+; accepted: [^\n]+", text)
+    return text
+
+
+# --- what is shipped ---
+
+
+@pytest.mark.parametrize("override", [f"{group}={option}" for group in sorted(GROUPS) for option in GROUPS[group]])
+def test_every_option_and_every_recipe_is_accepted(override):
+    check_params(composed(override), TABLES)
+
+
+@pytest.mark.parametrize("schedule", GROUPS["schedule"])
+@pytest.mark.parametrize("backbone", GROUPS["backbone"])
+def test_every_backbone_goes_with_every_schedule(backbone, schedule):
+    check_params(composed(f"backbone={backbone}", f"schedule={schedule}"), TABLES)
+
+
+def test_every_row_of_the_tables_has_its_yaml():
+    assert set(GROUPS["backbone"]) == set(BACKBONES)
+    assert set(GROUPS["dataset"]) == set(DATASETS)
+    for name in BACKBONES:
+        assert composed(f"backbone={name}")["backbone"]["name"] == name
+    for name in DATASETS:
+        assert composed(f"dataset={name}")["dataset"]["name"] == name
+
+
+def test_the_weights_file_is_the_one_that_is_given(tmp_path):
+    file = tmp_path / "my.weights.h5"
+    file.touch()
+    raw = composed(f"backbone.weights='{file}'")
+    assert raw["backbone"]["weights_file"] == str(file)
+    check_params(raw, TABLES)
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+@pytest.mark.parametrize("backbone", GROUPS["backbone"])
+def test_without_a_weights_file_dvc_has_a_file_of_the_checkout_to_hash(backbone, weights):
+    file = composed(f"backbone={backbone}", f"backbone.weights={weights}")["backbone"]["weights_file"]
+    assert file == f"conf/backbone/{backbone}.yaml"
+    assert (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pool"),
+    [
+        (["backbone=vgg16"], "flatten"),
+        (["backbone=mobilenetv2"], "avg"),
+        (["backbone=vgg16", "head=gap"], "avg"),
+        (["head=gap", "backbone=vgg16"], "avg"),
+        (["backbone=mobilenetv2", "head=flatten"], "flatten"),
+        (["recipe=demo", "head=flatten"], "flatten"),
+    ],
+)
+def test_a_backbone_brings_its_usual_head_unless_another_is_chosen(overrides, pool):
+    assert composed(*overrides)["head"]["pool"] == pool
+
+
+PUBLISHED = {
+    "vgg16-gradual": {
+        "dataset.name": "cifar10", "dataset.classes": None, "backbone.name": "vgg16", "backbone.weights": "imagenet",
+        "backbone.image_size": 32, "head.pool": "flatten", "head.units": 256, "head.dropout": 0.5,
+    },
+    "resnet50-finetune": {
+        "dataset.name": "cifar10", "backbone.name": "resnet50", "backbone.weights": "imagenet", "head.pool": "avg",
+        "head.units": 256, "head.dropout": 0, "head.epochs": 10, "augment.flip": True,
+        "schedule.phases.all.depth": "all",
+    },
+    "class-split": {
+        "dataset.name": "cifar10", "dataset.classes": ["horse", "ship", "truck"], "backbone.weights": "none",
+        "backbone.source.classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog"],
+    },
+    "cnn-scratch": {"dataset.name": "cifar10", "backbone.weights": "none", "head.epochs": 0},
+    "resnet18-transfer": {
+        "dataset.name": "cifar10", "backbone.name": "resnet18", "backbone.weights": "imagenet", "head.units": None,
+    },
+    "cifar100-mobilenetv2": {
+        "dataset.name": "cifar100", "backbone.name": "mobilenetv2", "backbone.weights": "imagenet",
+        "head.pool": "avg", "head.units": 512, "head.epochs": 10, "schedule.phases.layers50.layers": 50,
+        "schedule.phases.layers50.epochs": 5,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_a_recipe_holds_what_is_published(recipe):
+    raw = composed(f"recipe={recipe}")
+    assert {key: get(raw, key) for key in PUBLISHED[recipe]} == PUBLISHED[recipe]
+    if recipe == "resnet50-finetune":
+        assert raw["augment"]["rotation"] > 0 < raw["augment"]["zoom"]
+    for later in {"resnet50-finetune", "cifar100-mobilenetv2"} & {recipe}:
+        (phase,) = composed(f"recipe={later}")["schedule"]["phases"].values()
+        assert phase["learning_rate"] < raw["head"]["learning_rate"], "at a lower rate"
+
+
+def test_the_three_classes_from_nothing_have_the_epochs_of_the_second_task():
+    split, scratch = composed("recipe=class-split"), composed("recipe=class-split-scratch")
+    epochs = [
+        sum(one["epochs"] for one in (raw["head"], *raw["schedule"]["phases"].values())) for raw in (split, scratch)
+    ]
+    assert epochs[0] == epochs[1]
+    assert split["dataset"]["classes"] == scratch["dataset"]["classes"]
+
+
+def test_a_recipe_wins_over_the_groups_and_a_single_value_over_the_recipe():
+    group = composed("backbone=cnn")["head"]["units"]
+    recipe = composed("recipe=demo")["head"]["units"]
+    assert group != recipe
+    assert composed("recipe=demo", "backbone=cnn")["head"]["units"] == recipe
+    assert composed("recipe=demo", f"head.units={group}")["head"]["units"] == group
+
+
+@pytest.mark.parametrize("schedule", ["full", "gradual", "head-only", "scratch"])
+@pytest.mark.parametrize("recipe", GROUPS["recipe"])
+def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recipes(recipe, schedule):
+    raw = composed(f"recipe={recipe}", f"schedule={schedule}", "augment=strong")
+    check_params(raw, TABLES)
+    phases, theirs = raw["schedule"]["phases"], composed(f"schedule={schedule}")["schedule"]["phases"]
+    assert list(phases) == list(theirs)
+    for name in theirs:
+        del phases[name]["learning_rate"], theirs[name]["learning_rate"]  # the backbone's
+    assert phases == theirs
+    augment = composed("augment=strong")["augment"] | ({"flip": False} if recipe == "demo" else {})
+    assert raw["augment"] == augment | ({"views": 1} if schedule == "scratch" else {})
+
+
+def test_a_recipe_chooses_another_head_than_its_backbone_does(tmp_path):
+    shutil.copytree(CONF, tmp_path / "conf")
+    recipe = "# @package _global_\ndefaults:\n  - override /backbone: resnet18\n  - override /head: flatten\n"
+    (tmp_path / "conf/recipe/mine.yaml").write_text(recipe)
+    raw = composed("recipe=mine", conf=tmp_path / "conf")
+    assert (raw["backbone"]["name"], raw["head"]["pool"]) == ("resnet18", "flatten")
+    check_params(raw, TABLES)
+
+
+def test_the_scratch_schedule_trains_no_head_and_takes_no_weights():
+    raw = composed("schedule=scratch")
+    assert raw["head"]["epochs"] == 0
+    assert raw["backbone"]["weights"] == "none"
+
+
+def git(*arguments: str) -> str | None:
+    """What git prints; None where there is no git, no repository or no commit."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+
+
+def test_the_committed_params_are_what_conf_composes_to():
+    committed = git("show", "HEAD:params.yaml")
+    changed = git("status", "--porcelain", "--", "params.yaml", "conf")
+    if committed is None or changed is None:
+        pytest.skip("no git, or no commit that has params.yaml")
+    if changed:
+        pytest.skip(f"not as committed: {' '.join(changed.split())}")
+    assert yaml.safe_load(committed) == composed(), "params.yaml is not what conf/ composes to; run `make params`"
+
+
+# --- every parameter is explained where it is set ---
+
+
+def leaves(node: yaml.MappingNode, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The keys that hold a value, and their line numbers; `defaults` only chooses and overrides."""
+    for key, value in node.value:
+        name = (*above, key.value)
+        if isinstance(value, yaml.MappingNode) and value.value:
+            yield from leaves(value, name)
+        elif name != ("defaults",) and above != ("defaults",):
+            yield name, key.start_mark.line
+
+
+def is_explained(lines: list[str], line: int) -> bool:
+    above = lines[line - 1].strip() if line else ""
+    return " #" in lines[line] or (above.startswith("#") and not above.startswith("# @package"))
+
+
+@pytest.mark.parametrize(
+    "file", [file.relative_to(CONF).as_posix() for file in sorted(CONF.rglob("*.yaml")) if file.parent.name != "recipe"]
+)
+def test_every_key_of_conf_has_a_comment_above_it_or_behind_it(file):
+    text = (CONF / file).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    unexplained = []
+    # What a file sets of another group, as a schedule does that trains no head, is explained in that group.
+    group = file.split("/")[0] if lines[0] == "# @package _global_" else None
+    for name, line in leaves(yaml.compose(text)):
+        if group and name[0] != group:
+            continue
+        if name[-1] == "sha256":
+            # The comment above `url` speaks of the hash of what it leads to.
+            explained = lines[line - 1].startswith("url:") and is_explained(lines, line - 1)
+        elif name == ("backbone", "name"):
+            # The file is about this one name; its first lines say who that is.
+            explained = is_explained(lines, next(at for at, text in enumerate(lines) if not text.startswith("#")))
+        else:
+            explained = is_explained(lines, line)
+        if not explained:
+            unexplained.append(f"{'.'.join(name)} in line {line + 1}")
+    assert unexplained == []
+
+
+@pytest.mark.parametrize("recipe", GROUPS["recipe"])
+def test_a_recipe_says_what_it_is(recipe):
+    package, header, *_ = (CONF / "recipe" / f"{recipe}.yaml").read_text(encoding="utf-8").splitlines()
+    assert package == "# @package _global_"
+    assert re.match(r"# \w", header)
+
+
+# --- what is refused ---
+
+MISSING = object()
+NAN, INF = float("nan"), float("inf")
+MOBILENET = ("backbone=mobilenetv2",)
+CNN = ("backbone=cnn",)
+DIGITS = ("dataset=digits", "backbone=cnn")
+DEMO = ("recipe=demo",)
+FULL = ("schedule=full",)
+# A value of a type that none of the parameters has.
+STRANGE = {"no": "such"}
+
+
+def phase(**changes: Any) -> dict:
+    """A good phase right after the head, with changes; MISSING takes a key out."""
+    changed = composed()["schedule"]["phases"]["depth1"] | changes
+    return {key: value for key, value in changed.items() if value is not MISSING}
+
+
+class Bad:
+    """One wrong value: put at `key` into what `base` composes to, refused in the name of `blamed`."""
+
+    def __init__(self, key: str, value: Any, blamed: str | None = None, base: tuple[str, ...] = ()) -> None:
+        self.key, self.value, self.blamed, self.base = key, value, blamed or key, base
+
+    def __repr__(self) -> str:
+        value = "missing" if self.value is MISSING else repr(self.value)
+        return f"{self.key}={value}"[:70] + "".join(f" {override}" for override in self.base)
+
+
+def each(key: str, *values: Any, base: tuple[str, ...] = ()) -> list[Bad]:
+    return [Bad(key, value, base=base) for value in values]
+
+
+WHOLE_FROM_1 = (0, -1, True, 1.5, NAN, INF, "1", None, [1])
+WHOLE_OR_NULL = (0, -1, True, 1.5, NAN, "1", [1])
+SHARES = (1, 1.0, -0.1, True, NAN, INF, "0.1", None)
+SEEDS = (-1, 2**31, True, 0.5, NAN, INF, "0", None)
+RATES = (0, -0.001, 11, True, NAN, INF, "0.001", None)
+ONE_OF = ("", "other", True, None, 1, ["avg"])
+
+
+def training(where: str, base: tuple[str, ...] = ()) -> list[Bad]:
+    """What is wrong of any training run, whatever it trains."""
+    return [
+        *each(f"{where}.learning_rate", *RATES, base=base),
+        *each(f"{where}.lr_schedule", *ONE_OF, base=base),
+        # Longer than any training of conf/, too.
+        *each(f"{where}.warmup_epochs", -1, 1000, True, NAN, INF, "1", None, base=base),
+        *each(f"{where}.patience", *WHOLE_OR_NULL, base=base),
+    ]
+
+
+BAD = [
+    *each("backend", "torch", "TensorFlow", *ONE_OF),
+    *each("device.xla", "on", 1, 0, None, []),
+    Bad("device.xla", False, base=("backend=jax",)),
+    *each("device.precision", "float16", "bfloat16", *ONE_OF),
+    *each("device.data_gb", -1, -0.1, NAN, INF, "1", None, True),
+    *each("seed", *SEEDS),
+    *each("batch_size", *WHOLE_FROM_1),
+    # More than the training pictures there are: all, some, of some classes, of the source task.
+    Bad("batch_size", 45_001),
+    Bad("batch_size", 101, base=("dataset.limit=100", "batch_size=100")),
+    Bad("batch_size", 9_001, base=("dataset.classes=[cat,dog]",)),
+    Bad("batch_size", 345, base=DEMO),
+    Bad("backbone.source.classes", [0, 1], "batch_size", (*DEMO, "batch_size=300")),
+    # dataset
+    *each("dataset.name", "cifar", "CIFAR10", "", None, 10),
+    *each("dataset.url", None, "", 5, "ftp://host/a.tar.gz", "www.host.org/a.tar.gz", "/a.tar.gz", "https://"),
+    *each("dataset.url", "https://host", "https://host/", "https://host/?x", "https://host/folder/", "https://host/.."),
+    *each("dataset.url", "https://host/a%00.tar.gz", "file:///a%00.tar.gz"),
+    *each("dataset.url", "https:///a.tar.gz", "https://[::1/a.tar.gz", "file:///", True),
+    *each("dataset.url", "https://host:port/a.tar.gz", "file://a.tar.gz", "file://host/a.tar.gz", "file:a.tar.gz"),
+    *each("dataset.sha256", None, "", "abc", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n", 5),
+    Bad("dataset.url", "https://host/digits.tar.gz", base=DIGITS),
+    Bad("dataset.sha256", "0" * 64, base=DIGITS),
+    *each("dataset.limit", 9, 45_001, *WHOLE_OR_NULL),
+    Bad("dataset.limit", 99, base=("dataset=cifar100",)),
+    Bad("dataset.limit", 1_147, base=DIGITS),
+    *each("dataset.classes", [], ["cat"], ["cat", "cat"], ["cat", 3], "cat", 3, True),
+    *each("dataset.classes", [3, 3], base=("dataset=cifar100",)),
+    *(Bad("dataset.classes", ["dog", one], "dataset.classes") for one in ("unicorn", "Cat", 10, -1)),
+    *(Bad("dataset.classes", ["dog", one], "dataset.classes.1") for one in (True, 1.0, None, ["cat"], {"cat": 1})),
+    *each("dataset.val_fraction", 0, 1, -0.1, 1.5, 1e-9, 0.99999, NAN, INF, True, "0.1", None),
+    *each("dataset.seed", *SEEDS),
+    # backbone
+    *each("backbone.name", "vgg19", "VGG16", "", None, 16),
+    *each("backbone.weights", "", "no/such/file.h5", str(CONF), None, 5, "a" * 300),
+    Bad("backbone.weights", "imagenet", base=CNN),
+    Bad("backbone.weights_file", "conf/backbone/cnn.yaml", base=(f"backbone.weights='{CONF / 'config.yaml'}'",)),
+    *each("backbone.weights_file", None, 5),
+    *each("backbone.image_size", 31, 1025, 0, -32, True, 32.0, NAN, "32", None),
+    Bad("backbone.image_size", 15, base=CNN),
+    *each("backbone.learning_rate", *RATES),
+    *each("backbone.learning_rate_all", *RATES),
+    *each("backbone.alpha", 1.0, 0),
+    *each("backbone.alpha", 0, -1, 5, 0.6, True, NAN, INF, "1.0", None, MISSING, base=MOBILENET),
+    *each("backbone.alpha", 0, -1, 5, NAN, INF, MISSING, base=(*MOBILENET, "backbone.weights=none")),
+    *each("backbone.source", 5, [], "cifar100", True),
+    Bad("backbone.source", {}, "backbone.source.epochs"),
+    *each("backbone.source.epochs", *WHOLE_FROM_1, base=DEMO),
+    *training("backbone.source", DEMO),
+    *each("backbone.source.classes", [], [0], [0, 0], [0, 10], [0, "cat"], "0", base=DEMO),
+    # head
+    *each("head.pool", "max", *ONE_OF),
+    *each("head.units", *WHOLE_OR_NULL),
+    *each("head.dropout", *SHARES),
+    *each("head.epochs", -1, True, 1.5, NAN, INF, "1", None),
+    *training("head"),
+    Bad("head.warmup_epochs", 10.5),
+    Bad("head.warmup_epochs", INF, base=("head.lr_schedule=constant",)),
+    Bad("head.epochs", 1, "head.warmup_epochs", ("head.warmup_epochs=2",)),
+    # augment
+    *each("augment.flip", 0, 1, "yes", None, NAN),
+    *(bad for key in ("translation", "rotation", "zoom", "contrast") for bad in each(f"augment.{key}", *SHARES)),
+    *each("augment.views", *WHOLE_FROM_1),
+    Bad("augment.views", 2, base=("augment=none",)),
+    Bad("augment.flip", False, "augment.views", base=("augment.translation=0",)),
+    *each("augment.seed", *SEEDS),
+    # schedule
+    *each("schedule.phases", None, [], "all", ["all"], 3),
+    *each("schedule.phases.depth1", None, [], 5, "head"),
+    *each("schedule.phases.depth1.epochs", *WHOLE_FROM_1),
+    *training("schedule.phases.depth1"),
+    *each("schedule.phases.depth1.batch_norm", *ONE_OF),
+    *each("schedule.phases.depth1.after", "nowhere", "Head", "", None, 1),
+    Bad("schedule.phases.depth1.after", "depth1"),
+    Bad("schedule.phases.depth1.after", "all"),
+    *each("schedule.phases.depth1.depth", 0, -1, 6, True, 1.0, NAN, "1", "All", [1]),
+    Bad("schedule.phases.depth1.depth", 5, base=CNN),
+    Bad("schedule.phases.depth1.depth", 3, "schedule.phases.depth2.depth"),
+    Bad("schedule.phases.depth1.depth", "all", "schedule.phases.depth2.depth"),
+    Bad("schedule.phases.depth1.depth", None, "schedule.phases.depth1"),
+    Bad("schedule.phases.depth1.layers", 3, "schedule.phases.depth1"),
+    *(
+        Bad("schedule.phases.all", phase(depth=MISSING, layers=layers), "schedule.phases.all.layers", FULL)
+        for layers in (-1, 19, 1000, True, 1.5, NAN, "3")
+    ),
+    Bad("schedule.phases.all", phase(after="depth2", depth=MISSING, layers=18), "schedule.phases.all.layers"),
+    *(
+        Bad("schedule.phases", {name: phase()}, f"schedule.phases.{name}")
+        for name in ("head", "backbone", "a/b", "../a", "a.b", "a b", "-a", "", ".", "${a}", "é", 1, 1.5, True, None)
+    ),
+    # Left out of the chain, a chain of its own, and one that goes on after the last.
+    Bad("schedule.phases.all.after", "depth1", "schedule.phases.depth2"),
+    Bad("schedule.phases.other", phase(after="other"), "schedule.phases.other"),
+    Bad("schedule.final", "depth2", "schedule.phases.all"),
+    Bad("schedule.final", "head", "schedule.phases.depth1"),
+    *each("schedule.final", "last", "", None, True, 3),
+    *each("head.mixup", -0.1, 11, NAN, INF, "0.2", None, True),
+    *each("schedule.phases.all.mixup", -0.1, 11, NAN, INF, "0.2", None, True),
+    # extract
+    *each("extract.cuts", [], [1], [0, 0], [0, 1, 1], [0, 5], [0, -1], 0, "0", None, True),
+    *(Bad("extract.cuts", [0, one], "extract.cuts.1") for one in (True, 1.0, NAN, "1", None)),
+    Bad("extract.cuts", [0, 4], base=CNN),
+    *each("extract.budget_gb", -1, -0.1, NAN, INF, "10", None, True),
+    *each("extract.dtype", "bfloat16", "float64", *ONE_OF),
+    *each("extract.batch_size", *WHOLE_FROM_1),
+    *each("evaluate.gallery_class", "fox", "", 10, -1, True, 1.0, NAN, ["cat"]),
+    Bad("evaluate.gallery_class", "0", base=DEMO),  # of the source task
+    Bad("evaluate.gallery_class", 0, base=DEMO),
+    *each("class_weights", "equal", [], 1, True, {"fox": 1}, {10: 1}, {-1: 1}, {True: 1}, {3: 1, "cat": 2}),
+    *each("class_weights", *({"cat": weight} for weight in (0, -1, 11, NAN, INF, "2", None, True))),
+    Bad("class_weights", {"0": 2}, base=DEMO),  # of the source task
+    # Whole sections, and keys that nobody knows, at each level.
+    *(Bad(section, value) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract", "evaluate")
+      for value in (None, [], 5, "text")),
+    *each("learning_rate", 0.1),
+    *(Bad(f"{section}.typo", 1) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract",
+      "evaluate")),
+    Bad("schedule.phases.depth1.typo", 1),
+    Bad("backbone.source.typo", 1, base=DEMO),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD, ids=repr)
+def test_a_wrong_parameter_is_refused_by_name(bad):
+    raw = composed(*bad.base)
+    check_params(raw, TABLES)  # it is the one change below that is refused
+    *above, name = bad.key.split(".")
+    section = get(raw, ".".join(above)) if above else raw
+    if bad.value is MISSING:
+        del section[name]
+    else:
+        section[name] = copy.deepcopy(bad.value)
+    assert refusal(raw).startswith(f"{bad.blamed}: received ")
+
+
+def parameters(raw: dict, above: str = "") -> Iterator[str]:
+    for name, value in raw.items():
+        if isinstance(value, dict) and value:
+            yield from parameters(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
+
+
+# The source task and the width, too, which the default has not.
+EVERY = dict.fromkeys(parameters(composed(*DEMO)), DEMO) | {"backbone.alpha": MOBILENET}
+
+
+@pytest.mark.parametrize("key", EVERY)
+def test_every_parameter_is_required_and_has_a_type(key):
+    *above, name = key.split(".")
+    # `layers` may stand in place of `depth`.
+    for value in (STRANGE,) if name == "depth" else (MISSING, STRANGE):
+        raw = composed(*EVERY[key])
+        section = get(raw, ".".join(above)) if above else raw
+        if value is MISSING:
+            del section[name]
+        else:
+            section[name] = value
+        assert refusal(raw).startswith(f"{key}: received ")
+
+
+# What YAML can hold.
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.sampled_from(["all", "none"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(sorted({".".join(key.split(".")[:depth]) for key in EVERY for depth in (1, 2, 3, 4)})), ANYTHING)
+def test_whatever_a_parameter_or_a_section_is_it_is_accepted_or_refused_in_one_line(key, value):
+    raw = composed(*EVERY.get(key, DEMO))
+    *above, name = key.split(".")
+    (get(raw, ".".join(above)) if above else raw)[name] = value
+    try:
+        check_params(raw, TABLES)
+    except ParamError as error:
+        assert re.fullmatch(r"[^\n]+: received [^\n]+; accepted: [^\n]+", str(error))
+
+
+def test_every_parameter_has_cases_above():
+    def anywhere(key: str) -> str:
+        return re.sub(r"^schedule\.phases\.\w+", "schedule.phases.*", key)
+
+    assert {anywhere(key) for key in EVERY} <= {anywhere(bad.key) for bad in BAD}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("backbone.name", "vgg19", "received 'vgg19'; accepted: cnn, mobilenetv2, resnet18, resnet50, vgg16"),
+        ("dataset.name", None, "received nothing; accepted: cifar10, cifar100, digits"),
+        ("head.units", "x" * 1000, f"received '{'x' * 76}...; accepted: a whole number from 1 up"),
+        ("schedule.typo", 1, "received an unknown key; accepted: phases, final"),
+        ("schedule.phases.all.typo", 1, "received an unknown key; accepted: epochs, "),
+        ("schedule.phases.depth1.depth", 6, "received 6; accepted: 1 to 5, the blocks of vgg16, or all"),
+        ("schedule.phases.depth1.layers", 0, "received both depth and layers; accepted: one of the two"),
+        ("schedule.phases.depth1.depth", None, "received neither depth nor layers; accepted: one of the two"),
+        (
+            "schedule.final",
+            "depth2",
+            "received a phase outside the chain head -> depth1 -> depth2; accepted: a phase that",
+        ),
+        ("dataset.limit", 7, "received 7; accepted: 10 to 45000 for cifar10, or null for all"),
+        (
+            "dataset.classes",
+            ["cat", "dgo"],
+            "received 'dgo'; accepted: airplane, automobile, bird, cat, deer, dog, frog, ",
+        ),
+    ],
+)
+def test_a_refusal_says_what_came_and_what_would_do(key, value, text):
+    raw = composed()
+    *above, name = key.split(".")
+    get(raw, ".".join(above))[name] = value
+    assert text in refusal(raw)
+
+
+def test_a_phase_may_be_named_like_a_parameter():
+    # Such a name is no key of a phase, also not in the refusal of what is in it.
+    raw = composed(*FULL)
+    raw["schedule"] = {"phases": {"epochs": phase()}, "final": "epochs"}
+    check_params(raw, TABLES)
+    raw["schedule"]["phases"]["epochs"]["typo"] = 1
+    text = refusal(raw)
+    assert text.startswith("schedule.phases.epochs.typo: received an unknown key; accepted: epochs, learning_rate")
+
+
+@pytest.mark.parametrize("raw", [None, [], ["seed"], "text", 5, True])
+def test_what_is_no_mapping_is_refused(raw):
+    assert refusal(raw).startswith("params.yaml: received ")
+
+
+def test_a_key_that_is_no_text_is_refused():
+    assert refusal(composed() | {1: 2}).startswith("1: received an unknown key; accepted: backend, ")
+
+
+# --- what is accepted, at the edges ---
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["dataset.limit=10", "batch_size=10"], "dataset.limit"),
+        (["dataset.limit=45000"], "dataset.limit"),
+        (["batch_size=45000"], "batch_size"),
+        (["dataset.classes=[truck,0]"], "dataset.classes"),
+        (["dataset.url=HTTP://host:8080/a.tar.gz"], "dataset.url"),
+        (["dataset.url='https://host/a.tar.gz?download=1'"], "dataset.url"),
+        (["dataset.url=file:///a.tar.gz"], "dataset.url"),
+        ([f"dataset.sha256={'aB' * 32}"], "dataset.sha256"),
+        ([*CNN, "backbone.image_size=16"], "backbone.image_size"),
+        ([*MOBILENET, "backbone.alpha=0.35"], "backbone.alpha"),
+        ([*MOBILENET, "backbone.weights=none", "backbone.alpha=2"], "backbone.alpha"),
+        (["head.units=null"], "head.units"),
+        (["head.dropout=0"], "head.dropout"),
+        (["head.epochs=0", "head.warmup_epochs=3"], "head.epochs"),
+        (["head.warmup_epochs=99", "head.lr_schedule=constant"], "head.warmup_epochs"),
+        (["head.warmup_epochs=0.5"], "head.warmup_epochs"),
+        (["head.patience=null"], "head.patience"),
+        (["seed=2147483647"], "seed"),
+        (["extract.cuts=[4,0]"], "extract.cuts"),
+        (["augment=none", "augment.flip=true", "augment.views=9"], "augment.views"),
+        (["augment=none", "augment.translation=0.1", "augment.views=9"], "augment.views"),
+        (["augment=none", "augment.rotation=0.1", "augment.views=9"], "augment.views"),
+        (["augment=none", "augment.zoom=0.1", "augment.views=9"], "augment.views"),
+        (["augment=none", "augment.contrast=0.1", "augment.views=9"], "augment.views"),
+        ([*FULL, "~schedule.phases.all.depth", "+schedule.phases.all.layers=18"], "schedule.phases.all.layers"),
+        # 11 layers are the blocks 1 to 3 of VGG16: as deep as depth 2.
+        (["~schedule.phases.depth2.depth", "+schedule.phases.depth2.layers=11"], "schedule.phases.depth2.layers"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_unusual_and_right_is_accepted(overrides, key):
+    raw = composed(*overrides)
+    *above, name = key.split(".")
+    section = check_params(raw, TABLES)
+    for part in above:
+        section = section[part] if isinstance(section, dict) else getattr(section, part)
+    assert getattr(section, name) == get(raw, key)
+
+
+@pytest.mark.parametrize(
+    ("cut", "frozen"), [({"depth": 1}, 15), ({"depth": 4}, 4), ({"depth": "all"}, 0), ({"layers": 7}, 7)]
+)
+def test_a_cut_is_a_number_of_frozen_layers(cut, frozen):
+    checked = Phase.model_validate(phase(depth=MISSING) | cut)
+    assert frozen_layers(checked, "vgg16") == frozen
+
+
+# --- params.yaml as a hand has edited it ---
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E-3", "+1e-03", "1.e-3", ".1e-2", "0.001", "1.0e-3"])
+def test_a_number_is_read_as_yaml_1_2_writes_it(tmp_path, number):
+    text = composed_text()
+    line = "  units: 256\n  dropout: 0.5\n  epochs: 10\n  learning_rate: 0.001\n"
+    assert line in text
+    file = tmp_path / "params.yaml"
+    file.write_text(text.replace(line, line.replace("0.001", number)))
+    assert read_params(file).head.learning_rate == 0.001
+
+
+def test_what_conf_composes_to_is_loaded_with_its_values(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(composed_text())
+    loaded = read_params(file)
+    assert loaded.model_dump(exclude_unset=True) == composed()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "not found; run from the root of the checkout, or `make params`"),
+        (b"seed: [", "line 1: not a YAML file"),
+        (b"seed: 0\nhead:\n\tunits: 1\n", "line 3: not a YAML file"),
+        (b"seed: 0\n  batch_size: 1\n", "line 2: not a YAML file"),
+        (b"seed: *nowhere\n", "not a YAML file"),
+        (b"seed: !!python/object/apply:os.getcwd []\n", "not a YAML file"),
+        (b"seed: 2001-13-01\n", "not a YAML file"),
+        (b"\xff\xfe\xff", "not a YAML file"),
+        (b"\x00", "not a YAML file"),
+        (b"", "params.yaml: received nothing; accepted: a mapping with backend"),
+        (b"- seed\n", "params.yaml: received ['seed']; accepted: a mapping with backend"),
+        (b"seed\n", "params.yaml: received 'seed'; accepted: a mapping with backend"),
+    ],
+)
+def test_a_file_that_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, content, said):
+    file = tmp_path / "params.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ThawError) as caught:
+        read_params(file)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_page_of_messages_is_up_to_date():
+    from tools import messages
+
+    assert (ROOT / "docs/messages.md").read_text(encoding="utf-8") == messages.page(), "python -m tools.messages"
+
+
+@pytest.mark.parametrize("chosen", [None, 7, "9"])
+def test_the_class_of_the_gallery_is_one_that_is_learnt(chosen):
+    raw = composed(*DEMO)
+    raw["evaluate"]["gallery_class"] = chosen
+    assert check_params(raw, TABLES).evaluate.gallery_class == chosen
+
+
+@pytest.mark.parametrize(
+    ("chosen", "weights"),
+    [(None, None), ("balanced", "balanced"), ({}, {}), ({"7": 2, 9: 0.5}, {"7": 2, "9": 0.5})],
+)
+def test_class_weights_go_by_name(chosen, weights):
+    raw = composed(*DEMO)
+    raw["class_weights"] = chosen
+    assert weights_by_name(check_params(raw, TABLES).class_weights, DATASETS["digits"].classes) == weights

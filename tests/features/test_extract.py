@@ -1,0 +1,280 @@
+"""Stored features: one file for each cut and view, of the values that the network gives, or a clear refusal."""
+
+import re
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tests.helpers.examples import SPOILT, augment, pictures, small_network
+from thaw import paths
+from thaw.config.schema import Augment, Extract
+from thaw.data.examples import Examples
+from thaw.data.stored import features_origin, read_activations, read_features_info, refuse_other_origin
+from thaw.errors import ThawError
+from thaw.features import store
+from thaw.features.extract import extract_features
+from thaw.network import inference
+from thaw.network.augmentation import augmentation_inputs
+from thaw.network.seeds import reseed_layers
+from thaw.runtime.files import read_sealed, sha256
+
+TRAIN, VAL = pictures(20), pictures(9, seed=1)
+CLASSES = ["cat", "dog", "frog", "horse"]
+VARIED = augment(flip=True, translation=0.2, views=2, seed=3)
+PLAIN = augment()
+
+
+def settings(**chosen) -> Extract:
+    return Extract(**{"cuts": [0, 1], "budget_gb": 1.0, "dtype": "float32", "batch_size": 8} | chosen)
+
+
+def extract(folder: Path, how: Augment = VARIED, pool: str = "avg", train: Examples = TRAIN, **chosen) -> None:
+    extract_features(folder, small_network(), pool, CLASSES, train, VAL, how, settings(**chosen))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> Path:
+    """The usual extraction, to read from alone."""
+    folder = tmp_path_factory.mktemp("data") / "features"
+    extract(folder)
+    return folder
+
+
+@pytest.fixture
+def spoilt(stored, tmp_path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(stored, tmp_path / "features"))
+
+
+def test_there_is_one_file_for_each_cut_and_view_and_no_other(stored):
+    arrays = {f"depth{depth}-{view}.npy" for depth in (0, 1) for view in ("val", "view0", "view1")}
+    assert content(stored).keys() == arrays | {"train_labels.npy", "val_labels.npy", "features.json"}
+    assert [path.name for path in stored.parent.iterdir()] == ["features"]
+
+
+@pytest.mark.parametrize(("view", "count"), [("val", 9), (0, 20), (1, 20)])
+def test_features_have_a_row_for_each_picture_and_its_label(stored, view, count):
+    for depth, shape in ((0, (16,)), (1, (8, 8, 8))):
+        found = read_activations(stored, depth, view)
+        assert found.inputs.shape == (count, *shape)
+        assert found.inputs.dtype == np.float32
+        np.testing.assert_array_equal(found.labels, (VAL if view == "val" else TRAIN).labels)
+
+
+def test_features_are_read_as_a_memory_map(stored):
+    assert isinstance(read_activations(stored, 1, 0).inputs, np.memmap)
+
+
+def test_the_json_tells_what_is_stored(stored):
+    told = {"cuts": [0, 1], "views": 2, "pool": "avg", "dtype": "float32", "classes": CLASSES, "origin": {}}
+    found = read_features_info(stored)
+    assert found == read_sealed(stored / "features.json")
+    assert found.pop("sha256") == {file.name: sha256(file) for file in stored.glob("*.npy")}
+    assert found == told
+
+
+@pytest.mark.parametrize(
+    ("budget", "cuts"),
+    [
+        (1.0, [0, 1, 2]),
+        # 29 pictures of 16, 512 and 768 values of 4 bytes: 1,856, 59,392 and 89,088 bytes.
+        (150_336e-9, [0, 1, 2]),
+        (150_335e-9, [0, 1]),
+        (61_248e-9, [0, 1]),
+        (61_247e-9, [0]),
+        (1_856e-9, [0]),
+        (1_855e-9, []),
+        (0.0, []),
+    ],
+)
+def test_cuts_are_stored_shallow_first_within_the_budget(tmp_path, capsys, budget, cuts):
+    extract(tmp_path / "features", PLAIN, cuts=[2, 0, 1], budget_gb=budget)
+    assert read_features_info(tmp_path / "features")["cuts"] == cuts
+    stored = {name.split("-")[0] for name in content(tmp_path / "features") if name.startswith("depth")}
+    assert stored == {f"depth{depth}" for depth in cuts}
+    told = [line for line in capsys.readouterr().out.splitlines() if " values a picture, " in line]
+    assert [line.split(":")[1].split(",")[0].strip() for line in told] == ["depth 0", "depth 1", "depth 2"]
+    assert [line.endswith(", stored") for line in told] == [depth in cuts for depth in range(3)]
+
+
+@pytest.mark.parametrize("view", ["val", 0, 1])
+def test_values_are_those_that_the_network_gives_for_the_view(stored, view):
+    network, images = small_network(), (VAL if view == "val" else TRAIN).inputs
+    model = network.features([0, 1], "avg", VARIED)
+    # The first chunk of the view.
+    reseed_layers(model, VARIED.seed, view, 0)
+    inputs = augmentation_inputs(images, VARIED, augmented=view == 1)
+    for depth, expected in zip((0, 1), model.predict(inputs, batch_size=8, verbose=0), strict=True):
+        assert np.ptp(expected) > 0
+        np.testing.assert_array_equal(read_activations(stored, depth, view).inputs, expected)
+
+
+def test_the_first_view_is_of_the_pictures_as_they_are_and_the_others_differ_from_it_and_each_other(tmp_path):
+    extract(tmp_path / "features", VARIED.model_copy(update={"views": 3}))
+    plain = small_network().features([0, 1], "avg", None).predict(TRAIN.inputs, batch_size=8, verbose=0)
+    for depth, unchanged in zip((0, 1), plain, strict=True):
+        first, second, third = (read_activations(tmp_path / "features", depth, view).inputs for view in range(3))
+        np.testing.assert_array_equal(first, unchanged)
+        assert not np.allclose(second, first)
+        assert not np.allclose(third, first)
+        assert not np.allclose(third, second)
+
+
+def test_all_cuts_of_a_view_show_the_same_augmented_pictures(stored):
+    x = np.asarray(read_activations(stored, 1, 1).inputs)
+    for block in small_network().blocks[1:]:
+        x = np.asarray(block(x, training=False))
+    np.testing.assert_allclose(read_activations(stored, 0, 1).inputs, x.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_without_augmentation_a_view_is_of_the_pictures_as_they_are(tmp_path):
+    extract(tmp_path / "features", PLAIN, train=VAL, cuts=[0])
+    view, val = (read_activations(tmp_path / "features", 0, name).inputs for name in (0, "val"))
+    np.testing.assert_array_equal(view, val)
+
+
+def test_pooling_is_the_heads(tmp_path):
+    extract(tmp_path / "features", PLAIN, pool="flatten", cuts=[0])
+    network = small_network()
+    maps = network.features([1], "flatten", None).predict(VAL.inputs, batch_size=8, verbose=0)
+    expected = np.asarray(network.blocks[-1](keras.tree.flatten(maps)[0], training=False)).reshape(9, -1)
+    np.testing.assert_allclose(read_activations(tmp_path / "features", 0, "val").inputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_extraction_has_the_same_bytes(stored, tmp_path):
+    extract(tmp_path / "again")
+    assert content(tmp_path / "again") == content(stored)
+
+
+def test_another_seed_of_augmentation_changes_the_augmented_views_alone(stored, tmp_path):
+    extract(tmp_path / "other", VARIED.model_copy(update={"seed": 4}))
+    before, after = content(stored), content(tmp_path / "other")
+    assert {name for name in before if before[name] != after[name]} == {
+        "features.json",
+        *(name for name in before if "view1" in name),
+    }
+
+
+def test_chunks_do_not_show_in_features_of_pictures_as_they_are(tmp_path, monkeypatch):
+    extract(tmp_path / "whole", PLAIN)
+    monkeypatch.setattr(inference, "CHUNK", 8)
+    extract(tmp_path / "chunks", PLAIN)
+    assert content(tmp_path / "chunks") == content(tmp_path / "whole")
+
+
+def test_augmentation_goes_on_from_chunk_to_chunk(tmp_path, monkeypatch):
+    one = TRAIN.inputs[:1].repeat(16, axis=0)
+    monkeypatch.setattr(inference, "CHUNK", 8)
+    extract(tmp_path / "features", VARIED, train=Examples(one, np.zeros(16, np.int32)), cuts=[0])
+    found = read_activations(tmp_path / "features", 0, 1).inputs
+    assert not np.allclose(found[:8], found[8:])
+
+
+def test_float16_is_the_rounded_float32(stored, tmp_path):
+    extract(tmp_path / "half", dtype="float16")
+    for depth in (0, 1):
+        half = read_activations(tmp_path / "half", depth, 1).inputs
+        assert half.dtype == np.float16
+        np.testing.assert_array_equal(half, read_activations(stored, depth, 1).inputs.astype(np.float16))
+
+
+def test_what_exceeds_float16_is_stored_as_its_largest_number(tmp_path):
+    network = small_network()
+    scales = [layer for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    scales[-1].gamma.assign(np.full(16, 1e8, "float32"))
+    extract_features(
+        tmp_path / "features", network, "avg", CLASSES, TRAIN, VAL, PLAIN, settings(cuts=[0], dtype="float16")
+    )
+    found = read_activations(tmp_path / "features", 0, 0).inputs
+    assert np.isfinite(found).all()
+    assert found.max() == np.finfo(np.float16).max
+
+
+def test_a_failure_leaves_the_features_that_were_there(spoilt, monkeypatch):
+    before = content(spoilt)
+
+    def fail(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(store, "predict_chunks", fail)
+    with pytest.raises(OSError, match="No space left"):
+        extract(spoilt, PLAIN)
+    assert content(spoilt) == before
+    assert [path.name for path in spoilt.parent.iterdir()] == ["features"]
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [*SPOILT.values(), flip], ids=[*SPOILT, "one bit"])
+@pytest.mark.parametrize("name", ["depth1-view1.npy", "train_labels.npy"])
+def test_a_damaged_array_is_refused_in_one_line(spoilt, spoil, name):
+    spoil(spoilt / name)
+    with pytest.raises(ThawError, match=rf"^{re.escape(str(spoilt))}: depth1, view1: missing or damaged; [^\n]+$"):
+        read_activations(spoilt, 1, 1)
+    # What lies beside is not affected.
+    read_activations(spoilt, 1, "val")
+
+
+def test_a_cut_or_view_that_was_not_extracted_is_refused_in_one_line(stored):
+    for depth, view in ((2, 0), (0, 9)):
+        with pytest.raises(
+            ThawError, match=rf"^{re.escape(str(stored))}: depth{depth}, view{view}: missing or damaged; [^\n]+$"
+        ):
+            read_activations(stored, depth, view)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])
+def test_a_damaged_json_is_refused_in_one_line(spoilt, text):
+    (spoilt / "features.json").write_text(text)
+    with pytest.raises(ThawError, match=rf"^{re.escape(str(spoilt))}/features.json: missing or damaged; [^\n]+$"):
+        read_features_info(spoilt)
+
+
+def test_a_missing_json_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ThawError, match=rf"^{re.escape(str(tmp_path))}/features.json: missing or damaged; [^\n]+$"):
+        read_features_info(tmp_path)
+
+
+def test_features_of_another_origin_are_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in paths.SPLITS_LEARNT:
+        path.mkdir(parents=True) if path.suffix == "" else path.parent.mkdir(parents=True, exist_ok=True)
+    names, train, val = paths.SPLITS_LEARNT
+    names.write_text("{}")
+    for folder in (train, val):
+        np.save(folder / "images.npy", TRAIN.inputs)
+    blocks = {"low": "1" * 64, "high": "2" * 64}
+    whole = features_origin(blocks, VARIED)
+    extract_features(
+        Path("features"), small_network(), "avg", CLASSES, TRAIN, VAL, VARIED, settings(cuts=[0]), origin=whole
+    )
+
+    def refusal(wanted) -> str:
+        with pytest.raises(ThawError) as caught:
+            refuse_other_origin(Path("features"), wanted)
+        return str(caught.value)
+
+    again = "run `dvc repro` to make it again"
+    refuse_other_origin(Path("features"), features_origin(blocks, VARIED))
+    # Where the upper block is thawed, it is another and need not be the same.
+    refuse_other_origin(Path("features"), features_origin({"low": "1" * 64}, VARIED))
+    other = features_origin(blocks | {"high": "3" * 64}, VARIED)
+    assert refusal(other) == f"features: made from another backbone (high); {again}"
+    other = features_origin(blocks, VARIED.model_copy(update={"flip": False, "seed": 9}))
+    assert refusal(other) == f"features: made from another augmentation (flip, seed); {again}"
+    np.save(train / "images.npy", VAL.inputs)
+    assert (
+        refusal(features_origin(blocks, VARIED))
+        == f"features: made from another dataset (data/processed/train); {again}"
+    )

@@ -1,0 +1,122 @@
+"""BatchNorm folded into convolutions computes and learns what the two layers do."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.helpers.examples import measure_statistics, narrowest, pictures
+from thaw.backbones import BACKBONES
+from thaw.network import build
+from thaw.network.build import build_network
+from thaw.network.folding import Fused, fold, foldable_pairs
+from thaw.network.seeds import seed_initialisers
+
+WITH_BATCH_NORM = [name for name in BACKBONES if name != "vgg16"]
+
+
+def norms(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_batch_norm_of_every_backbone_is_folded_and_gives_what_it_gave(name):
+    seed_initialisers(0, name)
+    network = build_network(name, 32, narrowest(name))
+    measure_statistics(network, pictures(8).inputs)
+    x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    for block in network.blocks:
+        pairs = foldable_pairs(block)
+        assert set(pairs) == {layer.name for layer in norms(block)}
+        folded = fold(block, pairs)
+        assert not norms(folded)
+        expected = np.asarray(block(x, training=False))
+        np.testing.assert_allclose(np.asarray(folded(x)), expected, atol=1e-5 * np.abs(expected).max())
+        x = expected
+
+
+def both(conv: keras.layers.Layer, **options) -> tuple[keras.Model, keras.Model]:
+    """A convolution and a BatchNorm that has seen something, as they are and folded."""
+    start = keras.Input((8, 8, 6))
+    norm = keras.layers.BatchNormalization(**options)
+    model = keras.Model(start, norm(conv(start)))
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(generator.uniform(0.5, 1.5, weight.shape).astype("float32"))
+    return model, fold(model, foldable_pairs(model))
+
+
+CONVOLUTIONS = {
+    "same": lambda: keras.layers.Conv2D(4, 3, padding="same", use_bias=False),
+    "bias": lambda: keras.layers.Conv2D(4, 3, strides=2),
+    "dilated": lambda: keras.layers.Conv2D(4, 3, dilation_rate=2),
+    "groups": lambda: keras.layers.Conv2D(4, 3, groups=2),
+    "depthwise": lambda: keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+    "depthwise, several outputs of each": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+}
+
+
+@pytest.mark.parametrize("conv", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}], ids=str)
+def test_folded_weights_compute_and_learn_the_same(conv, options):
+    plain, folded = both(conv(), **options)
+    assert not norms(folded)
+    x = np.random.default_rng(1).normal(size=(5, 8, 8, 6)).astype("float32")
+    expected = np.asarray(plain(x, training=False))
+    np.testing.assert_allclose(np.asarray(folded(x)), expected, rtol=1e-4, atol=1e-4)
+    # One step each from the same weights.
+    start, ends = plain.get_weights(), []
+    for model in (plain, folded):
+        plain.set_weights(start)
+        whole = keras.Model(model.input, build.InMode(model, training=False)(model.input))
+        whole.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True, jit_compile=False)
+        whole.train_on_batch(x, np.zeros_like(expected))
+        ends.append(plain.get_weights())
+    assert any(not np.array_equal(a, b) for a, b in zip(start, ends[0], strict=True))
+    for mine, theirs, before in zip(ends[1], ends[0], start, strict=True):
+        np.testing.assert_allclose(mine - before, theirs - before, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 6), (6,)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"momentum": 0.5}], ids=str)
+def test_batch_statistics_are_computed_learnt_through_and_kept_as_keras_does(options, shape):
+    start = keras.Input(shape)
+    plain = keras.Model(start, keras.layers.BatchNormalization(**options)(start))
+    generator = np.random.default_rng(0)
+    for weight in plain.weights:
+        weight.assign(generator.uniform(0.5, 1.5, weight.shape).astype("float32"))
+    fused = fold(plain, {}, keep=[norms(plain)[0].name])
+    x = generator.normal(2, 3, (5, *shape)).astype("float32")
+    np.testing.assert_allclose(np.asarray(fused(x)), np.asarray(plain(x)), rtol=1e-5)
+    start, ends, losses = plain.get_weights(), [], []
+    for model in (plain, fused):
+        plain.set_weights(start)
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True, jit_compile=False)
+        losses.append(model.train_on_batch(x, x))
+        ends.append(plain.get_weights())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert all(not np.array_equal(a, b) for a, b in zip(start, ends[0], strict=True))
+    for mine, theirs in zip(ends[1], ends[0], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+
+
+def test_what_is_no_plain_convolution_is_left_as_it_is():
+    start = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization()(start)
+    activated = keras.layers.Conv2D(3, 1, activation="relu")(x)
+    x = keras.layers.BatchNormalization()(activated)
+    used_twice = keras.layers.Conv2D(3, 1)(x)
+    x = keras.layers.Add()([keras.layers.BatchNormalization()(used_twice), used_twice])
+    last = keras.layers.Conv2D(3, 1)(x)
+    model = keras.Model(start, [keras.layers.BatchNormalization()(last), last])
+    assert foldable_pairs(model) == {}
+    assert len(norms(fold(model, {}))) == 4
+
+
+def test_folding_again_and_keeping_some_does_not_add_up():
+    plain, _ = both(CONVOLUTIONS["same"]())
+    pairs = foldable_pairs(plain)
+    kept = fold(plain, pairs, keep=list(pairs))
+    assert [layer.norm for layer in kept.layers if isinstance(layer, Fused)] == norms(plain)
+    again = fold(plain, pairs)
+    assert not norms(again)
+    assert {id(weight) for weight in again.weights} == {id(weight) for weight in plain.weights}

@@ -1,0 +1,327 @@
+"""The pipeline as its users run it: real git, real dvc, the demo's data, few epochs."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from bench import transfer
+from tests.helpers import browser
+from tests.helpers.disks import read_only
+from tests.helpers.project import TINY, Project, ran, told
+from tools.soak import hashes
+
+ALL = ["download", "preprocess", "backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
+BASE = ["recipe=demo", *TINY]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.first = project.exp_run(*BASE)
+    project.commit("the demo is the default")
+    return project
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_command_runs_every_stage_in_order(project):
+    assert ran(project.first) == ALL
+
+
+def test_a_log_has_plain_lines_of_the_stages_and_nothing_of_the_frameworks(project):
+    """No bar, no carriage return, no start-up messages: each line begins with its stage's name."""
+    assert "\r" not in project.first
+    lines = told(project.first)
+    assert list(lines) == ALL
+    for name, of_stage in lines.items():
+        assert all(line.startswith(f"{name}: ") for line in of_stage), of_stage
+    assert sum(": epoch " in line for line in lines["train_head"]) == 2
+
+
+def test_metrics_hold_the_target_and_the_source_task(project):
+    metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    scores = {"accuracy", "loss", "macro_precision", "macro_recall", "macro_f1"}
+    # 3 classes: no top-5 accuracy; 7 in the source task.
+    assert set(metrics) == scores | {"train_accuracy", "val_accuracy", "calibration_error", "source", "source_after"}
+    assert set(metrics["source"]) == set(metrics["source_after"]) == scores | {"top5_accuracy"}
+    assert metrics["source_after"]["loss"] != metrics["source"]["loss"], "the backbone has moved on"
+    final = json.loads((project.folder / "metrics/phases/all.json").read_text())
+    assert metrics["val_accuracy"] == pytest.approx(final["val_accuracy"]["all"], abs=1e-6)
+
+
+def test_no_phase_ends_worse_on_validation_than_it_began(project):
+    history = json.loads((project.folder / "models/all/checkpoint.json").read_text())["history"]
+    ends = {row["phase"]: row["val_accuracy"] for row in history if row["best"]}
+    starts = {row["phase"]: row["val_accuracy"] for row in reversed(history)}
+    assert list(ends) == ["head", "top", "all"]
+    assert starts["top"] == pytest.approx(ends["head"], abs=1e-6)
+    assert starts["all"] == pytest.approx(ends["top"], abs=1e-6)
+    assert all(ends[phase] >= starts[phase] for phase in ends)
+
+
+def test_each_training_stage_has_a_curve_of_its_own(project):
+    for name, epochs in (("backbone", [0, 1]), ("head", [0, 1, 2]), ("top", [2, 3]), ("all", [3, 4])):
+        curve = rows(project.folder / f"plots/curves/{name}.csv")
+        assert list(curve[0]) == [
+            "epoch", "phase", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+        ]  # fmt: skip
+        assert [int(row["epoch"]) for row in curve] == epochs
+
+
+def test_frozen_blocks_are_the_same_file_in_every_phase(project):
+    def data(phase, block):
+        return (project.folder / f"models/{phase}/{block}.safetensors").read_bytes()
+
+    for block in ("block1", "block2", "block3", "block4"):
+        assert data("backbone", block) == data("head", block)
+    for block in ("block1", "block2", "block3"):
+        assert data("head", block) == data("top", block)
+    assert data("head", "block4") != data("top", "block4")
+
+
+def test_a_second_repro_runs_nothing(project):
+    started = time.perf_counter()
+    output = project.dvc("repro")
+    seconds = time.perf_counter() - started
+    assert ran(output) == []
+    assert "up to date" in output
+    assert seconds < 6  # the goal is 3; this machine may be busy
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("schedule.phases.all.epochs=2", ["unfreeze@all"]),
+        ("schedule.phases.top.learning_rate=0.001", ["unfreeze@top"]),
+        ("head.units=128", ["train_head"]),
+        ("head.pool=flatten", ["extract", "train_head"]),
+        ("dataset.limit=500", ["preprocess"]),
+        ("dataset.classes=[8,9]", ["extract", "evaluate"]),
+        ("augment.seed=1", ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all"]),
+        ("seed=1", ["backbone", "train_head", "unfreeze@top", "unfreeze@all"]),
+        ("backend=jax", ALL[2:]),
+        ("dataset=cifar10", ["download", "preprocess", "evaluate"]),
+    ],
+)
+def test_a_parameter_is_tracked_by_the_stages_that_read_it_and_no_others(project, override, stages):
+    """The stages that a change reaches by their own parameters; DVC goes on from their outputs."""
+    try:
+        assert project.would_run(*BASE, override) == stages
+    finally:
+        project.git("checkout", "--", ".")
+
+
+def flip(file):
+    """Change one bit, as a disk does that goes bad."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+AGAIN = "run `dvc repro` to make it again"
+
+
+@pytest.mark.parametrize(
+    ("path", "damage", "stage", "told"),
+    [
+        ("data/raw/images.npy", cut, "preprocess", "data/raw: no readable digits; delete data/raw and run again"),
+        ("data/processed/train/images.npy", flip, "extract", "data/processed/train/images.npy: missing or damaged"),
+        ("data/features/depth0-view1.npy", flip, "train_head", "data/features: depth0, view1: missing or damaged"),
+        ("data/features/features.json", cut, "train_head", f"data/features/features.json: missing or damaged; {AGAIN}"),
+        (
+            "models/head/head.safetensors",
+            flip,
+            "unfreeze top",
+            f"models/head/head.safetensors: missing or damaged; {AGAIN}",
+        ),
+        (
+            "models/head/checkpoint.json",
+            flip,
+            "unfreeze top",
+            f"models/head/checkpoint.json: missing or damaged; {AGAIN}",
+        ),
+        ("data", shutil.rmtree, "preprocess", "data/raw: no readable digits"),
+        ("models", shutil.rmtree, "evaluate", "models/all/checkpoint.json: missing or damaged"),
+    ],
+)
+def test_what_is_damaged_or_gone_is_told_and_made_again(project, path, damage, stage, told):
+    name, *arguments = stage.split()
+    before = hashes(project.folder)
+    damage(project.folder / path)
+    lines = project.run("python", "-m", f"stages.{name}", *arguments, check=False).splitlines()
+    assert lines[-1].startswith(f"{stage.replace(' ', '@')}: {told}")
+    assert not any("Traceback" in line for line in lines)
+    project.dvc("repro")
+    assert hashes(project.folder) == before
+    # Of a folder that is gone, git misses what it keeps it with.
+    assert project.git("status", "--porcelain") in ("", f" D {path}/.gitkeep\n")
+    project.git("checkout", "--", ".")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(project):
+    with read_only(project.folder / "models"):
+        lines = project.run("python", "-m", "stages.unfreeze", "top", check=False).splitlines()
+    assert lines[-1] == "unfreeze@top: Read-only file system: models/top; when the cause is gone, `dvc repro` goes on"
+    assert not any("Traceback" in line for line in lines)
+    project.dvc("repro")
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_there_and_back_again_restores_from_the_cache(project, tmp_path):
+    output = project.exp_run(*BASE, "head.units=16")
+    assert ran(output) == ["train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
+
+    loss = json.loads(project.dvc("metrics", "diff", "--json"))["metrics/evaluate.json"]["loss"]
+    assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
+    assert loss["diff"] != 0
+    assert_a_browser_draws(project, tmp_path / "page", "diff", "HEAD")
+
+    changed = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    output = project.exp_run(*BASE)
+    assert ran(output) == []
+    assert json.loads((project.folder / "metrics/evaluate.json").read_text()) != changed
+    assert project.git("status", "--porcelain") == ""
+
+
+def assert_a_browser_draws(project, page, *command):
+    """What `dvc plots` writes shows all charts and pictures in a browser without a network."""
+    drawn = json.loads(project.dvc("plots", *command, "--json"))["data"]
+    charts = {name for name in drawn if not name.endswith(".png")}
+    assert charts >= {"Accuracy", "Loss", "plots/scores.csv", "plots/confusion.csv", "plots/per_class.csv"}
+    assert "plots/phases.png" in drawn
+    assert "file://" in project.dvc("plots", *command, "-o", str(page))
+    written = (page / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", written), "it loads nothing"
+    opened = re.sub(r"<script.*?</script>", "", browser.opened(page / "index.html"), flags=re.DOTALL)
+    # Vega leaves an empty figure where it fails.
+    sizes = re.findall(r'<canvas width="([0-9]+)" height="([0-9]+)"', opened)
+    assert len(sizes) == len(charts)
+    assert all(int(width) > 100 and int(height) > 50 for width, height in sizes)
+    pictures = re.findall(r'<img src="([^"]+)"', opened)
+    assert len(pictures) >= len(drawn) - len(charts)
+    assert all((page / picture).is_file() for picture in pictures)
+
+
+def test_the_page_of_plots_needs_no_network(project, tmp_path):
+    assert_a_browser_draws(project, tmp_path / "page", "show")
+
+
+def test_learning_rates_are_tried_and_nothing_is_kept(project):
+    before = hashes(project.folder)
+    lines = project.run(
+        "python", "-m", "thaw", "lr-range", "top", "--rates", "1e-7", "0.001", "10", "--epochs", "1"
+    ).splitlines()  # fmt: skip
+    assert lines[-1] == "lr-range-top.png: best at 0.001: -S schedule.phases.top.learning_rate=0.001"
+    assert (project.folder / "lr-range-top.png").is_file()
+    assert hashes(project.folder) == before
+    assert project.git("status", "--porcelain") == "", "git ignores the picture"
+    output = project.run("python", "-m", "thaw", "lr-range", "middle", check=False)
+    assert output == "phase: received 'middle'; accepted: one of head, top, all\n"
+
+
+def test_the_summary_of_a_run_names_its_phases_and_stages(project):
+    lines = project.run("python", "-m", "thaw", "summary").splitlines()
+    tables = [line.split()[0] for line in lines if line]
+    assert tables[:7] == ["block", "-" * len(lines[1]), "head", "block4", "block3", "block2", "block1"]
+    assert tables[9:12] == ["head", "top", "all"]
+    assert tables[13:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
+    output = project.run("python", "-m", "thaw", "summary", "head.units=0", check=False)
+    assert output.startswith("head.units: received 0; accepted: a whole number from 1 up")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Test pictures as people have them: two files, one in a folder, and something that is no picture."""
+    digits, folder = load_digits(), tmp_path_factory.mktemp("photographs")
+    (folder / "more").mkdir()
+    for name, label in (("seven.png", 7), ("more/eight.jpg", 8)):
+        image = (digits.images[np.flatnonzero(digits.target == label)[0]] * 255 / 16).astype(np.uint8)
+        Image.fromarray(image).resize((300, 200)).save(folder / name)
+    (folder / "more/notes.txt").write_text("no picture")
+    return folder
+
+
+def test_a_trained_model_is_asked_about_pictures(project, photographs):
+    command = ["python", "-m", "thaw", "predict", str(photographs / "seven.png"), str(photographs / "more")]
+    refused, *lines = project.run(*command).splitlines()
+    assert refused == f"{photographs / 'more/notes.txt'}: no picture that can be read"
+    assert [line.split()[0] for line in lines] == [str(photographs / "seven.png"), str(photographs / "more/eight.jpg")]
+    found = json.loads(project.run(*command[:-1], "--json", "--top", "2", "--model", "models/head"))
+    assert len(found) == 1
+    shares = [one["probability"] for one in found[0]["classes"]]
+    assert len(shares) == 2
+    assert shares == sorted(shares, reverse=True)
+    assert {one["class"] for one in found[0]["classes"]} < {"7", "8", "9"}
+    output = project.run(*command[:-2], str(photographs / "more/notes.txt"), check=False)
+    assert output.splitlines()[-1] == "predict: no picture to look at"
+    output = project.run(*command, "--model", "models/none", check=False)
+    assert output.startswith("models/none: no checkpoint there")
+
+
+def test_a_picture_is_explained(project, photographs, tmp_path):
+    command = ["python", "-m", "thaw", "explain", str(photographs / "seven.png"), "--output", str(tmp_path / "a.png")]
+    assert re.fullmatch(rf"{tmp_path}/a.png: 8, [0-9.]+%\n", project.run(*command, "--of", "8"))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert project.run(*command, "--of", "1", check=False).endswith("--of: received '1'; accepted: 7, 8, 9\n")
+
+
+def test_an_exported_file_is_checked_against_the_checkpoint(project, tmp_path):
+    file = tmp_path / "new/a.bin"
+    # What the stages of a GPU compute in by themselves.
+    project.run("python", "-m", "thaw", "params", *BASE, "device.precision=mixed_bfloat16")
+    try:
+        output = project.run("python", "-m", "thaw", "export", "--format", "tflite", "--output", str(file))
+    finally:
+        project.git("checkout", "--", "params.yaml")
+    said = rf"{file}: the probabilities of 107 test pictures are models/all's, to [0-9.]+e-0[4-9] at most"
+    assert re.fullmatch(said, output.strip()), "and nothing of the framework's"
+    assert file.stat().st_size > 100_000
+
+
+def test_every_command_has_help_with_an_example(project):
+    listed = project.run("python", "-m", "thaw")
+    commands = re.findall(r"^    ([a-z-]+) ", listed, re.MULTILINE)
+    assert {"params", "check", "summary", "lr-range", "demo", "fresh", "predict", "export", "explain"} <= set(commands)
+    for command in commands:
+        text = project.run("python", "-m", "thaw", command, "--help")
+        assert re.search(rf"(python -m thaw|make) {command}", text.split("options:")[1]), text
+
+
+def test_training_is_measured_again_and_leaves_the_same_bits(project):
+    found = transfer.again(project.folder)
+    assert list(found["seconds"]) == ["extract", "train_head", "unfreeze@top", "unfreeze@all"]
+    assert all(value > 0 for value in found["seconds"].values())
+    assert [epoch for epoch, *_ in found["val_accuracy"]] == [0, 1, 2, 2, 3, 3, 4]
+    assert not re.search("models|data", project.dvc("status"))
+    project.dvc("checkout", "--force")
+
+
+def test_an_untrained_head_alone_is_a_valid_run(project):
+    settings = ["schedule=head-only", "backbone.source.epochs=1", "augment.views=2", "head.epochs=0"]
+    output = project.exp_run(*BASE[:1], *settings)
+    assert ran(output) == ["train_head", "evaluate"]
+    assert [row["epoch"] for row in rows(project.folder / "plots/history.csv")] == ["0"]
+    project.git("checkout", "--", ".")
+    project.dvc("checkout")
+
+
+def test_a_wrong_parameter_stops_before_any_work(project):
+    output = project.dvc("exp", "run", "-S", "recipe=demo", "-S", "head.dropout=1.5", check=False)
+    assert "head.dropout: received 1.5; accepted: a number from 0 to below 1" in output
+    assert "Traceback" not in output
+    project.git("checkout", "--", ".")

@@ -1,0 +1,241 @@
+"""What experiments side by side have in common is made once, also where the first of them fails or is killed."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers.project import ROOT, Project
+from thaw.runtime.once import _OURS
+
+# Two copies of a checkout, as DVC's queue makes them, each with a dvc of its own; the stage ends when it is told to.
+STAGE = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, os.environ["ROOT"])
+from thaw import stage
+
+def work(settings):
+    print("works as", os.getpid(), flush=True)
+    orders = Path("../../../../orders")
+    while not orders.exists():
+        time.sleep(0.05)
+    if orders.read_text() == "fail":
+        orders.unlink()
+        raise OSError("fails")
+    Path("out").mkdir()
+    Path("out/made").write_text(str(os.getpid()))
+
+stage.run("work", work)
+"""
+PIPELINE = """
+stages:
+  work:
+    cmd: python stage.py
+    deps: [stage.py]
+    outs: [out, metrics/time/work.json]
+"""
+WAITS = "work: waiting for another experiment, which makes the same"
+TAKES = "work: taken from the cache, as another experiment has just made it"
+WORKS = "works as"
+# What experiments of a sweep over heads have in common.
+SHARED = ("download", "preprocess", "backbone", "extract")
+
+
+class Queue:
+    """A checkout with copies for experiments."""
+
+    def __init__(self, main: Path) -> None:
+        self.main = main
+        self.started: list[subprocess.Popen] = []
+
+    def copy(self, name: str) -> Path:
+        folder = self.main / ".dvc/tmp/exps" / name
+        (folder / ".dvc/tmp").mkdir(parents=True)
+        config = f"[core]\n    no_scm = true\n    analytics = false\n[cache]\n    dir = {self.main}/.dvc/cache\n"
+        (folder / ".dvc/config").write_text(config)
+        (folder / "dvc.yaml").write_text(PIPELINE)
+        (folder / "stage.py").write_text(STAGE)
+        shutil.copy(ROOT / "params.yaml", folder)
+        return folder
+
+    def repro(self, name: str, *options: str) -> subprocess.Popen:
+        folder = self.main / ".dvc/tmp/exps" / name
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "ROOT": str(ROOT),
+        }
+        self.started.append(
+            subprocess.Popen(
+                ["dvc", "repro", *options],
+                cwd=folder if folder.exists() else self.copy(name),
+                env=environment,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        )
+        return self.started[-1]
+
+    def order(self, what: str) -> None:
+        beside = self.main / "orders.new"
+        beside.write_text(what)
+        beside.rename(self.main / "orders")
+
+    def result(self, name: str) -> str:
+        return (self.main / ".dvc/tmp/exps" / name / "out/made").read_text()
+
+
+@pytest.fixture
+def queue(tmp_path):
+    queue = Queue(tmp_path)
+    yield queue
+    for process in queue.started:
+        for number in (signal.SIGCONT, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+        process.communicate()
+
+
+def until(process: subprocess.Popen, text: str) -> str:
+    """The first line that has the text."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return line.strip()
+    raise AssertionError("".join(lines))
+
+
+def ended(pid: int) -> bool:
+    """Whether a process has ended: a zombie below a stopped DVC, or gone where a shell between the two reaps it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def begin(queue: Queue) -> tuple[subprocess.Popen, subprocess.Popen, str]:
+    """One that works and one that waits for it, and the process of the stage that works."""
+    first = queue.repro("first")
+    worker = until(first, WORKS).split()[-1]
+    second = queue.repro("second")
+    until(second, WAITS)
+    return first, second, worker
+
+
+def test_who_waits_takes_what_the_other_has_made(queue):
+    first, second, worker = begin(queue)
+    queue.order("go")
+    assert WORKS not in until(second, TAKES)
+    for process in (first, second):
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert queue.result("second") == queue.result("first") == worker
+    times = {(queue.main / f".dvc/tmp/exps/{name}/metrics/time/work.json").read_text() for name in ("first", "second")}
+    assert len(times) == 1
+    # All that is left in the checkout itself: of one size, however many keys there were.
+    assert [(file.name, file.stat().st_size) for file in (queue.main / ".dvc/tmp/thaw").iterdir()] == [("once.lock", 0)]
+    forced = queue.repro("second", "--force")
+    output, _ = forced.communicate(timeout=120)
+    assert WORKS in output
+    assert queue.result("second") != worker
+
+
+@pytest.mark.parametrize("how", ["fails", "is killed"])
+def test_who_waits_works_where_the_other_ends_without_a_result(queue, how):
+    first, second, worker = begin(queue)
+    if how == "fails":
+        queue.order("fail")
+    else:
+        os.kill(int(worker), signal.SIGKILL)
+    assert until(second, "work").startswith(WORKS)
+    queue.order("go")
+    second.communicate(timeout=120)
+    assert second.returncode == 0
+    assert queue.result("second") != worker
+    first.communicate(timeout=120)
+    assert first.returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["saves it late", "is killed"])
+def test_what_is_made_but_not_saved_is_waited_for_as_long_as_its_dvc_lives(queue, how):
+    first = queue.repro("first")
+    worker = until(first, WORKS).split()[-1]
+    first.send_signal(signal.SIGSTOP)  # a DVC that takes its time
+    queue.order("go")
+    note = queue.main / ".dvc/tmp/exps/first" / _OURS / "work.made"
+    deadline = time.monotonic() + 120
+    while not (note.exists() and ended(int(worker))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second = queue.repro("second")
+    until(second, WAITS)
+    first.send_signal(signal.SIGCONT if how == "saves it late" else signal.SIGKILL)
+    if how == "saves it late":
+        until(second, TAKES)
+    else:
+        until(second, WORKS)
+    second.communicate(timeout=120)
+    assert second.returncode == 0
+    assert (queue.result("second") == worker) == (how == "saves it late")
+
+
+@pytest.mark.slow
+def test_a_stage_of_other_parameters_does_not_wait(queue):
+    first = queue.repro("first")
+    until(first, WORKS)
+    other = queue.copy("other")
+    (other / "stage.py").write_text(STAGE + "# another\n")
+    until(queue.repro("other"), WORKS)
+
+
+@pytest.mark.slow
+def test_who_waits_can_be_ended(queue):
+    _, second, _ = begin(queue)
+    psutil.Process(second.pid).children(recursive=True)[-1].send_signal(signal.SIGTERM)
+    until(second, "work: ended by SIGTERM; the next run goes on from what is saved")
+
+
+@pytest.mark.slow
+def test_a_sweep_in_the_queue_makes_what_is_shared_once(tmp_path):
+    project = Project(tmp_path)
+    settings = ["recipe=demo", "dataset.limit=200", "augment.views=2", "backbone.source.epochs=1", "head.epochs=2"]
+    settings += ["schedule=head-only", "head.units=8,16"]
+    project.dvc("exp", "run", "--queue", *(part for setting in settings for part in ("-S", setting)))
+    project.dvc("queue", "start", "--jobs", "2")
+    deadline = time.monotonic() + 900
+    while re.search(r"Queued|Running", status := project.dvc("queue", "status")):
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
+    tasks = re.findall(r"^([0-9a-f]{7}) .*Success", status, re.MULTILINE)
+    assert len(tasks) == 2, status
+    logs = [project.dvc("queue", "logs", task) for task in tasks]
+    for stage in SHARED:
+        taken = [f"{stage}: taken from the cache" in log or f"Stage '{stage}' is cached" in log for log in logs]
+        assert sorted(taken) == [False, True], stage
+    assert sum(log.count("backbone: epoch 1/1") for log in logs) == 1
+    assert sum(log.count("extract: val, ") for log in logs) == 1
+    shown = json.loads(project.dvc("exp", "show", "--json"))
+    found = [one["revs"][0]["data"] for commit in shown for one in commit["experiments"] or ()]
+    assert sorted(data["params"]["params.yaml"]["data"]["head"]["units"] for data in found) == [8, 16]
+    assert all("accuracy" in data["metrics"]["metrics/evaluate.json"]["data"] for data in found)
+    # The seconds of what was taken are those of who made it.
+    same = {
+        stage: len({data["outs"][f"metrics/time/{stage}.json"]["hash"] for data in found})
+        for stage in (*SHARED, "train_head")
+    }
+    assert same == dict.fromkeys(SHARED, 1) | {"train_head": 2}

@@ -1,0 +1,198 @@
+"""The long part of the tests: kills pipelines at random moments, again and again, and runs some side by side.
+
+    make soak KILLS=50 SEED=0
+
+Each run is a real `dvc repro` of the demo in a clone of its own. It is killed after a random time or a random
+number of epochs and views, its whole process group or dvc alone, and started again until it is through; then all
+of dvc.lock but the timings is compared. A start that fails without having been killed counts as a repair that
+would have been needed.
+
+At the end, four experiments are queued for two workers and compared with the same four one after the other.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tests.helpers.project import Project
+
+RESUMED = re.compile(r"goes on from saved state")
+# What a stage says when it has done, and saved, some more.
+WORK = re.compile(r": epoch \d+/|pictures/s")
+
+
+@dataclass
+class Count:
+    """What happened so far; `mismatches` and `repairs` are to stay empty."""
+
+    kills: int = 0
+    runs: int = 0
+    resumes: int = 0
+    mismatches: list[str] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills in {self.runs} runs, {self.resumes} resumed from saved state, "
+            f"{len(self.mismatches)} mismatches, {len(self.repairs)} repairs"
+        )
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """All of dvc.lock's, by stage and path, but those of what holds seconds."""
+    return _hashes((folder / "dvc.lock").read_text(encoding="utf-8"))
+
+
+def _hashes(text: str) -> dict[str, str]:
+    lock = yaml.safe_load(text)
+    return {
+        f"{name}: {entry['path']}": entry["md5"]
+        for name, stage in lock["stages"].items()
+        for entry in [*stage.get("deps", []), *stage["outs"]]
+        if not entry["path"].startswith("metrics/time/")
+    }
+
+
+def _differ(some: dict[str, str], others: dict[str, str]) -> list[str]:
+    return sorted(path for path in some.keys() | others.keys() if some.get(path) != others.get(path))
+
+
+def start(folder: Path, log: Path) -> subprocess.Popen:
+    """`dvc repro` in a process group of its own."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for name in ("KERAS_BACKEND", "PYTHONDONTWRITEBYTECODE"):
+        environment.pop(name, None)
+    with open(log, "a") as output:
+        return subprocess.Popen(
+            ["dvc", "repro"], cwd=folder, env=environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def kill(process: subprocess.Popen, dvc_alone: bool) -> None:
+    if dvc_alone:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait(process: subprocess.Popen, log: Path, longest: float, chance: random.Random) -> bool:
+    """Wait for a random moment: some seconds, or what some epochs and views take; whether the process still runs."""
+    # A stage takes seconds before it does anything: by time alone, most kills would hit those.
+    units = chance.randint(1, 8) if chance.random() < 0.7 else None
+    end = time.monotonic() + (longest if units else chance.uniform(1, longest))
+    before = log.stat().st_size
+    while process.poll() is None and time.monotonic() < end:
+        if units and len(WORK.findall(log.read_text(encoding="utf-8")[before:])) >= units:
+            time.sleep(chance.uniform(0, 0.3))
+            break
+        time.sleep(0.02)
+    return process.poll() is None
+
+
+def run(
+    folder: Path, expected: dict[str, str], kills: int, longest: float, chance: random.Random, count: Count
+) -> None:
+    """One run, killed at most `kills` times, each after up to `longest` seconds."""
+    log = folder.with_suffix(".log")
+    count.runs += 1
+    while True:
+        process = start(folder, log)
+        if kills and wait(process, log, longest, chance):
+            kill(process, dvc_alone=chance.random() < 0.5)
+            kills -= 1
+            count.kills += 1
+            continue
+        if process.wait():
+            count.repairs.append(log.read_text(encoding="utf-8")[-2000:])
+            return
+        break
+    count.resumes += len(RESUMED.findall(log.read_text(encoding="utf-8")))
+    count.mismatches += [f"{folder.name}, {path}" for path in _differ(expected, hashes(folder))]
+
+
+def soak(folder: Path, kills: int, seed: int, per_run: int = 5, *overrides: str) -> Count:
+    """Kill so many times in all; the demo, with overrides.
+
+    Args:
+        folder: for the clones.
+        per_run: kills that hit one run, at most.
+    """
+
+    def project(name: str) -> Path:
+        (folder / name).mkdir()
+        made = Project(folder / name)
+        made.run("python", "-m", "thaw", "params", "recipe=demo", *overrides)
+        return made.folder
+
+    left_alone = project("left-alone")
+    started = time.perf_counter()
+    assert start(left_alone, left_alone.with_suffix(".log")).wait() == 0
+    longest = time.perf_counter() - started
+    expected = hashes(left_alone)
+    count, chance = Count(), random.Random(seed)
+    while count.kills < kills:
+        before = count.kills
+        run(project(f"run{count.runs}"), expected, min(per_run, kills - before), longest, chance, count)
+        print(count, flush=True)
+        if count.repairs or count.mismatches:
+            break
+    return count
+
+
+def side_by_side(folder: Path, count: int, *overrides: str) -> list[str]:
+    """What differs between experiments of two workers and the same ones, one after the other, in another clone.
+
+    Args:
+        count: experiments, each of another seed.
+    """
+    for name in ("queued", "alone"):
+        (folder / name).mkdir()
+    queued, alone = Project(folder / "queued"), Project(folder / "alone")
+
+    def run(project: Project, seed: int, *options: str) -> None:
+        settings = (part for override in ("recipe=demo", *overrides, f"seed={seed}") for part in ("-S", override))
+        project.dvc("exp", "run", *options, "--name", f"seed{seed}", *settings)
+
+    for seed in range(count):
+        run(queued, seed, "--queue")
+    queued.dvc("queue", "start", "--jobs", "2")
+    while re.search(r"Queued|Running", queued.dvc("queue", "status")):
+        time.sleep(1)
+    differ = []
+    for seed in range(count):
+        run(alone, seed)
+        expected = hashes(alone.folder)
+        commit = queued.git("rev-parse", "HEAD").strip()
+        found = _hashes(queued.git("show", f"refs/exps/{commit[:2]}/{commit[2:]}/seed{seed}:dvc.lock"))
+        differ += [f"seed {seed}, {path}" for path in _differ(expected, found)]
+    return differ
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="kill the demo at random moments", epilog="make soak KILLS=50 SEED=0")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        count = soak(Path(folder), arguments.kills, arguments.seed)
+        print(f"{count}, {(time.perf_counter() - started) / 60:.1f} minutes", flush=True)
+        differ = side_by_side(Path(folder), 4)
+        print(f"4 experiments side by side, {len(differ)} mismatches")
+        sys.exit("\n".join([*count.mismatches, *count.repairs, *differ]) or 0)
+
+
+if __name__ == "__main__":
+    main()
