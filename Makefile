@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak params compare report bench fresh check-python
+.PHONY: help demo test test-all types soak params compare report bench fresh check-python
 
 VENV ?= .venv
 # The first Python of 3.11 to 3.13 there is, unless PYTHON names one.
@@ -27,6 +27,9 @@ test: $(VENV)/installed-dev ## style and the quick tests
 
 test-all: test ## the slow tests too
 	@$(PYTEST) -m slow
+
+types: $(VENV)/installed-dev ## the type checker
+	@$(IN_VENV) mypy
 
 KILLS ?= 50
 SEED ?= 0
