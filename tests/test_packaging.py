@@ -10,7 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import thaw
 from tests.helpers.project import ROOT
@@ -52,6 +54,19 @@ def test_every_extra_that_a_text_or_a_message_names_exists():
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     named = re.findall(r'-e "\.\[([a-z0-9,]+)\]"', text)
     assert {extra for names in named for extra in names.split(",")} == set(EXTRAS)
+
+
+def test_pre_commit_checks_with_the_same_ruff_as_the_tests():
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    (revision,) = (each["rev"] for each in repositories if each["repo"].endswith("/ruff-pre-commit"))
+    assert revision == f"v{ADDED['ruff']}"
+
+
+def test_the_workflow_tests_the_first_and_the_last_python_that_is_supported():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    supported = [f"3.{minor}" for minor in range(30) if SpecifierSet(PROJECT["requires-python"]).contains(f"3.{minor}")]
+    assert tested == [supported[0], supported[-1]]
 
 
 @pytest.fixture(scope="module")
