@@ -6,9 +6,6 @@ python -m bench.runs recipes --seeds 0 1 2 --only class-split class-split-scratc
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +18,7 @@ from thaw import paths
 from thaw.config.schema import Params
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.stage import read_params
+from tools import clones
 
 
 def _gradual(epochs: int) -> list[str]:
@@ -121,13 +119,8 @@ def picture(path: Path, found: dict[str, list[dict[str, Any]]]) -> None:
 
 def run(folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Clone HEAD into `folder`, run the pipeline with these overrides, and collect."""
-    subprocess.run(["git", "clone", "--quiet", ".", str(folder)], check=True)
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    # Archives are downloaded once.
-    (folder / "downloads").symlink_to(Path("downloads").resolve())
-    Path("downloads").mkdir(exist_ok=True)
-    for command in (["thaw", "params", *overrides], ["dvc", "repro", "--quiet"]):
-        subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=True)
+    clones.clone("HEAD", folder)
+    clones.run(folder, overrides)
     return collect(folder)
 
 

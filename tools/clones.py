@@ -1,0 +1,33 @@
+"""Whole runs of the pipeline away from the checkout, in clones with a DVC cache of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def clone(revision: str, folder: Path) -> str:
+    """Clone this checkout into an empty folder, at a revision; returns the commit."""
+    subprocess.run(["git", "clone", "--quiet", "--no-checkout", ".", str(folder)], check=True)
+    # In the checkout: a clone has no branches but the current one.
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
+    commit = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=folder, check=True)
+    return commit
+
+
+def run(folder: Path, overrides: list[str], variables: Mapping[str, str] | None = None) -> None:
+    """Compose conf/ with overrides, as `-S` takes them, and run all stages in a clone.
+
+    Args:
+        folder: the clone; archives are downloaded once for all clones of this checkout.
+        variables: environment variables for the stages.
+    """
+    downloads = Path("downloads")
+    downloads.mkdir(exist_ok=True)
+    (folder / downloads).symlink_to(downloads.resolve())
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path} | (variables or {})
+    for command in (["thaw", "params", *overrides], ["dvc", "repro", "--quiet"]):
+        subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=True)
