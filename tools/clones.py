@@ -1,6 +1,7 @@
-"""Whole runs of the pipeline away from the checkout, in clones with a DVC cache of their own."""
+"""Clones and copies of this checkout, and whole runs of the pipeline in them, each with a DVC cache of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,16 @@ def clone(revision: str, folder: Path) -> str:
     commit = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=folder, check=True)
     return commit
+
+
+def copy(checkout: Path, folder: Path) -> None:
+    """Copy the tracked and the new files of a checkout, as they are now; no outputs, no history."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (checkout / name).is_file():  # not deleted
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(checkout / name, folder / name)
 
 
 def run(folder: Path, overrides: list[str], variables: Mapping[str, str] | None = None) -> None:

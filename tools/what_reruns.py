@@ -10,7 +10,6 @@ status` would name are those that run again. Exit code 1: the two disagree.
 
 import argparse
 import logging
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from pathlib import Path, PurePosixPath
 import networkx
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
+
+from tools import clones
 
 RECIPE = "demo"
 CODE = ("thaw", "stages", "conf")
@@ -35,18 +36,13 @@ Effect = tuple[str, ...]
 
 
 @contextmanager
-def copy() -> Iterator[Path]:
-    """A copy of this checkout, uncommitted changes and new files included, with the parameters of the recipe."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def demo(checkout: Path) -> Iterator[Path]:
+    """A copy of a checkout with the parameters of the recipe, in which no stage has run."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
-        for path in map(Path, filter(None, listed.split("\0"))):
-            if path.is_file():  # not deleted
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, folder / path)
-        for program in (["git", "init", "--quiet"], [sys.executable, "-m", "thaw", "params", f"recipe={RECIPE}"]):
-            subprocess.run(program, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        clones.copy(checkout, folder)
+        for command in (["git", "init", "--quiet"], [sys.executable, "-m", "thaw", "params", f"recipe={RECIPE}"]):
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         yield folder
 
 
@@ -171,7 +167,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help=words)
     document = parser.parse_args().write
     logging.getLogger("dvc").setLevel(logging.WARNING)  # else it says that it writes dvc.lock
-    with copy() as folder:
+    with demo(Path()) as folder:
         names = code(folder)
         with Repo(str(folder)) as repo:
             effects = expected(repo, names)

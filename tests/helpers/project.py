@@ -2,10 +2,11 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from tools import clones
 
 ROOT = Path(__file__).parents[2]
 # Enough to run every stage, not to learn much.
@@ -31,25 +32,12 @@ class Project:
         if origin is not None:
             self.git("clone", "--quiet", str(origin), ".")
         else:
-            self._copy()
+            clones.copy(ROOT, folder)
             self.git("init", "--quiet")
         self.git("config", "user.name", "test")
         self.git("config", "user.email", "test@localhost")
         if origin is None:
             self.commit("start")
-
-    def _copy(self) -> None:
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file():
-                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, self.folder / name)
 
     def run(self, *command: str, check: bool = True, **variables: str) -> str:
         """Standard output and error of a command; `python` and `dvc` are those of this environment."""

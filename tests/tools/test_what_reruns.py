@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from tests.helpers.project import ROOT
 from tools import what_reruns
 
 DVC_YAML = """
@@ -72,11 +73,8 @@ def test_the_table_replaces_what_stands_between_the_markers():
         what_reruns.written("before\nafter\n", "new")
 
 
-def test_a_copy_of_the_checkout_has_its_code_and_the_parameters_of_the_demo():
-    with what_reruns.copy() as copy:
-        names = what_reruns.code(copy)
-        assert {"thaw/__init__.py", "stages/evaluate.py", "conf/config.yaml"} <= set(names)
-        with Repo(str(copy)) as repo:
-            effects = what_reruns.expected(repo, names)
-    assert effects["stages/evaluate.py"] == ("evaluate",)
-    assert effects["conf/config.yaml"] == ()
+def test_the_table_in_contributing_is_that_of_dvc_yaml():
+    document = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    with what_reruns.demo(ROOT) as copy, Repo(str(copy)) as repo:
+        table = what_reruns.table(repo, what_reruns.expected(repo, what_reruns.code(copy)))
+    assert document == what_reruns.written(document, table), "python -m tools.what_reruns --write CONTRIBUTING.md"
