@@ -1,15 +1,65 @@
-"""The resolver `weights_file` of conf/config.yaml; DVC and `make params` load it (hydra.plugins_path)."""
+"""The resolver `weights_file` of conf/config.yaml; DVC and `make params` load it (hydra.plugins_path).
 
-from omegaconf import OmegaConf
+DVC resolves it after it has composed conf/ and before it writes params.yaml, so this is where `dvc exp run` is refused
+what cannot run.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 
-def weights_file(weights: str, otherwise: str) -> str:
+def weights_file(weights: str, otherwise: str, *, _root_: DictConfig) -> str:
     """The file that DVC hashes for `backbone.weights`: itself, or `otherwise` where it names no file.
 
     DVC has no optional dependencies, so a backbone without a weights file needs another file that is
     always there.
     """
-    return otherwise if weights in ("imagenet", "none") else weights
+    file = otherwise if weights in ("imagenet", "none") else weights
+    if _is_dvc():
+        _check(_root_, file)
+    return file
+
+
+def _is_dvc() -> bool:
+    """Whether this is `dvc` or `python -m dvc`: thaw's own commands compose without a network."""
+    program = Path(sys.argv[0])
+    return program.name == "dvc" or program.parts[-2:] == ("dvc", "__main__.py")
+
+
+def _check(root: DictConfig, file: str) -> None:
+    from dvc.cli import parse_args
+    from dvc.exceptions import DvcException
+
+    checkout = Path(__file__).resolve().parents[2]
+    sys.path.insert(0, str(checkout))
+    try:
+        from thaw.app.preflight import check_runnable
+        from thaw.errors import ThawError
+    except (ImportError, AttributeError):  # a dvc of another environment than the stages', or with another PyYAML
+        return
+    finally:
+        sys.path.remove(str(checkout))
+
+    # As OmegaConf raises it, DVC would show four lines.
+    class Refused(InterpolationResolutionError, DvcException):
+        _initialized = True
+
+    params = OmegaConf.to_container(root)
+    params["backbone"]["weights_file"] = file  # or it would be resolved for ever
+    arguments = parse_args()
+    # A single stage may need neither, and a remote may have both.
+    reachable = not (arguments.targets or arguments.pull)
+    with contextlib.chdir(checkout):
+        try:
+            check_runnable(OmegaConf.to_container(OmegaConf.create(params), resolve=True), reachable=reachable)
+        except ThawError as error:
+            raise Refused(str(error)) from None
+        except OSError:  # a file that cannot be read; the stage that needs it says so
+            return
 
 
 OmegaConf.register_new_resolver("weights_file", weights_file, replace=True)

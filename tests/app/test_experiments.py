@@ -26,7 +26,8 @@ def project(tmp_path_factory):
 @pytest.mark.slow
 def test_a_grid_is_queued_as_typed(tmp_path):
     project = Project(tmp_path)
-    project.dvc("exp", "run", "--queue", "-S", "backbone=vgg16,mobilenetv2", "-S", "schedule=gradual,full")
+    grid = ["backbone=vgg16,mobilenetv2", "schedule=gradual,full", "dataset=digits", "backbone.weights=none"]
+    project.dvc("exp", "run", "--queue", *(part for override in grid for part in ("-S", override)))
     (workspace, head) = json.loads(project.dvc("exp", "show", "--json"))
     queued = [one["revs"][0]["data"]["params"]["params.yaml"]["data"] for one in head["experiments"]]
     grid = {(its["backbone"]["name"], its["backbone"]["image_size"], *its["schedule"]["phases"]) for its in queued}
@@ -43,7 +44,7 @@ def test_a_grid_is_queued_as_typed(tmp_path):
 
 @pytest.mark.slow
 def test_what_has_run_is_compared_and_nothing_twice(project):
-    project.dvc("exp", "run", "--queue", "-n", "later", "-S", "seed=5")
+    project.dvc("exp", "run", "--queue", "-n", "later", "-S", "recipe=demo", "-S", "seed=5")
     output = project.run("python", "-m", "thaw", "compare")
     rows = [
         [cell.strip(" *") for cell in line.strip("|").split("|")] for line in output.splitlines() if line[:1] == "|"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from thaw import paths
-from thaw.datasets.fetch import TRIES, fetch
+from thaw.datasets.fetch import TRIES, check_archive, fetch
 from thaw.errors import ThawError
 
 ROOT = Path(__file__).parents[2]
@@ -305,6 +306,35 @@ def test_of_several_calls_at_once_one_downloads(server, tmp_path):
         archives = list(threads.map(lambda _: get(server, tmp_path), range(4)))
     assert {archive.read_bytes() for archive in archives} == {BODY}
     assert server.ranges == [None]
+
+
+# --- asking first ---
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(), Answer(status=503), Answer(status=429), Answer(waits=1), Answer(most=0)], ids=str
+)
+def test_a_server_that_may_deliver_later_is_not_refused(server, tmp_path, answer):
+    server.answers = [answer]
+    check_archive(server.url, SHA256, tmp_path, timeout=0.3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_not_asked_for(server, tmp_path):
+    (tmp_path / "pictures.tar.gz").write_bytes(BODY)
+    check_archive(server.url, SHA256, tmp_path, timeout=0.3)
+    assert server.ranges == []
+    check_archive(server.url, OTHER, tmp_path, timeout=0.3)
+    assert server.ranges == [None]
+
+
+def test_what_cannot_be_fetched_is_refused_in_the_same_words(server, tmp_path):
+    closed = server.url.replace(str(urllib.parse.urlsplit(server.url).port), "9")
+    for url in (server.url, closed, "http://a..b/a.tar.gz", (tmp_path / "none.tar.gz").as_uri()):
+        server.answers = [Answer(status=404)] * 2
+        with pytest.raises(ThawError) as asked:
+            check_archive(url, SHA256, tmp_path, timeout=5)
+        assert str(asked.value) == refusal(url, SHA256, tmp_path)
 
 
 # --- no network ---

@@ -21,7 +21,7 @@ def load_params(tables: Tables, path: Path = paths.PARAMS) -> Params:
         ParamError: the first value that is not accepted.
     """
     try:
-        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+        raw = ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise ThawError(f"{path}: not found; run from the root of the checkout, or `make params`") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
@@ -47,11 +47,11 @@ def check_params(raw: Any, tables: Tables) -> Params:
     return params
 
 
-class _Loader(yaml.SafeLoader):
+class ParamsLoader(yaml.SafeLoader):
     """YAML 1.2's floats: PyYAML takes `1e-3` for a string."""
 
 
-_Loader.add_implicit_resolver(
+ParamsLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
     list("-+.0123456789"),

@@ -26,6 +26,14 @@ class WrongHash(ThawError):
     """The file is there, and is not the one that was asked for."""
 
 
+class Unreachable(Exception):
+    """No connection to a server can be made."""
+
+
+class Refused(Exception):
+    """An answer that another try will not change."""
+
+
 def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, pause: float = 1.0) -> Path:
     """The archive at `url`, from `folder` if it is there already.
 
@@ -51,12 +59,65 @@ def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, paus
     address = urllib.parse.urlsplit(url)
     if address.scheme == "file":
         return _local(Path(urllib.request.url2pathname(address.path)), wanted)
-    archive = folder / Path(urllib.parse.unquote(address.path)).name
+    archive = _in_folder(address, folder)
     if not _is_there(archive, wanted):
         with locked(folder / f"{archive.name}.lock", "download"):
             if not _is_there(archive, wanted):  # the call that held the lock may have brought it
                 _bring(url, wanted, archive, timeout, pause)
     return archive
+
+
+def check_archive(url: str, sha256: str, folder: Path, *, timeout: float) -> None:
+    """Ask for an archive without fetching it, where `folder` has not got it.
+
+    A server that is slow or in trouble may still deliver, and counts as reached.
+
+    Args:
+        url, sha256, folder: as for `fetch`.
+        timeout: seconds for the connection, and for the first byte.
+
+    Raises:
+        ThawError: `fetch` could not have it; the message is the same.
+    """
+    wanted = sha256.lower()
+    address = urllib.parse.urlsplit(url)
+    if address.scheme == "file":
+        _local(Path(urllib.request.url2pathname(address.path)), wanted)
+        return
+    archive = _in_folder(address, folder)
+    if not _is_there(archive, wanted):
+        try:
+            reach(url, timeout)
+        except (Unreachable, Refused) as error:
+            raise _missing(url, str(error), archive) from None
+
+
+def reach(url: str, timeout: float) -> None:
+    """Ask a server for a file, and leave it there.
+
+    Raises:
+        Unreachable: no connection to it can be made.
+        Refused: it does not give the file.
+    """
+    import requests
+    from urllib3.exceptions import ProtocolError
+
+    try:
+        with requests.get(url, stream=True, timeout=timeout) as reply:
+            _refuse(reply)
+    except (requests.HTTPError, requests.ReadTimeout):
+        return
+    except ValueError as error:  # an address that no library takes
+        raise Unreachable(str(error)) from None
+    except requests.ConnectionError as error:
+        if not isinstance(error.args[0], ProtocolError):  # there was a connection, and it broke
+            raise Unreachable(_reason(error)) from None
+    except requests.RequestException:
+        return
+
+
+def _in_folder(address: urllib.parse.SplitResult, folder: Path) -> Path:
+    return folder / Path(urllib.parse.unquote(address.path)).name
 
 
 def _is_there(archive: Path, wanted: str) -> bool:
@@ -103,7 +164,7 @@ def _download(url: str, part: Path, archive: Path, timeout: float, pause: float)
         try:
             _get(requests, url, part, timeout)
             return
-        except (_Final, ValueError) as error:  # the latter: an address that no library takes
+        except (Refused, ValueError) as error:  # the latter: an address that no library takes
             cause = str(error)
             break
         except requests.RequestException as error:
@@ -112,14 +173,14 @@ def _download(url: str, part: Path, archive: Path, timeout: float, pause: float)
                 seconds = pause * 2 ** (attempt - 1)
                 print(f"{url}: {cause}; try {attempt + 1} of {TRIES} in {seconds:.0f} s", file=sys.stderr, flush=True)
                 time.sleep(seconds)
-    raise ThawError(
+    raise _missing(url, cause, archive)
+
+
+def _missing(url: str, cause: str, archive: Path) -> ThawError:
+    return ThawError(
         f"{url}: {cause}. Without a network, put the archive at {archive} by hand and run again, "
         "or see thaw work on embedded data: make demo"
     )
-
-
-class _Final(Exception):
-    """An answer that another try will not change."""
 
 
 def _get(requests, url: str, part: Path, timeout: float) -> None:
@@ -130,10 +191,7 @@ def _get(requests, url: str, part: Path, timeout: float) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
         if have and reply.status_code == 416:  # the part is as long as the file, or longer; its hash will tell
             return
-        if reply.status_code >= 400:
-            again = reply.status_code >= 500 or reply.status_code in (408, 429)
-            kind = requests.HTTPError if again else _Final
-            raise kind(f"the server answers {reply.status_code} {reply.reason}")
+        _refuse(reply)
         resumed = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         start = have if resumed else 0
         length = reply.headers.get("Content-Length")
@@ -149,6 +207,16 @@ def _get(requests, url: str, part: Path, timeout: float) -> None:
                 doing.reach(file.tell() / 1e6)
     if total is not None and part.stat().st_size < total:
         raise requests.ConnectionError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
+
+
+def _refuse(reply) -> None:
+    """Raise for an answer that is no file: HTTPError where another try may change that."""
+    import requests
+
+    if reply.status_code >= 400:
+        again = reply.status_code >= 500 or reply.status_code in (408, 429)
+        kind = requests.HTTPError if again else Refused
+        raise kind(f"the server answers {reply.status_code} {reply.reason}")
 
 
 def _reason(error: Exception) -> str:

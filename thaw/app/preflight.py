@@ -1,0 +1,134 @@
+"""What an experiment needs and cannot have, told before DVC writes or deletes anything: start at `check_runnable`.
+
+The resolver of conf/hydra_plugins calls it while `dvc exp run` composes params.yaml. In doubt the experiment runs: the
+stages check again.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw import paths
+from thaw.app.lockfile import changed_params
+from thaw.backbones import BACKBONES
+from thaw.config.checks import Tables
+from thaw.config.load import ParamsLoader, check_params
+from thaw.config.schema import Backbone, Params
+from thaw.datasets import DATASETS
+from thaw.errors import ThawError
+from thaw.network.cut import frozen_layers
+
+# Seconds for a connection, and for the first byte.
+TIMEOUT = 5.0
+# Where keras.applications has its ImageNet weights.
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+_KAGGLE = "https://www.kaggle.com"
+# Sides in pixels for which there are ImageNet weights of MobileNetV2; others take those of the last.
+_MOBILENET_SIZES = (96, 128, 160, 192, 224)
+
+
+def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
+    """Refuse parameters that are not accepted, and an archive or ImageNet weights that cannot be had.
+
+    Args:
+        raw: what params.yaml will hold.
+        reachable: whether to look for the archive and the weights, too, over the network where they are not here.
+
+    Raises:
+        ThawError: with what to do.
+    """
+    # As thaw.stage hands them in, which takes another 0.15 s to import.
+    checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers))
+    if not reachable:
+        return
+    url, sha256 = checked.dataset.url, checked.dataset.sha256
+    if url and sha256 and not _is_made(paths.RAW, raw):
+        from thaw.datasets import fetch
+
+        fetch.check_archive(url, sha256, paths.downloads(), timeout=TIMEOUT)
+    if checked.backbone.weights == "imagenet":
+        _check_imagenet(checked, raw)
+
+
+def _check_imagenet(checked: Params, raw: dict[str, Any]) -> None:
+    place = imagenet_weights(checked.backbone)
+    if place is None or any(path.exists() for path in place[1]) or _is_made(paths.BACKBONE, raw):
+        return
+    from thaw.datasets import fetch
+
+    url, (path, *_) = place
+    try:
+        fetch.reach(url, TIMEOUT)
+    except fetch.Unreachable as error:
+        raise ThawError(
+            f"backbone.weights: ImageNet weights of {checked.backbone.name}: {url}: {error}. Without a network, put "
+            f"them at {path}, or give a weights file or random values: -S backbone.weights=FILE, or =none"
+        ) from None
+    except fetch.Refused:  # Keras and kagglehub may ask in another way
+        return
+
+
+def imagenet_weights(backbone: Backbone) -> tuple[str, list[Path]] | None:
+    """Where the ImageNet weights of a backbone come from, and where they may lie on this machine.
+
+    Returns:
+        An address and paths, the usual one first; None for a backbone that is not known here.
+    """
+    if backbone.name == "resnet18":
+        cache = Path(os.environ.get("KAGGLEHUB_CACHE", Path.home() / ".cache/kagglehub"))
+        return _KAGGLE, [cache / "models/keras/resnetv1/keras/resnet_18_imagenet"]
+    folder, stem = {
+        "vgg16": ("vgg16", "vgg16_weights_tf_dim_ordering_tf_kernels_notop"),
+        "resnet50": ("resnet", "resnet50_weights_tf_dim_ordering_tf_kernels_notop"),
+        "mobilenetv2": ("mobilenet_v2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top"),
+    }.get(backbone.name, (None, ""))
+    if folder is None:
+        return None
+    size = backbone.image_size if backbone.image_size in _MOBILENET_SIZES else _MOBILENET_SIZES[-1]
+    name = stem.format(alpha=backbone.alpha, size=size) + ".h5"
+    # Keras takes the second where it may not write to the first.
+    homes = [Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser(), Path("/tmp/.keras")]
+    return f"{_KERAS}/{folder}/{name}", [home / "models" / name for home in homes]
+
+
+class _Loader(yaml.CSafeLoader):
+    """The same numbers as in params.yaml, several times faster."""
+
+    yaml_implicit_resolvers = ParamsLoader.yaml_implicit_resolvers
+
+
+def _is_made(output: Path, raw: dict[str, Any]) -> bool:
+    """Whether DVC has made an output with these parameters, by whatever code, and has it still."""
+    entries = list(_read(Path("dvc.lock"), output).get("stages", {}).values())
+    if output.exists() and any(_makes(entry, output, raw) for entry in entries):
+        return True
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        caches = [Path(repo.cache.local.path), Path(repo.cache.legacy.path)]
+    entries += [_read(file, output) for file in (caches[1] / "runs").glob("*/*/*")]
+    return any(_makes(entry, output, raw) and _is_cached(entry, caches) for entry in entries)
+
+
+def _read(file: Path, output: Path) -> dict[str, Any]:
+    """The content of a file of DVC's; nothing where it does not name the output, or cannot be read."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = _Loader(text).get_single_data() if output.as_posix() in text else {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _makes(entry: dict[str, Any], output: Path, raw: dict[str, Any]) -> bool:
+    """Whether an entry of dvc.lock or of the run cache is of a stage with this output and these parameters."""
+    if output.as_posix() not in (out["path"] for out in entry.get("outs", [])):
+        return False
+    return not changed_params(raw, {"it": entry}, ["it"])
+
+
+def _is_cached(entry: dict[str, Any], caches: list[Path]) -> bool:
+    hashes = [out.get("md5", "") for out in entry["outs"]]
+    return all(any((cache / one[:2] / one[2:]).exists() for cache in caches) for one in hashes)
