@@ -9,6 +9,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -16,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 import thaw
 from tests.helpers.project import ROOT
+from thaw.config.compose import compose_params
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -94,12 +96,27 @@ def test_the_wheel_holds_all_of_thaw_and_no_other_package(installed):
     assert names == {file.relative_to(ROOT).as_posix() for file in files}
 
 
-def test_the_console_command_runs_away_from_a_checkout(installed, tmp_path):
-    def run(*command: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(installed)}
-        return subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
+@pytest.fixture
+def run(installed, tmp_path):
+    """Runs a command away from a checkout; returns its standard output."""
 
+    def command(*words: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(installed)}
+        return subprocess.run(words, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
+
+    return command
+
+
+def test_usage_names_the_command_as_it_was_called(installed, run):
     console, module = str(installed / "bin/thaw"), [sys.executable, "-m", "thaw"]
     assert run(console, "--version") == run(*module, "--version") == f"thaw {thaw.__version__}\n"
     assert run(console, "predict", "--help").startswith("usage: thaw predict ")
     assert run(*module, "predict", "--help").startswith("usage: python -m thaw predict ")
+
+
+def test_stages_need_no_checkout(installed, run, tmp_path):
+    compose_params(["recipe=demo"], tmp_path / "params.yaml", ROOT / "conf")
+    for stage in ("download", "preprocess"):
+        run(str(installed / "bin/thaw"), "stage", stage)
+    assert len(np.load(tmp_path / "data/processed/test/labels.npy")) == 364
+    assert (tmp_path / "metrics/time/preprocess.json").is_file()

@@ -108,8 +108,9 @@ def test_a_stage_ends_when_dvc_is_gone_and_the_next_one_waits_for_it(ready):
     second.wait()
 
 
-def test_a_stage_ends_when_dvc_is_gone_and_only_its_shell_is_left(ready):
-    command = ["sh", "-c", "python -m stages.train_head; true"]  # with more to do, no shell hands itself over
+@pytest.mark.parametrize("module", ["stages.train_head", "thaw stage train_head"])
+def test_a_stage_ends_when_dvc_is_gone_and_only_its_shell_is_left(ready, module):
+    command = ["sh", "-c", f"python -m {module}; true"]  # with more to do, no shell hands itself over
     process = begin(ready, "python", "-c", f"import subprocess; subprocess.run({command})", DVC_STAGE="train_head")
     until(process, "epoch ")
     process.kill()

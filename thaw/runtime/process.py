@@ -9,6 +9,8 @@ from pathlib import Path
 
 # Seconds between two looks at whether DVC still runs.
 _PERIOD = 0.5
+# A command that runs a stage has one of these in it.
+_COMMANDS = (b"stages.", b"thaw stage ")
 
 
 class Stopped(BaseException):
@@ -26,7 +28,8 @@ def _parents() -> list[int]:
     """
     parent = os.getppid()
     try:
-        shell = b"stages." in Path(f"/proc/{parent}/cmdline").read_bytes()
+        command_line = Path(f"/proc/{parent}/cmdline").read_bytes()
+        shell = any(command in command_line for command in _COMMANDS)
         # PID (NAME) STATE PARENT ...; the name may have anything in it.
         status = Path(f"/proc/{parent}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1]
         above = int(status.split()[1])
