@@ -1,4 +1,4 @@
-"""thaw.splits, and the two stages that lead to data/processed, run as a user runs them without DVC."""
+"""thaw.data.splits, and the two stages that lead to data/processed, run as a user runs them without DVC."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""thaw.archives: official archives are read to the pixel, all others are refused in one line."""
+"""thaw.datasets.archives: official archives are read to the pixel, all others are refused in one line."""
 
 import gzip
 import io

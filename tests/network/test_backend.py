@@ -49,22 +49,23 @@ def test_what_was_chosen_is_told_in_one_line(monkeypatch):
 # A model that XLA can compile on TensorFlow, and one that it cannot, trained for a step each.
 COMPILED = """
 import sys
-from thaw import device
-from thaw.params import Device
-device.use("tensorflow", Device(xla=sys.argv[1] == "xla", precision="float32", data_gb="auto"))
+from thaw.config.schema import Device
+from thaw.network.backend import use_backend
+use_backend("tensorflow", Device(xla=sys.argv[1] == "xla", precision="float32", data_gb="auto"))
 import keras
 from tests.helpers.examples import augment, pictures
-from thaw import augmentation, optimizers
-from thaw.feeding import Feed, Plan
+from thaw.network.augmentation import augmentation_layers
+from thaw.training.adam import adam
+from thaw.training.feed import BatchPlan, Feed
 examples = pictures(8)
-for chosen in (augment(), augment(translation=0.1)):
+for section in (augment(), augment(translation=0.1)):
     x = inputs = keras.Input((32, 32, 3), dtype="uint8")
-    for layer in augmentation.layers(chosen):
+    for layer in augmentation_layers(section):
         x = layer(x)
     model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(x))))
     feed = Feed(model, examples, 4, mixes=False)
-    feed.compile(optimizers.adam(0.001))
-    feed.fit(examples, Plan.draw(8, 4, 0, 0))
+    feed.compile(adam(0.001))
+    feed.fit(examples, BatchPlan.draw(8, 4, 0, 0))
     print(feed.model.jit_compile)
 """
 
@@ -95,7 +96,7 @@ def test_provenance_names_what_decides_the_bits():
 
 def loaded(code: str, **variables: str) -> str:
     """What a program writes to standard error that runs `code` in place of loading a backend."""
-    code = f"import os\nfrom thaw import device\nwith device.quiet():\n    {code}\nos.write(2, b'after')"
+    code = f"import os\nfrom thaw.network.backend import quiet\nwith quiet():\n    {code}\nos.write(2, b'after')"
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment | variables, capture_output=True, text=True

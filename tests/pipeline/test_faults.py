@@ -184,7 +184,8 @@ def work(params):
     Deleted()
     print("goes on", flush=True)
     time.sleep(60)
-stage.run("extract", work)
+stage.STAGES["extract"] = stage.Stage("__main__", "work", keras=False)
+stage.run_stage("extract")
 """
 
 
@@ -199,10 +200,10 @@ def test_a_signal_is_not_lost_where_no_exception_can_be_raised(ready):
 FAILS = """
 import sys
 from thaw import stage
-from thaw.params import Params
-def work(params: Params) -> None:
+def work(params) -> None:
     raise {error}
-stage.run("extract", work)
+stage.STAGES["extract"] = stage.Stage("__main__", "work", keras=False)
+stage.run_stage("extract")
 """
 
 
@@ -232,15 +233,17 @@ def test_what_the_machine_lacks_is_told_in_one_line(ready, error, told):
 
 GOES_ON = """
 import os, signal, time
-from thaw import stage, state
+from thaw import stage
+from thaw.runtime.resume import open_state
 def work(params):
-    with state.opened("extract", {}, [], "cpu") as saved:
+    with open_state("extract", {}, [], "cpu") as saved:
         if saved.content is None:
             time.sleep(1)
             saved.save({}, {})
             os.kill(os.getpid(), signal.SIGKILL)
         return saved.earlier
-stage.run("extract", work)
+stage.STAGES["extract"] = stage.Stage("__main__", "work", keras=False)
+stage.run_stage("extract")
 """
 
 
