@@ -1,6 +1,7 @@
 """thaw's own commands; everything else is DVC's. `thaw`, or `python -m thaw`, lists them."""
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def main() -> None:
     for command in COMMANDS:
         command.add_parser(commands).set_defaults(run=command.run)
     arguments = parser.parse_args(sys.argv[1:] or ["--help"])
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments.run(arguments)
         sys.stdout.flush()

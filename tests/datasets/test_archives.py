@@ -109,7 +109,7 @@ def test_an_official_archive_leaves_the_files_of_its_layout_and_no_others(unpack
 
 
 def test_an_official_archive_is_read_to_the_pixel(unpacked):
-    splits = read_archive(unpacked.raw, DATASETS[unpacked.dataset])
+    splits = read_archive(unpacked.raw, unpacked.layout, DATASETS[unpacked.dataset].classes)
     for split, names in zip(splits, (unpacked.layout.train, unpacked.layout.test), strict=True):
         assert split.images.dtype == split.labels.dtype == np.uint8
         start = 0
@@ -141,14 +141,14 @@ def test_red_green_blue_planes_become_the_last_axis_row_by_row(tmp_path):
     planes[0, 0, 1], planes[1, 2, 0], planes[2, 31, 30] = 10, 20, 30
     record = bytes([1, 2]) + planes.tobytes()
     raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(test=record * 2))))
-    picture = read_archive(raw, TINY_DATASET)[1].images[0]
+    picture = read_archive(raw, TINY, TINY_DATASET.classes)[1].images[0]
     assert (picture[0, 1, 0], picture[2, 0, 1], picture[31, 30, 2]) == (10, 20, 30)
     assert picture.sum(dtype=int) == 60
 
 
 def test_a_good_small_archive_is_read(tmp_path):
     # The counterpart of all refusals below: without their one change, this archive is accepted.
-    train, test = read_archive(unpack(tmp_path, gzip.compress(tiny_tar(tiny_files()))), TINY_DATASET)
+    train, test = read_archive(unpack(tmp_path, gzip.compress(tiny_tar(tiny_files()))), TINY, TINY_DATASET.classes)
     np.testing.assert_array_equal(train.images[3:], tiny_pictures(3, first=3).images)
     assert (train.labels.tolist(), train.coarse.tolist()) == ([0, 1, 2, 0, 1, 2], [0, 0, 1, 0, 0, 1])
     assert test.labels.tolist() == [0, 1]
@@ -267,7 +267,7 @@ def test_a_label_out_of_range_is_refused(tmp_path, column, value, said):
     records = bytearray(tiny_files()["train_2.bin"])
     records[3074 + column] = value
     raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(train_2=bytes(records)))))
-    text = refusal(read_archive, raw, TINY_DATASET)
+    text = refusal(read_archive, raw, TINY, TINY_DATASET.classes)
     assert "train_2.bin" in text
     assert said in text
 
@@ -275,7 +275,7 @@ def test_a_label_out_of_range_is_refused(tmp_path, column, value, said):
 @pytest.mark.parametrize("names", [b"cat\ndog\n", b"cat\nowl\ndog\n", b"cat\ndog\nowl\nfox\n", b""])
 def test_other_class_names_are_refused(tmp_path, names):
     raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(fine=names))))
-    assert "fine.txt: names other classes than tiny's" in refusal(read_archive, raw, TINY_DATASET)
+    assert "fine.txt: expected the class names cat, dog, owl" in refusal(read_archive, raw, TINY, TINY_DATASET.classes)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_a_damaged_unpacked_file_is_refused(tmp_path, name, damage):
         (raw / name).write_bytes((raw / name).read_bytes()[:4] if damage == "cut" else b"\xff" * 100)
     # No list of superclasses is known to thaw: a cut one shows in the first record that needs the rest.
     blamed = "train_1.bin" if (name, damage) == ("coarse.txt", "cut") else name
-    assert blamed in refusal(read_archive, raw, TINY_DATASET)
+    assert blamed in refusal(read_archive, raw, TINY, TINY_DATASET.classes)
 
 
 # --- whatever the bytes are ---
@@ -300,7 +300,7 @@ def read_or_refuse(compressed: bytes) -> tuple[LabelledImages, LabelledImages] |
     """What is read of the bytes of an archive, None where they are refused; any other end is an error."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return read_archive(unpack(Path(folder), compressed), TINY_DATASET)
+            return read_archive(unpack(Path(folder), compressed), TINY, TINY_DATASET.classes)
         except ThawError as error:
             assert "\n" not in str(error)
             return None

@@ -20,6 +20,11 @@ class LabelledImages(NamedTuple):
     labels: np.ndarray
     coarse: np.ndarray | None = None
 
+    def at(self, rows: np.ndarray) -> "LabelledImages":
+        """Those of some rows."""
+        coarse = None if self.coarse is None else self.coarse[rows]
+        return LabelledImages(self.images[rows], self.labels[rows], coarse)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:

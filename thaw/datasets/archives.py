@@ -67,18 +67,16 @@ def _refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
         raise ThawError(f"{archive}: refused, as {member.name!r} is no plain file, or a path that leads outside")
 
 
-def read_archive(folder: Path, dataset: Dataset) -> tuple[LabelledImages, LabelledImages]:
+def read_archive(folder: Path, layout: Archive, classes: tuple[str, ...]) -> tuple[LabelledImages, LabelledImages]:
     """The training and the test images of an unpacked archive.
 
     Raises:
         ThawError: a missing or cut file, a label out of range, or class names other than the dataset's.
     """
-    layout = dataset.source
     names = [_read_names(folder / file) for file in layout.names]
-    if tuple(names[-1]) != dataset.classes:
-        raise ThawError(
-            f"{folder / layout.names[-1]}: names other classes than the dataset's, {', '.join(dataset.classes[:3])} ..."
-        )
+    if tuple(names[-1]) != classes:
+        expected = ", ".join(classes[:3])
+        raise ThawError(f"{folder / layout.names[-1]}: expected the class names {expected}, ...")
     limits = [len(each) for each in names]
     train = [_read_records(folder / file, layout.records_per_train_file, limits) for file in layout.train]
     test = [_read_records(folder / file, layout.records_per_test_file, limits) for file in layout.test]
@@ -115,5 +113,9 @@ def _read_records(file: Path, count: int, limits: list[int]) -> LabelledImages:
 
 
 def _join(parts: list[LabelledImages]) -> LabelledImages:
-    columns = zip(*parts, strict=True)
-    return LabelledImages(*(None if column[0] is None else np.concatenate(column) for column in columns))
+    coarse = [part.coarse for part in parts if part.coarse is not None]
+    return LabelledImages(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate(coarse) if coarse else None,
+    )

@@ -15,6 +15,8 @@ def download(params: Params) -> None:
         if isinstance(source, Embedded):
             source.copy(folder)
             return
-        archive = fetch(params.dataset.url, params.dataset.sha256, paths.downloads())
+        section = params.dataset
+        assert section.url and section.sha256  # the checks have refused others
+        archive = fetch(section.url, section.sha256, paths.downloads())
         unpack_archive(archive, source, folder)
     print(f"download: {archive} verified and unpacked")

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 
@@ -34,8 +35,9 @@ class Network:
     alpha: float | None
     blocks: list[keras.Model]
     order: list[str]
-    pool: str | None = None
-    head: keras.Model | None = None
+    # Any, not `| None`: what uses the two comes after `attach`.
+    pool: Any = None
+    head: Any = None
     _pairs: list[dict[str, keras.layers.Layer]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
             except ThawError as error:
                 refused.append(error)
             progress.reach(number)
-    for error in refused:
-        print(error, file=sys.stderr)
+    for refusal in refused:
+        print(refusal, file=sys.stderr)
     if not files:
         raise ThawError("predict: no image to look at")
     set_up_backend("predict", read_params())

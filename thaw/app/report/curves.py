@@ -10,9 +10,14 @@ _VARIABLES = {_SOFT: "soft", _RULE: "rule"} | {color: f"p{number}" for number, c
 # How many phases have a colour of their own: --p0 and on in page.css.
 COLORS = len(_PHASES)
 
-_SOLID = {"marker": "o", "markersize": 4}
-_DOTTED = {"marker": "x", "markersize": 3.5, "markeredgewidth": 0.8, "linestyle": (0, (0.6, 2))}
-_TEXT = {"svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 11}
+_SOLID: dict[str, Any] = {"marker": "o", "markersize": 4}
+_DOTTED: dict[str, Any] = {"marker": "x", "markersize": 3.5, "markeredgewidth": 0.8, "linestyle": (0, (0.6, 2))}
+_TEXT: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+}
 # Ticks are these times a power of ten.
 _STEPS = [1, 2, 5, 10]
 
