@@ -1,4 +1,4 @@
-"""evaluate: the final model on the test split, into metrics/evaluate.json and plots/."""
+"""evaluate: the final model on the test split, into metrics/evaluate.json and plots/tables."""
 
 from thaw.stage import run_stage
 

@@ -1,4 +1,4 @@
-"""extract: activations of the frozen backbone for each view, into data/features."""
+"""extract: activations of the frozen backbone for each view, into data/features; samples of the views, data/views."""
 
 from thaw.stage import run_stage
 

@@ -8,14 +8,18 @@ CONF = Path("conf")
 RAW = Path("data/raw")
 PROCESSED = Path("data/processed")
 FEATURES = Path("data/features")
+VIEWS = Path("data/views")
 MODELS = Path("models")
 BACKBONE = MODELS / "backbone"
 # What training reads of it; the test split is for evaluate.
 SPLITS_LEARNT = [PROCESSED / "classes.json", PROCESSED / "train", PROCESSED / "val"]
 
 METRICS = Path("metrics")
+EVALUATED = METRICS / "evaluate.json"
 PLOTS = Path("plots")
 CURVES = PLOTS / "curves"
+TABLES = PLOTS / "tables"
+FIGURES = PLOTS / "figures"
 
 
 def model(phase: str) -> Path:

@@ -52,6 +52,7 @@ STAGES = {
     "train_head": Stage("thaw.training.phase", "train_head"),
     "unfreeze": Stage("thaw.training.phase", "unfreeze"),
     "evaluate": Stage("thaw.evaluation.final", "evaluate"),
+    "figures": Stage("thaw.figures.draw", "draw_figures", keras=False),
 }
 
 

@@ -67,7 +67,7 @@ def run_of(classes, *overrides, matrix=None):
         defaults=composed([]),
         overrides=list(overrides),
         metrics=scores | {"calibration_error": 0.021, "train_accuracy": 0.9, "val_accuracy": 0.82},
-        spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in [*stages, "download", "preprocess", "evaluate"]},
+        spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in stages},
         provenance=dict.fromkeys([*stages, "evaluate"], on),
         checkpoint={"classes": classes, "history": history(phases), "thawed": dict.fromkeys(phases, "blocks")},
         source={"history": []},
@@ -75,10 +75,10 @@ def run_of(classes, *overrides, matrix=None):
         tables={
             "scores": [{"of": of, "score": score, "value": "0.8"} for of in ("train", "val", "test")
                        for score in ("accuracy", "precision", "recall", "F1")],
-            "per_class": [{"class": name, "f1": "0.8", "precision": "0.8", "recall": "0.8", "pictures": "20"}
+            "per_class": [{"class": name, "f1": "0.8", "precision": "0.8", "recall": "0.8", "images": "20"}
                           for name in classes],
             "confusion": [{"actual": shown[a], "predicted": shown[b]} for a, b in zip(labels, guesses, strict=True)],
-            "confused": [{"pair": f"{classes[0]}, {classes[1]}", "pictures": "7"}],
+            "confused": [{"pair": f"{classes[0]}, {classes[1]}", "images": "7"}],
         },
         images={"calibration": png(500, 550), "gallery": png(1000, 775), "mistakes": png(1000, 775)},
     )  # fmt: skip
@@ -175,7 +175,7 @@ def test_the_confusion_matrix_counts_every_image(ten):
 
 def test_where_nothing_is_confused_no_pairs_are_listed(ten):
     assert "Most confused pairs of classes" in render(ten)
-    nothing = ten.tables | {"confused": [{"pair": "none", "pictures": "0"}]}  # as evaluate writes it
+    nothing = ten.tables | {"confused": [{"pair": "none", "images": "0"}]}  # as evaluate writes it
     assert "Most confused pairs of classes" not in render(replace(ten, tables=nothing))
 
 

@@ -6,15 +6,16 @@ from sklearn import metrics
 
 from thaw.data.examples import Examples
 from thaw.evaluation.scores import (
+    PREDICTION,
     calibration_bins,
     calibration_error,
-    captions,
     class_scores,
     compute_scores,
     confused_pairs,
     confusion_rows,
     gallery_rows,
     misclassified_rows,
+    prediction_rows,
     probabilities,
     score_rows,
 )
@@ -116,7 +117,7 @@ def test_per_class_by_hand():
     assert [row["class"] for row in rows] == CLASSES, "the best F1 first"
     for row, (_, precision, recall, f1, count) in zip(rows, expected, strict=True):
         assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((precision, recall, f1))
-        assert row["pictures"] == count
+        assert row["images"] == count
 
 
 def test_per_class_puts_the_best_first():
@@ -141,7 +142,7 @@ def test_per_class_averages_to_the_macro_scores():
     result = compute_scores(labels, predicted)
     for name in ("precision", "recall", "f1"):
         assert np.mean([row[name] for row in rows]) == pytest.approx(result[f"macro_{name}"])
-    assert sum(row["pictures"] for row in rows) == 200
+    assert sum(row["images"] for row in rows) == 200
 
 
 def test_confusion_has_a_row_for_each_picture_in_order():
@@ -185,7 +186,7 @@ def test_calibration_by_hand():
     # Confidences 0.9 and 0.85, of which one is right, and 0.55, which is.
     predicted = np.array([[0.9, 0.1], [0.85, 0.15], [0.45, 0.55]])
     rows = calibration_bins(np.array([0, 1, 1]), predicted, bins=5)
-    assert [row["pictures"] for row in rows] == [1, 2]
+    assert [row["images"] for row in rows] == [1, 2]
     assert [(row["from"], row["to"]) for row in rows] == [(2 / 5, 3 / 5), (4 / 5, 1)]
     assert [row["confidence"] for row in rows] == pytest.approx([0.55, 0.875])
     assert [row["accuracy"] for row in rows] == [1, 0.5]
@@ -210,8 +211,8 @@ def test_confused_pairs_count_both_directions_the_most_first():
     labels = np.array([0, 1, 1, 2, 2, 2])
     predicted = np.eye(3)[[1, 0, 1, 1, 2, 2]]
     assert confused_pairs(labels, predicted, CLASSES) == [
-        {"pair": "cat, dog", "pictures": 2},
-        {"pair": "dog, frog", "pictures": 1},
+        {"pair": "cat, dog", "images": 2},
+        {"pair": "dog, frog", "images": 1},
     ]
     assert len(confused_pairs(labels, predicted, CLASSES, most=1)) == 1
 
@@ -229,7 +230,17 @@ def test_mistakes_come_by_confidence_and_right_answers_not_at_all():
     np.testing.assert_array_equal(misclassified_rows(np.array([0, 0, 0, 2]), predicted), [2, 1, 3])
 
 
-def test_what_is_said_of_a_picture_names_the_truth_where_it_is_another():
-    texts, right = captions(LABELS, PREDICTED, CLASSES)
-    assert texts == ["cat 80%", "dog 50%\nis cat", "dog 60%", "dog 40%\nis frog"]
-    assert right == [True, False, True, False]
+def test_a_row_of_predictions_holds_what_is_predicted_and_all_probabilities_to_the_last_bit():
+    rows = prediction_rows(np.array([4, 7, 8, 9]), LABELS, PREDICTED, CLASSES)
+    assert rows[1] == {
+        "index": 7, "label": 0, "class": "cat", "predicted": "dog", "confidence": 0.5,
+        "p_cat": 0.2, "p_dog": 0.5, "p_frog": 0.3,
+    }  # fmt: skip
+    assert [[row[f"p_{name}"] for name in CLASSES] for row in rows] == PREDICTED.tolist()
+    assert list(rows[0])[: len(PREDICTION)] == PREDICTION
+
+
+def test_a_class_may_have_the_name_of_a_column():
+    row = prediction_rows(np.arange(1), np.zeros(1, int), np.array([[0.25, 0.75]]), ["label", "confidence"])[0]
+    assert (row["label"], row["class"], row["confidence"]) == (0, "label", 0.75)
+    assert (row["p_label"], row["p_confidence"]) == (0.25, 0.75)

@@ -1,14 +1,11 @@
 """Charts of a finished run: what is written on them."""
 
-import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 
 from thaw.figures import charts
 from thaw.figures.charts import draw_phases
-from thaw.figures.grids import draw_labelled
 
-THAWED = {"head": "nothing but the head", "all": "all blocks"}
+TRAINABLE = {"head": "nothing but the head", "all": "all blocks"}
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ def rows(phase, first, last):
     ],
 )
 def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_path, history, expected):
-    draw_phases(tmp_path / "phases.png", history, THAWED)
+    draw_phases(tmp_path / "phases.png", history, TRAINABLE)
     accuracy, _, rate = drawn[0].axes
     assert {text.get_text(): text.xy[0] for text in accuracy.texts} == expected
     low, high = rate.get_xlim()
@@ -47,18 +44,7 @@ def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_pat
 
 
 def test_of_a_phase_of_one_epoch_training_is_seen_too(drawn, tmp_path):
-    draw_phases(tmp_path / "phases.png", rows("head", 0, 1), THAWED)
+    draw_phases(tmp_path / "phases.png", rows("head", 0, 1), TRAINABLE)
     for axes in drawn[0].axes[:2]:
         (training,) = (line for line in axes.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 1)
         assert training.get_marker() != "None"
-
-
-@pytest.mark.parametrize("count", [0, 1, 9])
-def test_pictures_with_what_is_said_of_them_stand_under_their_title(drawn, tmp_path, count):
-    said, right = [f"cat 9{number}%" for number in range(count)], [number % 2 == 0 for number in range(count)]
-    draw_labelled(tmp_path / "gallery.png", "Test pictures", np.zeros((count, 32, 32, 3), np.uint8), said, right)
-    (figure,) = drawn
-    assert figure.get_suptitle() == "Test pictures"
-    assert [axes.get_title() for axes in figure.axes] == said
-    colors = [to_rgb(axes.title.get_color()) for axes in figure.axes]
-    assert [green > red for red, green, _ in colors] == right

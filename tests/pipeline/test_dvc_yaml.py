@@ -1,6 +1,7 @@
 """dvc.yaml against the code: what decides a stage's numbers is what it depends on, and nothing else is."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from thaw.stage import STAGES as WORK
 ROOT = Path(__file__).parents[2]
 KERAS = ["backbone", "extract", "train_head", "unfreeze", "evaluate"]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# What is slow to import, and computes.
+LEARNING = {"keras", "tensorflow", "jax", "sklearn", "keras_hub"}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "thaw").rglob("*.py"))
 # Packages that decide a number, or draw an output's image; stages depend on them.
 STARRED = ("backbones", "data", "datasets", "evaluation", "features", "figures", "network", "training")
@@ -29,6 +32,14 @@ def stage(name: str) -> dict:
 
 def code(name: str) -> set[str]:
     return {dep for dep in stage(name)["deps"] if dep.startswith(("thaw", "stages"))}
+
+
+def packages(file: str) -> set[str]:
+    """The packages that a file imports, at any level and inside functions too."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.split(".")[0] for name in names}
 
 
 def module_of(name: str) -> str:
@@ -74,13 +85,9 @@ def test_what_decides_no_number_imports_nothing_that_does(file):
 
 @pytest.mark.parametrize("file", [file for file in MODULES if file.startswith(("thaw/config/", "thaw/runtime/"))])
 def test_config_and_runtime_import_no_machine_learning(file):
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    packages = {name.split(".")[0] for name in names}
-    assert not packages & {"keras", "tensorflow", "jax", "sklearn", "keras_hub"}
+    assert not packages(file) & LEARNING
     # What writes and reads arrays.
-    assert "numpy" not in packages or file in ("thaw/runtime/files.py", "thaw/runtime/resume.py")
+    assert "numpy" not in packages(file) or file in ("thaw/runtime/files.py", "thaw/runtime/resume.py")
 
 
 def test_imports_have_no_circle():
@@ -111,11 +118,23 @@ def test_no_module_imports_from_a_floor_above_its_own(file):
     assert not {name for name in imports(file, ROOT) if floor(name) > floor(file)}
 
 
-@pytest.mark.parametrize("name", sorted(set(STAGES) - {"evaluate", "preprocess"}))
+@pytest.mark.parametrize("name", sorted(set(STAGES) - {"evaluate"}))
 def test_only_evaluate_reads_the_test_split(name):
     deps = stage(name)["deps"]
     assert "data/processed" not in deps
     assert "data/processed/test" not in deps
+
+
+def test_figures_reads_no_split_and_computes_nothing_with_keras():
+    assert not [dep for dep in stage("figures")["deps"] if dep.startswith(("data/processed", "data/raw", "models"))]
+    assert not WORK["figures"].keras
+    reached = closure(module_of("figures"), ROOT)
+    assert not [file for file in reached if file.startswith(("thaw/network/", "thaw/data/", "thaw/evaluation/"))]
+    assert not set().union(*(packages(file) for file in reached)) & LEARNING
+
+
+def test_a_caption_is_a_dependency_of_figures_alone():
+    assert [name for name in STAGES if any(dep.startswith("thaw/figures") for dep in code(name))] == ["figures"]
 
 
 @pytest.mark.parametrize("name", KERAS)
@@ -135,6 +154,10 @@ def test_every_keras_stage_records_what_it_computed_on():
     outputs = {out for name in STAGES for out in stage(name)["outs"]}
     recorded = {out for out in outputs if out.startswith("metrics/provenance/")}
     assert recorded == {f"metrics/provenance/{name}.json" for name in names}
+
+
+def test_every_stage_is_described_in_one_line():
+    assert all(re.fullmatch(r"[A-Z][^\n]{20,}", stage(name)["desc"]) for name in STAGES)
 
 
 def test_byte_code_is_no_dependency():

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn import metrics
 from sklearn.datasets import load_digits
 
 from bench import transfer
@@ -18,7 +19,17 @@ from tests.helpers.disks import read_only
 from tests.helpers.project import TINY, Project, ran, told
 from tools.soak import hashes
 
-ALL = ["download", "preprocess", "backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
+ALL = [
+    "download",
+    "preprocess",
+    "backbone",
+    "extract",
+    "train_head",
+    "unfreeze@top",
+    "unfreeze@all",
+    "evaluate",
+    "figures",
+]
 BASE = ["recipe=demo", *TINY]
 
 
@@ -50,14 +61,61 @@ def test_a_log_has_plain_lines_of_the_stages_and_nothing_of_the_frameworks(proje
 
 
 def test_metrics_hold_the_target_and_the_source_task(project):
-    metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
     scores = {"accuracy", "loss", "macro_precision", "macro_recall", "macro_f1"}
     # 3 classes: no top-5 accuracy; 7 in the source task.
-    assert set(metrics) == scores | {"train_accuracy", "val_accuracy", "calibration_error", "source", "source_after"}
-    assert set(metrics["source"]) == set(metrics["source_after"]) == scores | {"top5_accuracy"}
-    assert metrics["source_after"]["loss"] != metrics["source"]["loss"], "the backbone has moved on"
+    assert set(evaluated) == scores | {"train_accuracy", "val_accuracy", "calibration_error", "source", "source_after"}
+    assert set(evaluated["source"]) == set(evaluated["source_after"]) == scores | {"top5_accuracy"}
+    assert evaluated["source_after"]["loss"] != evaluated["source"]["loss"], "the backbone has moved on"
     final = json.loads((project.folder / "metrics/phases/all.json").read_text())
-    assert metrics["val_accuracy"] == pytest.approx(final["val_accuracy"]["all"], abs=1e-6)
+    assert evaluated["val_accuracy"] == pytest.approx(final["val_accuracy"]["all"], abs=1e-6)
+
+
+def test_the_table_of_predictions_holds_what_the_metrics_say(project):
+    predictions = rows(project.folder / "plots/tables/predictions.csv")
+    labels = np.array([int(row["label"]) for row in predictions])
+    classes = ["7", "8", "9"]
+    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in predictions])
+    best = probabilities.argmax(axis=1)
+    expected = {
+        "accuracy": metrics.accuracy_score(labels, best),
+        "macro_f1": metrics.f1_score(labels, best, average="macro"),
+        "loss": metrics.log_loss(labels, probabilities),
+    }
+    evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    assert {name: evaluated[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert [row["predicted"] for row in predictions] == [classes[guess] for guess in best]
+    assert [float(row["confidence"]) for row in predictions] == probabilities.max(axis=1).tolist()
+    # Its index finds an image, and its class, in the split.
+    index = [int(row["index"]) for row in predictions]
+    split = np.load(project.folder / "data/processed/test/labels.npy")
+    assert [str(label) for label in split[index]] == [row["class"] for row in predictions]
+    shown = rows(project.folder / "plots/tables/gallery.csv")
+    images = np.load(project.folder / "data/processed/test/images.npy")[[int(row["index"]) for row in shown]]
+    np.testing.assert_array_equal(np.load(project.folder / "plots/tables/gallery.npy"), images)
+
+
+def test_a_caption_costs_no_inference(project):
+    with open(project.folder / "thaw/figures/grids.py", "a") as file:
+        file.write("# another caption\n")
+    try:
+        assert ran(project.dvc("repro", "--dry")) == ["figures"]
+    finally:
+        project.git("checkout", "--", "thaw")
+
+
+def test_figures_are_drawn_where_there_is_no_split(project, tmp_path):
+    def drawn():
+        return {file.name: file.read_bytes() for file in (project.folder / "plots/figures").iterdir()}
+
+    before = drawn()
+    (project.folder / "data/processed").rename(tmp_path / "processed")
+    try:
+        project.run("python", "-m", "stages.figures")
+    finally:
+        (tmp_path / "processed").rename(project.folder / "data/processed")
+    assert drawn() == before
+    project.dvc("checkout", "--force")  # the seconds of the first run
 
 
 def test_no_phase_ends_worse_on_validation_than_it_began(project):
@@ -110,7 +168,7 @@ def test_a_second_repro_runs_nothing(project):
         ("dataset.classes=[8,9]", ["extract", "evaluate"]),
         ("augment.seed=1", ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all"]),
         ("seed=1", ["backbone", "train_head", "unfreeze@top", "unfreeze@all"]),
-        ("backend=jax", ALL[2:]),
+        ("backend=jax", ALL[2:-1]),
         ("dataset=cifar10", ["download", "preprocess", "evaluate"]),
     ],
 )
@@ -184,7 +242,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(project):
 
 def test_there_and_back_again_restores_from_the_cache(project, tmp_path):
     output = project.exp_run(*BASE, "head.units=16")
-    assert ran(output) == ["train_head", "unfreeze@top", "unfreeze@all", "evaluate"]
+    assert ran(output) == ["train_head", "unfreeze@top", "unfreeze@all", "evaluate", "figures"]
 
     loss = json.loads(project.dvc("metrics", "diff", "--json"))["metrics/evaluate.json"]["loss"]
     assert loss["diff"] == pytest.approx(loss["new"] - loss["old"])
@@ -202,8 +260,12 @@ def assert_a_browser_draws(project, page, *command):
     """What `dvc plots` writes shows all charts and pictures in a browser without a network."""
     drawn = json.loads(project.dvc("plots", *command, "--json"))["data"]
     charts = {name for name in drawn if not name.endswith(".png")}
-    assert charts >= {"Accuracy", "Loss", "plots/scores.csv", "plots/confusion.csv", "plots/per_class.csv"}
-    assert "plots/phases.png" in drawn
+    assert charts >= {
+        "Accuracy",
+        "Loss",
+        *(f"plots/tables/{name}.csv" for name in ("scores", "confusion", "per_class")),
+    }
+    assert "plots/figures/phases.png" in drawn
     assert "file://" in project.dvc("plots", *command, "-o", str(page))
     written = (page / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<(script|link)[^>]+(src|href)=", written), "it loads nothing"
@@ -314,8 +376,8 @@ def test_training_is_measured_again_and_leaves_the_same_bits(project):
 def test_an_untrained_head_alone_is_a_valid_run(project):
     settings = ["schedule=head-only", "backbone.source.epochs=1", "augment.views=2", "head.epochs=0"]
     output = project.exp_run(*BASE[:1], *settings)
-    assert ran(output) == ["train_head", "evaluate"]
-    assert [row["epoch"] for row in rows(project.folder / "plots/history.csv")] == ["0"]
+    assert ran(output) == ["train_head", "evaluate", "figures"]
+    assert [row["epoch"] for row in rows(project.folder / "plots/tables/history.csv")] == ["0"]
     project.git("checkout", "--", ".")
     project.dvc("checkout")
 

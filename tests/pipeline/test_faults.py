@@ -286,6 +286,7 @@ def test_a_full_disk_is_told_by_every_stage_and_it_goes_on_when_there_is_room(tm
         "unfreeze@top": [24, 1000],
         "unfreeze@all": [2000],
         "evaluate": [0, 24],
+        "figures": [0, 24],
     }
     with disk(tmp_path / "disk") as small:
         folder = small.folder / "project"

@@ -37,7 +37,7 @@ def test_the_demo_runs_on_jax_and_as_plain_modules_without_tensorflow_dvc_and_dv
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(project.folder.parent / "compiled"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     output = project.exp_run("recipe=demo", *TINY, "backend=jax")
-    assert ran(output)[-1] == "evaluate"
+    assert ran(output)[-2:] == ["evaluate", "figures"]
     assert all(line.startswith(f"{name}: ") for name, lines in told(output).items() for line in lines), output
     metrics = project.folder / "metrics/evaluate.json"
     expected = metrics.read_bytes()
@@ -47,7 +47,16 @@ def test_the_demo_runs_on_jax_and_as_plain_modules_without_tensorflow_dvc_and_dv
         shutil.rmtree(project.folder / made)
     code = WITHOUT.format(blocked=("tensorflow", "dvc", "dvclive"))
     # What the backbone's own training needs, the other phases need too.
-    for stage in ("download", "preprocess", "extract", "train_head", "unfreeze top", "unfreeze all", "evaluate"):
+    for stage in (
+        "download",
+        "preprocess",
+        "extract",
+        "train_head",
+        "unfreeze top",
+        "unfreeze all",
+        "evaluate",
+        "figures",
+    ):
         name, *arguments = stage.split()
         project.run("python", "-c", code, f"stages.{name}", *arguments)
     assert metrics.read_bytes() == expected

@@ -64,7 +64,7 @@ CONFUSED = [("cat", "cat"), ("cat", "dog"), ("cat", "dog"), ("cat", "dog"), ("do
 @pytest.mark.parametrize(
     ("title", "number", "expected"),
     [
-        ("Confusion on the test split", "pictures", {("cat", "cat"): "1", ("cat", "dog"): "3", ("frog", "dog"): "1"}),
+        ("Confusion on the test split", "images", {("cat", "cat"): "1", ("cat", "dog"): "3", ("frog", "dog"): "1"}),
         (
             "Confusion, as shares of the actual class",
             "share",
@@ -98,6 +98,6 @@ def test_the_legend_of_curves_shows_which_line_is_validation(tmp_path):
 
 
 def test_a_chart_of_pairs_where_nothing_is_confused_says_so(tmp_path):
-    title = "Pairs of classes that are taken for each other most, on the test split"
-    svg = drawn(title, [{"pair": "none", "pictures": "0"}], tmp_path)  # as evaluate writes it
+    title = "Most confused pairs of classes on the test split"
+    svg = drawn(title, [{"pair": "none", "images": "0"}], tmp_path)  # as evaluate writes it
     assert "Y-axis for a discrete scale with 1 value: none" in svg

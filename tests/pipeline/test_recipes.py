@@ -77,7 +77,7 @@ def test_a_recipe_runs_from_a_weights_file_in_the_layout_of_its_own(
         f"recipe={recipe}", f"backbone.weights={weights}", *archives["cifar10"], "dataset.limit=200", *SMALL, *epochs,
         f"head.epochs={head_epochs}", "class_weights={cat: 2, dog: 2}",
     )  # fmt: skip
-    assert ran(output)[-len(phases) - 1 :] == [*(f"unfreeze@{phase}" for phase in phases), "evaluate"]
+    assert ran(output)[-len(phases) - 2 :] == [*(f"unfreeze@{phase}" for phase in phases), "evaluate", "figures"]
     checkpoint = json.loads((project.folder / "models/backbone/checkpoint.json").read_text())
     assert checkpoint["backbone"]["name"] == backbone
     assert checkpoint["weights"] == {"origin": "file", "sha256": sha256(weights)}
@@ -90,7 +90,7 @@ def test_a_recipe_runs_from_a_weights_file_in_the_layout_of_its_own(
         assert first == head != last
     metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
     assert np.isfinite(metrics["loss"])
-    assert len(table(project.folder / "plots/confusion.csv")) == 10_000
+    assert len(table(project.folder / "plots/tables/confusion.csv")) == 10_000
 
 
 def test_cifar100_runs_from_an_archive_in_the_official_layout_and_stays_legible(project, archives, tmp_path):
@@ -113,9 +113,9 @@ def test_cifar100_runs_from_an_archive_in_the_official_layout_and_stays_legible(
         frozen = order.index(name.split("/")[0]) < 50 or "/moving_" in name
         assert np.array_equal(before[name], after[name]) == frozen, name
 
-    assert len({row["class"] for row in table(project.folder / "plots/per_class.csv")}) == 100
-    confusion = table(project.folder / "plots/confusion.csv")
+    assert len({row["class"] for row in table(project.folder / "plots/tables/per_class.csv")}) == 100
+    confusion = table(project.folder / "plots/tables/confusion.csv")
     assert {row["actual"] for row in confusion} == set(official.SUPERCLASSES)
     assert {row["predicted"] for row in confusion} <= set(official.SUPERCLASSES)
-    assert len(table(project.folder / "plots/confused.csv")) <= 20
+    assert len(table(project.folder / "plots/tables/confused.csv")) <= 20
     assert "top5_accuracy" in json.loads((project.folder / "metrics/evaluate.json").read_text())

@@ -8,7 +8,7 @@ from tests.helpers.project import SHORT, Project, ran
 from thaw.runtime.files import sha256
 
 WIDER = ["head.units=128"]
-TRAINED_AGAIN = ["train_head", "unfreeze@top", "evaluate"]
+TRAINED_AGAIN = ["train_head", "unfreeze@top", "evaluate", "figures"]
 BUCKET = "thaw"
 
 

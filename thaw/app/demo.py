@@ -131,7 +131,7 @@ def _git(*arguments: str, folder: Path = FOLDER) -> str:
 
 def demo_summary(folder: Path) -> str:
     """A table of the phases and the test figures of a finished run in `folder`."""
-    metrics = json.loads((folder / paths.METRICS / "evaluate.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / paths.EVALUATED).read_text(encoding="utf-8"))
     final = read_params(folder / paths.PARAMS).schedule.final
     history = read_checkpoint_info(folder / paths.model(final)).history
     lines = ["", "phase      epochs  validation accuracy, before -> after", "-" * 52]
@@ -140,13 +140,13 @@ def demo_summary(folder: Path) -> str:
         best = next(row for row in rows if row["best"])
         change = f"{rows[0]['val_accuracy']:.3f} -> {best['val_accuracy']:.3f}"
         lines.append(f"{phase:10} {len(rows) - 1:6}  {change}")
-    lines += ["", f"on test pictures: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
+    lines += ["", f"on test images: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
     if "source" in metrics:
         before, after = (metrics[key]["accuracy"] for key in ("source", "source_after"))
-        lines.append(f"the source task: accuracy {before:.3f} before the move, {after:.3f} after it")
+        lines.append(f"the source task: accuracy {before:.3f} before the transfer, {after:.3f} after it")
     lines += [
         "",
-        f"Look at {folder / paths.PLOTS / 'phases.png'} and {folder / paths.METRICS / 'evaluate.json'}; {folder}/ is a",
-        f"clone of its own to play with: cd {folder} && dvc plots show",
+        f"Look at {folder / paths.FIGURES / 'phases.png'} and {folder / paths.EVALUATED};",
+        f"{folder}/ is a clone of its own to play with: cd {folder} && dvc plots show",
     ]
     return "\n".join(lines)

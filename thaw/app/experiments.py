@@ -12,7 +12,7 @@ from thaw import paths
 from thaw.app.lockfile import changed_params, recorded_stages, training_stages
 from thaw.errors import ThawError
 
-EVALUATED = f"{paths.METRICS}/evaluate.json"
+EVALUATED = str(paths.EVALUATED)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,14 @@ from thaw.errors import ThawError
 
 
 def training_stages(params: dict[str, Any]) -> list[str]:
-    """The stages that train, and those that prepare that: all but download, preprocess and evaluate."""
+    """The stages that train, and those that prepare that, in their order."""
     phases = params["schedule"]["phases"] or {}
     return ["backbone", "extract", "train_head", *(f"unfreeze@{phase}" for phase in phases)]
+
+
+def all_stages(params: dict[str, Any]) -> list[str]:
+    """The stages of dvc.yaml, in their order."""
+    return ["download", "preprocess", *training_stages(params), "evaluate", "figures"]
 
 
 def recorded_stages(lock: str) -> dict[str, Any]:
@@ -30,7 +35,7 @@ def recorded_stages(lock: str) -> dict[str, Any]:
 
 def changed_params(params: dict[str, Any], lock: dict[str, Any], stages: Sequence[str] = ()) -> list[str]:
     """The parameters that are not what stages, or all of them, ran with; dvc.lock holds the values (`recorded`)."""
-    stages = stages or ["download", "preprocess", *training_stages(params), "evaluate"]
+    stages = stages or all_stages(params)
     recorded = {
         name: value
         for stage in stages

@@ -1,11 +1,10 @@
-"""The stage preprocess: the splits as arrays in data/processed, and an image grid of samples."""
+"""The stage preprocess: the splits as arrays in data/processed."""
 
 from thaw import paths
 from thaw.config.schema import Params
-from thaw.data.splits import class_names, draw_splits, write_class_names, write_split
+from thaw.data.splits import draw_splits, write_class_names, write_split
 from thaw.datasets import DATASETS, Embedded
 from thaw.datasets.archives import read_archive, read_class_names
-from thaw.figures.grids import draw_grid, sample_rows
 
 
 def preprocess(params: Params) -> None:
@@ -22,7 +21,3 @@ def preprocess(params: Params) -> None:
         write_split(paths.PROCESSED / name, split)
         print(f"preprocess: {name}, {len(split.labels):,} images", flush=True)
     write_class_names(read_class_names(paths.RAW, dataset))
-
-    names = class_names()
-    shown = sample_rows(train.labels, len(names))
-    draw_grid(paths.PLOTS / "samples.png", [train.images[shown]], ["train"], names[: len(shown)])

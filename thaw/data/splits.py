@@ -109,8 +109,16 @@ def read_split(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     number = np.full(len(names), -1, np.int32)
     for new, name in enumerate(classes):
         number[names.index(name)] = new
-    rows = np.flatnonzero(number[labels] >= 0)
+    rows = split_rows(split, classes)
     return images[rows], number[labels[rows]]
+
+
+def split_rows(split: str, classes: list[str]) -> np.ndarray:
+    """Where in a split the images lie that `read_split` gives for these classes; raises as that does."""
+    folder, names = paths.PROCESSED / split, class_names()
+    _verify(folder, "labels.npy")
+    labels = _load(folder / "labels.npy", np.uint8, 1)
+    return np.flatnonzero(np.isin(labels, [names.index(name) for name in classes]))
 
 
 def _verify(folder: Path, *names: str) -> None:

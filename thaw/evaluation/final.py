@@ -1,29 +1,33 @@
-"""The stage evaluate: the final model on the test split, into metrics/evaluate.json and plots/."""
+"""The stage evaluate: the final model on the test split, into metrics/evaluate.json and plots/tables; draws nothing."""
 
+from pathlib import Path
+from typing import Any
+
+import keras
 import numpy as np
 
 from thaw import paths
 from thaw.config.schema import Params
 from thaw.data.examples import Examples
-from thaw.data.splits import class_names, read_split, superclasses_of
+from thaw.data.splits import class_names, read_split, split_rows, superclasses_of
 from thaw.evaluation.scores import (
+    PREDICTION,
     calibration_bins,
     calibration_error,
-    captions,
     class_scores,
     compute_scores,
     confused_pairs,
     confusion_rows,
     gallery_rows,
     misclassified_rows,
+    prediction_rows,
     probabilities,
     score_rows,
 )
-from thaw.figures.charts import draw_calibration, draw_phases
-from thaw.figures.grids import draw_labelled
-from thaw.network.checkpoint import load_checkpoint, read_checkpoint_info
+from thaw.network.build import Network
+from thaw.network.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from thaw.network.history import COLUMNS
-from thaw.runtime.files import write_json
+from thaw.runtime.files import replacing_folder, save_array, write_json
 from thaw.runtime.progress import Progress
 from thaw.runtime.tables import write_table
 
@@ -31,64 +35,96 @@ from thaw.runtime.tables import write_table
 LEGIBLE = 25
 
 
+def evaluate(params: Params) -> None:
+    """Score the final model on all splits, and on the source task where there is one; write metrics and tables."""
+    network, info = load_checkpoint(paths.model(params.schedule.final))
+    classifier = network.classifier()
+    splits = {split: Examples(*read_split(split, info.classes)) for split in ("train", "val", "test")}
+    results = {split: _predict(split, classifier, examples, params.batch_size) for split, examples in splits.items()}
+    scores, predicted = {split: scores for split, (scores, _) in results.items()}, results["test"][1]
+    bins = calibration_bins(splits["test"].labels, predicted)
+    source = _source_scores(params, network)
+    metrics: dict[str, Any] = {
+        **scores["test"],
+        **{f"{split}_accuracy": scores[split]["accuracy"] for split in ("train", "val")},
+        "calibration_error": calibration_error(bins),
+        **source,
+    }
+    titles = {"source": "source task, before", "source_after": "source task, after"}
+    compared = score_rows(scores | {titles[name]: scores for name, scores in source.items()})
+    with replacing_folder(paths.TABLES) as folder:
+        write_table(folder / "scores.csv", compared)
+        write_table(folder / "calibration.csv", bins)
+        _write_phases(folder, info)
+        _write_predictions(folder, splits["test"], predicted, info.classes, _gallery_class(params))
+    write_json(paths.EVALUATED, metrics)
+
+
+def _write_phases(folder: Path, info: CheckpointInfo) -> None:
+    """Tables of what each phase trained, and of all epochs."""
+    phases = dict.fromkeys(row["phase"] for row in info.history)
+    write_table(folder / "phases.csv", [{"phase": phase, "trainable": info.thawed[phase]} for phase in phases])
+    write_table(folder / "history.csv", info.history, COLUMNS)
+
+
+def _write_predictions(
+    folder: Path, test: Examples, predicted: np.ndarray, classes: list[str], gallery_class: str | None
+) -> None:
+    """Tables of the predictions, by image and by class, and the images to show, with their rows.
+
+    Args:
+        folder: of the tables.
+        test: images, uint8 (n, 32, 32, 3), and labels.
+        predicted: probabilities (n, classes).
+        classes: what the labels mean.
+        gallery_class: the class to show; None for the one of the lowest F1.
+    """
+    per_class = class_scores(test.labels, predicted, classes)
+    matrix = superclasses_of(classes) if len(classes) > LEGIBLE else None
+    predictions = prediction_rows(split_rows("test", classes), test.labels, predicted, classes)
+    # A chart of no rows would be a blank without a title.
+    confused = confused_pairs(test.labels, predicted, classes) or [{"pair": "none", "images": 0}]
+    write_table(folder / "per_class.csv", per_class)
+    write_table(folder / "confusion.csv", confusion_rows(test.labels, predicted, matrix or classes))
+    write_table(folder / "confused.csv", confused)
+    write_table(folder / "predictions.csv", predictions)
+    shown = {
+        "gallery": gallery_rows(test.labels, classes.index(gallery_class or per_class[-1]["class"])),
+        "mistakes": misclassified_rows(test.labels, predicted),
+    }
+    for name, numbers in shown.items():
+        write_table(folder / f"{name}.csv", [predictions[number] for number in numbers], PREDICTION)
+        save_array(folder / f"{name}.npy", test.inputs[numbers])
+
+
+def _predict(
+    name: str, classifier: keras.Model, examples: Examples, batch_size: int
+) -> tuple[dict[str, float], np.ndarray]:
+    """Scores of a classifier and its class probabilities; says how far it is, and the accuracy."""
+    with Progress(f"evaluate: {name}", len(examples), "images") as doing:
+        predicted = probabilities(classifier, examples, batch_size, doing.reach)
+    scores = compute_scores(examples.labels, predicted)
+    print(f"evaluate: {name}, {len(examples):,} images, accuracy {scores['accuracy']:.4f}", flush=True)
+    return scores, predicted
+
+
+def _source_scores(params: Params, network: Network) -> dict[str, dict[str, float]]:
+    """Scores on the source task's test images before and after the transfer; none where no task was the source.
+
+    After it, the source's head stands on the final network, which keeps it.
+    """
+    source = read_checkpoint_info(paths.BACKBONE)
+    if source.head is None:
+        return {}
+    examples = Examples(*read_split("test", source.classes))
+    before, _ = load_checkpoint(paths.BACKBONE)
+    scores = {"source": _predict("source task, before", before.classifier(), examples, params.batch_size)[0]}
+    network.pool, network.head = before.pool, before.head
+    scores["source_after"] = _predict("source task, after", network.classifier(), examples, params.batch_size)[0]
+    return scores
+
+
 def _gallery_class(params: Params) -> str | None:
     """The name of evaluate.gallery_class, which may be a number."""
     wanted = params.evaluate.gallery_class
     return None if wanted is None else class_names([wanted])[0]
-
-
-def evaluate(params: Params) -> None:
-
-    def predict(name: str, classifier, examples: Examples):
-        with Progress(f"evaluate: {name}", len(examples), "pictures") as doing:
-            predicted = probabilities(classifier, examples, params.batch_size, doing.reach)
-        scores = compute_scores(examples.labels, predicted)
-        print(f"evaluate: {name}, {len(examples):,} pictures, accuracy {scores['accuracy']:.4f}", flush=True)
-        return scores, predicted
-
-    network, info = load_checkpoint(paths.model(params.schedule.final))
-    classifier, classes = network.classifier(), info.classes
-    measured = {
-        split: predict(split, classifier, Examples(*read_split(split, classes)))[0] for split in ("train", "val")
-    }
-    test = Examples(*read_split("test", classes))
-    measured["test"], predicted = predict("test", classifier, test)
-    labels = test.labels
-    result = measured["test"] | {f"{split}_accuracy": measured[split]["accuracy"] for split in ("train", "val")}
-    bins = calibration_bins(labels, predicted)
-    result["calibration_error"] = calibration_error(bins)
-    per_class = class_scores(labels, predicted, classes)
-
-    source = read_checkpoint_info(paths.BACKBONE)
-    if source.head is not None:
-        examples = Examples(*read_split("test", source.classes))
-        before, _ = load_checkpoint(paths.BACKBONE)
-        result["source"], _ = predict("source task, before", before.classifier(), examples)
-        # What is left of it: the source's head on the backbone as it is now.
-        network.pool, network.head = before.pool, before.head
-        result["source_after"], _ = predict("source task, after", network.classifier(), examples)
-        measured |= {"source task, before": result["source"], "source task, after": result["source_after"]}
-
-    write_table(paths.PLOTS / "scores.csv", score_rows(measured))
-    matrix = superclasses_of(classes) if len(classes) > LEGIBLE else None
-    write_table(paths.PLOTS / "confusion.csv", confusion_rows(labels, predicted, matrix or classes))
-    # A chart of no rows would be a blank without a title.
-    confused = confused_pairs(labels, predicted, classes) or [{"pair": "none", "pictures": 0}]
-    write_table(paths.PLOTS / "confused.csv", confused)
-    write_table(paths.PLOTS / "per_class.csv", per_class)
-    write_table(paths.PLOTS / "history.csv", info.history, COLUMNS)
-    draw_phases(paths.PLOTS / "phases.png", info.history, info.thawed)
-    draw_calibration(paths.PLOTS / "calibration.png", bins, result["calibration_error"])
-
-    chosen = _gallery_class(params) or per_class[-1]["class"]
-    label, wrong = classes.index(chosen), predicted.argmax(axis=1) != labels
-    told = f"{np.sum(~wrong[labels == label]):,} of {np.sum(labels == label):,}"
-    confident = f"The most confident of {wrong.sum():,} mistakes" if wrong.any() else "No mistakes"
-    shown = {
-        "gallery": (f"Test pictures of {chosen}: {told} are told right", gallery_rows(labels, label)),
-        "mistakes": (f"{confident} on the test split", misclassified_rows(labels, predicted)),
-    }
-    for name, (title, rows) in shown.items():
-        said, right = captions(labels[rows], predicted[rows], classes)
-        draw_labelled(paths.PLOTS / f"{name}.png", title, test.inputs[rows], said, right)
-    write_json(paths.METRICS / "evaluate.json", result)

@@ -1,4 +1,4 @@
-"""The stage extract: activations of the frozen backbone for each view, computed once and stored in data/features."""
+"""The stage extract: activations of the frozen backbone for each view, in data/features; samples of the views."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from thaw.data.examples import Examples
 from thaw.data.splits import class_names, read_split
 from thaw.data.stored import FEATURES_JSON, features_origin
 from thaw.features.store import ActivationStore, storing
-from thaw.figures.grids import draw_grid, sample_rows
-from thaw.network.augmentation import augmentation_inputs, draw_views
+from thaw.features.views import save_views
+from thaw.network.augmentation import augmentation_inputs
 from thaw.network.backend import active_device
 from thaw.network.build import Network
 from thaw.network.checkpoint import block_hashes, load_checkpoint
@@ -22,7 +22,7 @@ from thaw.runtime.resume import State, open_state
 
 
 def extract(params: Params) -> float:
-    """Extract the features of all views into data/features, and draw the views.
+    """Extract the features of all views into data/features, and save what the views look like in data/views.
 
     Returns:
         Seconds that earlier processes worked on it.
@@ -45,10 +45,7 @@ def extract(params: Params) -> float:
             state,
             features_origin(block_hashes(paths.BACKBONE), params.augment),
         )
-    shown = sample_rows(train.labels, len(classes))
-    views = draw_views(train.inputs[shown], params.augment)
-    titles = ["view 0: as it is", *(f"view {number}" for number in range(1, len(views)))]
-    draw_grid(paths.PLOTS / "views.png", views, titles, classes[: len(shown)])
+    save_views(paths.VIEWS, train, classes, params.augment)
     return state.earlier
 
 

@@ -1,4 +1,4 @@
-"""Charts of a finished run."""
+"""Charts of a finished run: its phases and its calibration."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from thaw.figures.grids import save_figure
 Row = dict[str, Any]
 
 
-def draw_phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
+def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> None:
     """Draw accuracy, loss and learning rate over all phases, with a line where each phase starts.
 
     Args:
         path: of the PNG.
-        history: rows of all phases, as thaw.training writes them.
-        thawed: what each phase trains, in words.
+        history: rows of all phases; None for what is not known.
+        trainable: what each phase trains, in words.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -36,7 +36,7 @@ def draw_phases(path: Path, history: list[Row], thawed: dict[str, str]) -> None:
         for axes in (top, middle, bottom):
             axes.axvline(rows[0]["epoch"], color="0.8", linewidth=1, zorder=0)
         top.annotate(
-            f"{name}: {thawed[name]}",
+            f"{name}: {trainable[name]}",
             (rows[0]["epoch"], 1),
             (0, 3),
             xycoords=("data", "axes fraction"),
@@ -71,12 +71,12 @@ def _zoom(axes, values: list[float | None]) -> None:
 
 
 def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> None:
-    """Draw a reliability diagram: accuracy against confidence, and how many pictures have which confidence.
+    """Draw a reliability diagram: accuracy against confidence, and the number of images in each bin of confidence.
 
     Args:
         path: of the PNG.
-        rows: of evaluation.calibration.
-        error: expected calibration error of them.
+        rows: one for each bin that has images: from, to, confidence, accuracy and images.
+        error: the expected calibration error.
     """
     from matplotlib.figure import Figure
 
@@ -92,13 +92,14 @@ def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> 
         color="C3",
         markersize=4,
         clip_on=False,
-        label="mean confidence and accuracy of a bin",
+        label="mean confidence of a bin",
     )
-    top.plot([0, 1], [0, 1], color="0.3", linestyle=":", label="as confident as right")
-    top.set(ylabel="accuracy", ylim=(0, 1), title=f"expected calibration error {error:.3f}")
-    top.legend(loc="upper left", fontsize=8, frameon=False)
-    bottom.bar(starts, [row["pictures"] for row in rows], widths, align="edge", color="0.6", edgecolor="white")
-    bottom.set(xlabel="confidence", ylabel="pictures", xlim=(0, 1))
+    top.plot([0, 1], [0, 1], color="0.3", linestyle=":", label="perfect calibration")
+    top.set(ylabel="accuracy", ylim=(0, 1), title=f"Expected calibration error {error:.3f}")
+    bottom.bar(starts, [row["images"] for row in rows], widths, align="edge", color="0.6", edgecolor="white")
+    bottom.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
+    # Below the chart: bars may be anywhere in it.
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)

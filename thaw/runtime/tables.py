@@ -18,6 +18,12 @@ def write_table(path: Path, rows: list[dict[str, Any]], columns: list[str] | Non
         writer.writerows({key: "nan" if value is None else value for key, value in row.items()} for row in rows)
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of what `write_table` wrote, as text."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def aligned_table(rows: list[list[str]]) -> str:
     """Rows as lines of text under the first, which is the header; columns of numbers are set to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]

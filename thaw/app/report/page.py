@@ -42,7 +42,7 @@ def render(run: Run) -> str:
         network=f"{run.params['backbone']['name']} on {run.params['dataset']['name']}",
         revision=_revision(run),
         schedule=schedule_word(run.params),
-        test_images=sum(int(row["pictures"]) for row in run.tables["per_class"]),
+        test_images=sum(int(row["images"]) for row in run.tables["per_class"]),
         tiles=_tiles(run),
         scores=_scores(run),
         phases=_phases(run),
@@ -136,7 +136,7 @@ def _curves(run: Run) -> dict[str, str | None]:
 def _classes(run: Run) -> list[dict[str, Any]]:
     """The scores of each class, the best F1 first."""
     return [
-        {"name": row["class"], "images": int(row["pictures"])}
+        {"name": row["class"], "images": int(row["images"])}
         | {score: float(row[score]) for score in ("f1", "precision", "recall")}
         for row in run.tables["per_class"]
     ]
@@ -176,7 +176,7 @@ def _cell(actual: str, predicted: str, images: int, total: int) -> dict[str, Any
 
 def _confused(run: Run) -> list[dict[str, Any]]:
     """The most confused pairs of classes, ten at most; evaluate writes one of no images where there are none."""
-    pairs = [{"pair": row["pair"], "images": int(row["pictures"])} for row in run.tables["confused"][:10]]
+    pairs = [{"pair": row["pair"], "images": int(row["images"])} for row in run.tables["confused"][:10]]
     return [pair for pair in pairs if pair["images"]]
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from thaw import paths
 from thaw.app.experiments import EVALUATED, open_revision
-from thaw.app.lockfile import changed_params, recorded_stages, training_stages
+from thaw.app.lockfile import all_stages, changed_params, recorded_stages, training_stages
 from thaw.config.naming import parse_yaml
 from thaw.config.overrides import composed, overrides_for
 from thaw.errors import ThawError
 from thaw.stage import read_params
 
-# Outputs of evaluate, in plots/.
+# Outputs of figures and of evaluate, in plots/.
 IMAGES = ("calibration", "gallery", "mistakes")
 TABLES = ("scores", "per_class", "confusion", "confused")
 # Longer commands are broken at their options.
@@ -46,8 +46,8 @@ class Run:
         checkpoint: of the final model, without its weights.
         source: the same of the backbone; with a history where it was trained on a source task.
         data: DVC's hash of the archive's content.
-        tables: by name, the rows of plots/<name>.csv.
-        images: by name, plots/<name>.png.
+        tables: by name, the rows of plots/tables/<name>.csv.
+        images: by name, plots/figures/<name>.png.
     """
 
     name: str
@@ -127,8 +127,7 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             raise ThawError(
                 f"report: params.yaml was changed since the results were made ({names}); run `dvc repro` first"
             )
-        stages = ["download", "preprocess", *training_stages(params), "evaluate"]
-        computing = [stage for stage in stages if stage not in ("download", "preprocess")]
+        stages, computing = all_stages(params), [*training_stages(params), "evaluate"]
         overrides, defaults = _composed(fs, commit, params)
         return Run(
             name=revision or "workspace",
@@ -146,8 +145,8 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             checkpoint=json.loads(fs.read_text(f"{paths.model(params['schedule']['final'])}/checkpoint.json")),
             source=json.loads(fs.read_text(f"{paths.BACKBONE}/checkpoint.json")),
             data=next(out["md5"] for out in lock["download"]["outs"] if out["path"] == str(paths.RAW)),
-            tables={name: _rows(fs.read_text(f"{paths.PLOTS}/{name}.csv")) for name in TABLES},
-            images={name: fs.read_bytes(f"{paths.PLOTS}/{name}.png") for name in IMAGES},
+            tables={name: _rows(fs.read_text(f"{paths.TABLES}/{name}.csv")) for name in TABLES},
+            images={name: fs.read_bytes(f"{paths.FIGURES}/{name}.png") for name in IMAGES},
         )
     except FileNotFoundError as error:
         file = error.filename or str(error).split(": ")[-1].strip("'")

@@ -1,0 +1,97 @@
+"""The stage figures: images in plots/figures, from the tables of evaluate and the views of extract.
+
+It opens no split and computes no prediction: a changed caption costs seconds.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import paths
+from thaw.config.schema import Params
+from thaw.errors import ThawError
+from thaw.figures.charts import draw_calibration, draw_phases
+from thaw.figures.grids import draw_grid, draw_predictions
+from thaw.runtime.files import replacing_folder
+from thaw.runtime.tables import read_table
+
+
+def draw_figures(params: Params) -> None:
+    """Draw all figures of a finished run; no parameter decides what they show."""
+    history, bins, predictions = _table("history", "phase"), _table("calibration"), _predictions("predictions")
+    trainable = {row["phase"]: row["trainable"] for row in _table("phases", "phase", "trainable")}
+    error = _json(paths.EVALUATED)["calibration_error"]
+    gallery, mistakes = _predictions("gallery"), _predictions("mistakes")
+    gallery_images, mistakes_images = (_images(paths.TABLES / f"{name}.npy") for name in ("gallery", "mistakes"))
+    views, classes = _images(paths.VIEWS / "images.npy"), _json(paths.VIEWS / "classes.json")
+    view_names = ["view 0:\nunaugmented", *(f"view {number}" for number in range(1, len(views)))]
+    with replacing_folder(paths.FIGURES) as folder:
+        draw_phases(folder / "phases.png", history, trainable)
+        draw_calibration(folder / "calibration.png", bins, error)
+        draw_predictions(folder / "gallery.png", gallery_title(gallery, predictions), gallery_images, gallery)
+        draw_predictions(folder / "mistakes.png", mistakes_title(mistakes, predictions), mistakes_images, mistakes)
+        draw_grid(folder / "samples.png", "Training images", views[:1], [""], classes)
+        draw_grid(folder / "views.png", "Views of training images", views, view_names, classes)
+
+
+def gallery_title(shown: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> str:
+    """Names the class, counts its test images that are classified correctly, and says which of them are shown."""
+    if not shown:
+        return "No test images of this class"
+    name = shown[0]["class"]
+    of_class = [row for row in predictions if row["class"] == name]
+    correct = sum(row["predicted"] == name for row in of_class)
+    title = f"Test images of {name}: {correct:,} of {len(of_class):,} classified correctly"
+    return title if len(shown) == len(of_class) else f"{title}, the first {len(shown)} shown"
+
+
+def mistakes_title(shown: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> str:
+    """Counts the misclassified test images, and says which of them are shown."""
+    if not shown:
+        return "No misclassified test images"
+    wrong = sum(row["predicted"] != row["class"] for row in predictions)
+    if len(shown) == wrong:
+        return f"All {wrong} misclassified test images, the highest confidence first"
+    return f"The {len(shown)} of {wrong:,} misclassified test images with the highest confidence"
+
+
+def _predictions(name: str) -> list[dict[str, Any]]:
+    return _table(name, "class", "predicted")
+
+
+def _table(name: str, *words: str) -> list[dict[str, Any]]:
+    """Rows of a table of evaluate; all columns but `words` are numbers, None where they are not known."""
+    path = paths.TABLES / f"{name}.csv"
+    try:
+        return [
+            {column: value if column in words else _number(value) for column, value in row.items()}
+            for row in read_table(path)
+        ]
+    except (OSError, ValueError, TypeError):  # the last: a row with fewer cells
+        raise _damaged(path) from None
+
+
+def _number(text: str) -> float | None:
+    number = float(text)
+    return None if math.isnan(number) else number
+
+
+def _images(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except Exception:  # numpy fails in many ways on a damaged header
+        raise _damaged(path) from None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> ThawError:
+    return ThawError(f"{path}: missing or damaged; run `dvc repro` to make it again")
