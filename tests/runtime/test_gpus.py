@@ -49,24 +49,26 @@ def test_what_the_variable_names_is_shared_out(asked, expected):
 STAGE = """
 import os, sys
 from dataclasses import replace
-from thaw import device, params, stage
+from thaw import stage
+from thaw.network import backend
 
-cpu = device.use
+cpu = stage.use_backend
 
-def use(backend, settings):
+def use(name, settings):
     if sys.argv[2] == "cpu":
-        cpu(backend, settings)
+        cpu(name, settings)
     else:
-        device.chosen = replace(device.chosen, kind="gpu", name="simulated")
+        backend._active = replace(backend._active, kind="gpu", name="simulated")
     return f"sees {os.environ.get('CUDA_VISIBLE_DEVICES')}"
 
-def work(settings):
+def work(params):
     print("works", flush=True)
     sys.stdin.readline()
 
-device.use = use
-device.provenance = lambda: {"device": device.chosen.name}
-stage.run(sys.argv[1], work, keras=True)
+stage.use_backend = use
+stage.provenance = lambda: {"device": backend.active_device().name}
+stage.STAGES[sys.argv[1]] = stage.Stage("__main__", "work")
+stage.run_stage(sys.argv[1])
 """
 
 
@@ -260,9 +262,10 @@ def test_a_command_takes_a_free_gpu_too_and_says_so_beside_its_output(machine):
     code = """
 from dataclasses import replace
 from types import SimpleNamespace
-from thaw import __main__ as commands, device
-device.use = lambda backend, settings: replace(device.chosen, kind="gpu")
-commands._backend("predict", SimpleNamespace(backend="tensorflow", device=None))
+from thaw.app.commands import common
+from thaw.network.backend import active_device
+common.use_backend = lambda backend, settings: replace(active_device(), kind="gpu")
+common.set_up_backend("predict", SimpleNamespace(backend="tensorflow", device=None))
 import os
 print(os.environ["CUDA_VISIBLE_DEVICES"])
 """

@@ -21,9 +21,9 @@ STAGE = """
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, os.environ["ROOT"])
-from thaw import stage
+from thaw.stage import STAGES, Stage, run_stage
 
-def work(settings):
+def work(params):
     print("works as", os.getpid(), flush=True)
     orders = Path("../../../../orders")
     while not orders.exists():
@@ -34,7 +34,8 @@ def work(settings):
     Path("out").mkdir()
     Path("out/made").write_text(str(os.getpid()))
 
-stage.run("work", work)
+STAGES["work"] = Stage("__main__", "work", keras=False)
+run_stage("work")
 """
 PIPELINE = """
 stages:

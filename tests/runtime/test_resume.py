@@ -198,8 +198,8 @@ def test_state_that_nobody_came_back_for_is_deleted(here):
 HOLDS = """
 import sys, time
 from pathlib import Path
-from thaw import state
-with state.opened("unfreeze@all", {}, [Path("input")], "cpu") as saved:
+from thaw.runtime.resume import open_state
+with open_state("unfreeze@all", {}, [Path("input")], "cpu") as saved:
     print("holds", flush=True)
     sys.stdin.readline()
     saved.save({"epoch": 5}, {})
