@@ -12,7 +12,8 @@ import pytest
 
 from tests.helpers.project import ROOT
 from thaw.runtime import gpus
-from thaw.runtime.gpus import LOCKS, VISIBLE, _lock, held, take_gpu, visible_gpus
+from thaw.runtime.gpus import LOCKS, VISIBLE, held, take_gpu, visible_gpus
+from thaw.runtime.locks import lock_of_all_users
 
 LISTED = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aa11)
@@ -239,11 +240,11 @@ def test_what_a_stage_writes_does_not_tell_which_gpu_it_had(machine):
 
 def test_a_lock_is_for_all_users_and_may_be_deleted_while_nobody_has_it(tmp_path):
     path = tmp_path / "gpu.lock"
-    with _lock(path):
+    with lock_of_all_users(path):
         assert path.stat().st_mode & 0o777 == 0o666
-        assert _lock(path) is None
+        assert lock_of_all_users(path) is None
     path.unlink()
-    with _lock(path) as again:
+    with lock_of_all_users(path) as again:
         assert again
 
 

@@ -10,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import dvc
 import psutil
 import pytest
 
 from tests.helpers.project import ROOT, Project
-from thaw.runtime.once import _OURS
+from thaw.runtime.once import _OURS, made_elsewhere
 
 # Two copies of a checkout, as DVC's queue makes them, each with a dvc of its own; the stage ends when it is told to.
 STAGE = """
@@ -169,6 +170,56 @@ def test_who_waits_works_where_the_other_ends_without_a_result(queue, how):
     assert queue.result("second") != worker
     first.communicate(timeout=120)
     assert first.returncode != 0
+
+
+@pytest.fixture
+def stage(queue, monkeypatch):
+    """This process as the stage of an experiment that DVC runs in a copy."""
+    copy = queue.copy("first")
+    (copy / ".dvc/tmp/rwlock").write_text("{}")
+    (copy / _OURS).mkdir()  # as the stage's own lock does
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_STAGE", "work")
+    return copy
+
+
+def entry_of_another_experiment(copy: Path) -> None:
+    """In the run cache, newer than DVC's look into it."""
+    with made_elsewhere("work") as made:
+        assert not made
+    key = (copy / _OURS / "work.made").read_text()
+    entry = copy.parents[2] / "cache/runs" / key[:2] / key / "entry"
+    entry.parent.mkdir(parents=True)
+    entry.write_text("cmd: python stage.py\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda patch: patch.delattr("dvc.stage.cache._get_stage_hash"), "ImportError: cannot import name"),
+        (lambda patch: patch.setattr("dvc.stage.cache._get_stage_hash", lambda: ""), "TypeError: "),
+        (lambda patch: patch.delattr("dvc.stage.Stage.save_deps"), "AttributeError: 'PipelineStage'"),
+        (lambda patch: patch.delattr("dvc.stage.cache.StageCache._create_stage"), "AttributeError: 'StageCache'"),
+        (lambda patch: patch.setattr("dvc.stage.cache.StageCache._load", lambda cache: {}), "TypeError: "),
+        (lambda patch: Path(".dvc/tmp/rwlock").unlink(), "FileNotFoundError: "),
+    ],
+    ids=["no hash", "another hash", "no dependencies", "no stage", "another entry", "no rwlock"],
+)  # fmt: skip
+def test_where_dvc_has_changed_nothing_is_shared_and_that_is_said(stage, monkeypatch, capsys, change, told):
+    entry_of_another_experiment(stage)
+    assert capsys.readouterr().out == ""
+    change(monkeypatch)
+    with made_elsewhere("work") as made:
+        assert not made
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f"work: not shared: this DVC ({dvc.__version__}) is not as expected: {told}")
+
+
+def test_an_error_of_the_stage_itself_is_not_taken_for_one_of_dvc(stage, capsys):
+    with pytest.raises(AttributeError, match="ours"), made_elsewhere("work"):
+        raise AttributeError("ours")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(path)
     try:
-        with _naming(path, beside):
+        with naming(path, beside):
             yield beside
             with open(beside, "rb") as file:
                 os.fsync(file.fileno())
@@ -59,7 +59,7 @@ def _runs(process: int) -> bool:
 
 
 @contextmanager
-def _naming(path: Path, beside: Path) -> Iterator[None]:
+def naming(path: Path, beside: Path) -> Iterator[None]:
     """Have an error name what was to be written: that of a write on a full disk names nothing."""
     try:
         yield
@@ -144,7 +144,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(folder)
     try:
-        with _naming(folder, beside):
+        with naming(folder, beside):
             beside.mkdir()
             yield beside
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,33 +1,28 @@
 """GPUs are shared out among the stages that run at the same time: each takes one, by a lock, while it runs.
 
 A lock is an empty file in /tmp, named by the GPU's UUID: the one folder that all checkouts and users of a machine
-share, whatever TMPDIR says, and a name that no order of devices changes. The kernel releases the lock of a process
-that ends, however it does.
+share, whatever TMPDIR says, and a name that no order of devices changes.
 """
 
-import fcntl
 import os
 import re
 import subprocess
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
+from thaw.runtime.locks import lock_of_all_users
+
 LOCKS = Path("/tmp")
 
-
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-
 
 # Seconds between two looks at whether a GPU is free.
 _PERIOD = 0.2
 
-
 # Seconds after which a driver that does not answer is taken for none.
 _PATIENCE = 60
-
 
 # The lock of the GPU that this process has.
 held: IO[bytes] | None = None
@@ -50,7 +45,7 @@ def take_gpu(stage: str) -> None:
     while True:
         for number, gpu in enumerate(gpus, 1):
             try:
-                lock = _lock(LOCKS / f"thaw-{gpu.replace('/', '-')}.lock")
+                lock = lock_of_all_users(LOCKS / f"thaw-{gpu.replace('/', '-')}.lock")
             except OSError as error:  # read-only, or full
                 print(f"{stage}: GPUs are not shared out: {LOCKS}: {error.strerror}", flush=True)
                 return
@@ -104,7 +99,7 @@ def visible_gpus(listed: str, asked: str | None) -> list[str]:
             gpus.append([uuid])
     if asked is None:
         return _flat(gpus)
-    chosen: list[str] = []
+    devices: list[str] = []
     for entry in map(str.strip, asked.split(",")):
         if entry.isdecimal():
             named = _flat(gpus[int(entry) : int(entry) + 1])
@@ -113,29 +108,9 @@ def visible_gpus(listed: str, asked: str | None) -> list[str]:
             named = named or [part for part in _flat(gpus) if entry and part.startswith(entry)]
         if not named:
             break
-        chosen += [device for device in named if device not in chosen]
-    return chosen
+        devices += [device for device in named if device not in devices]
+    return devices
 
 
 def _flat(gpus: Iterable[list[str]]) -> list[str]:
     return [device for gpu in gpus for device in gpu[1:] or gpu]
-
-
-def _lock(path: Path) -> IO[bytes] | None:
-    """Lock a file that may be another user's, without waiting; None where another process has it."""
-    with ExitStack() as opened:
-        # Kernels may refuse to open another's file in a folder like /tmp with a flag that would also create it.
-        if not path.exists():
-            with suppress(FileExistsError), open(path, "xb") as created:
-                os.fchmod(created.fileno(), 0o666)
-        file = opened.enter_context(open(path, "rb"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
-        # So that it is not old: what is old in /tmp is deleted by some systems.
-        os.utime(file.fileno())
-        if os.fstat(file.fileno()).st_nlink == 0:  # deleted since it was opened: others lock another file
-            return None
-        opened.pop_all()
-        return file

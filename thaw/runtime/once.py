@@ -5,23 +5,24 @@ moment both find nothing, and would both work. So a stage of an experiment in a 
 key in the run cache. Who gets it after another has made the same restores that, once DVC has put it into the cache.
 """
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from thaw import paths
+from thaw.runtime.locks import try_lock
 
 # In a checkout or a copy of it; what lies in a copy is deleted with it.
 _OURS = Path(".dvc/tmp/thaw")
 
-
 _RWLOCK = Path(".dvc/tmp/rwlock")
-
 
 # Seconds between two looks at whether DVC has saved what another run made.
 _PERIOD = 0.2
@@ -32,7 +33,8 @@ def made_elsewhere(stage: str) -> Iterator[bool]:
     """Whether another experiment has made the outputs of a stage just now; they lie in their places then.
 
     Otherwise the block is to make them, and others that are to make the same wait until it ends. Only what DVC runs
-    in a temporary copy of the checkout, as its queue and `--temp` do, takes part.
+    in a temporary copy of the checkout, as its queue and `--temp` do, takes part. DVC has no public functions for
+    this: where another release of it fails, that is said, and the block makes the outputs.
 
     Args:
         stage: name of the DVC stage; says that it waits, or what it has taken.
@@ -41,27 +43,42 @@ def made_elsewhere(stage: str) -> Iterator[bool]:
     if "DVC_STAGE" not in os.environ or main == Path.cwd():
         yield False
         return
-    # DVC writes this file when it begins with a stage, right before it looks into the run cache: what is newer, it
-    # did not find, and `-f` does not ask for.
-    looked = _RWLOCK.stat().st_mtime_ns
     note = _OURS / f"{stage}.made"
     note.unlink(missing_ok=True)
     (main / _OURS).mkdir(parents=True, exist_ok=True)
     with open(main / _OURS / "once.lock", "ab") as lock:
-        with closing(_Wanted(os.environ["DVC_STAGE"])) as wanted:
-            key, taken = wanted.key, _taken(main, lock, stage, wanted, looked)
+        key, taken = "", False
+        try:
+            # DVC writes this file when it begins with a stage, right before it looks into the run cache: what is
+            # newer, it did not find, and `-f` does not ask for.
+            looked = _RWLOCK.stat().st_mtime_ns
+            with closing(_Wanted(os.environ["DVC_STAGE"])) as wanted:
+                key, taken = wanted.key, _taken(main, lock, stage, wanted, looked)
+        except Exception as error:
+            print(f"{stage}: not shared: {_dvc()}: {_in_one_line(error)}", flush=True)
         yield taken
-        if not taken:
+        if key and not taken:
             note.write_text(key, encoding="ascii")
+
+
+def _dvc() -> str:
+    try:
+        return f"this DVC ({version('dvc')}) is not as expected"
+    except PackageNotFoundError:
+        return "DVC is not installed beside thaw"
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _taken(main: Path, lock: IO[bytes], stage: str, wanted: "_Wanted", looked: int) -> bool:
     """Wait until nobody else makes the same; whether its outputs lie in their places then, or are to be made here."""
     # One byte for each key, which need not be there: a file of one size, that nobody has to clear up.
-    place = 1, int(wanted.key[:15], 16)
+    byte = int(wanted.key[:15], 16)
     waits = False
     while True:
-        if _lock(lock, place):
+        if try_lock(lock, byte):
             saving = _saving(main, stage, wanted)
             if wanted.restore(looked):
                 print(f"{stage}: taken from the cache, as another experiment has just made it", flush=True)
@@ -72,15 +89,6 @@ def _taken(main: Path, lock: IO[bytes], stage: str, wanted: "_Wanted", looked: i
             print(f"{stage}: waiting for another experiment, which makes the same", flush=True)
             waits = True
         time.sleep(_PERIOD)
-
-
-def _lock(file: IO[bytes], place: tuple[int, int]) -> bool:
-    """Lock a length and start of a file, without waiting; false where another process has it."""
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *place)
-    except (BlockingIOError, PermissionError):  # systems differ
-        return False
-    return True
 
 
 class _Wanted:
@@ -141,8 +149,6 @@ def _saving(main: Path, stage: str, wanted: _Wanted) -> bool:
 
 def _writes(rwlock: Path, output: str) -> bool:
     """Whether a DVC that lives has an output locked, as it has from before a stage until all is saved."""
-    import psutil
-
     try:
         locks: dict[str, Any] = json.loads(rwlock.read_text(encoding="utf-8")).get("write", {})
         process = next((lock["pid"] for path, lock in locks.items() if path.endswith(f"/{output}")), None)

@@ -1,16 +1,18 @@
 """The process of a stage: signals, and the end of the dvc above it."""
 
 import os
+import re
 import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
+import psutil
+
+# A stage in DVC's command.
+_COMMAND = re.compile(r"\bstages\.|\bthaw stage\b")
 # Seconds between two looks at whether DVC still runs.
 _PERIOD = 0.5
-# A command that runs a stage has one of these in it.
-_COMMANDS = (b"stages.", b"thaw stage ")
 
 
 class Stopped(BaseException):
@@ -28,14 +30,10 @@ def _parents() -> list[int]:
     """
     parent = os.getppid()
     try:
-        command_line = Path(f"/proc/{parent}/cmdline").read_bytes()
-        shell = any(command in command_line for command in _COMMANDS)
-        # PID (NAME) STATE PARENT ...; the name may have anything in it.
-        status = Path(f"/proc/{parent}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1]
-        above = int(status.split()[1])
-    except (OSError, ValueError, IndexError):  # another system: most shells hand their process over to the command
+        shell = psutil.Process(parent)
+        return [parent, shell.ppid()] if _COMMAND.search(" ".join(shell.cmdline())) else [parent]
+    except psutil.Error:  # it has just ended, or is hidden
         return [parent]
-    return [parent, above] if shell else [parent]
 
 
 def listen_for_signals() -> None:

@@ -5,7 +5,6 @@ versions, machine. So no run ever goes on from another's state, and queued and t
 """
 
 import configparser
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from safetensors import numpy as safetensors
 
 from thaw import paths
 from thaw.runtime.files import digest, read_sealed, replacing, sha256, write_json, write_sealed
-from thaw.runtime.locks import locked
+from thaw.runtime.locks import is_locked, locked
 
 # Set to drop what was saved and start anew.
 FRESH = "THAW_FRESH"
@@ -117,22 +116,13 @@ def state_home() -> Path:
 def drop_states() -> list[str]:
     """Delete all state but that of runs that are under way; the names of what is left for these."""
     root = state_home()
-    left = {lock.stem for lock in root.glob("*.lock") if _is_held(lock)}
+    left = {lock.stem for lock in root.glob("*.lock") if is_locked(lock)}
     for path in root.glob("*"):
         if path.stem not in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not left and root.exists():
         root.rmdir()
     return sorted(left)
-
-
-def _is_held(lock: Path) -> bool:
-    with open(lock, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 @contextmanager
@@ -158,7 +148,7 @@ def open_state(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path]
     root = state_home()
     folder = root / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     root.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(folder.with_name(f"{folder.name}.lock"), stage) as others_wait:
+    with locked(folder.with_name(f"{folder.name}.lock"), stage) as others_wait:
         if os.environ.get(FRESH):
             shutil.rmtree(folder, ignore_errors=True)
         _tell(root, stage, folder, parts)
@@ -183,25 +173,6 @@ def _tell(root: Path, stage: str, folder: Path, parts: dict[str, Any]) -> None:
         except (OSError, ValueError, AttributeError):  # OSError: its run has just ended
             continue
         print(f"{stage}: there is saved state with other {', '.join(differ)}; it is not used", flush=True)
-
-
-@contextmanager
-def _one_at_a_time(lock: Path, stage: str) -> Iterator:
-    """Hold a lock; gives a function that tells whether others wait for it."""
-    # Who waits holds this one, shared, from before it tries the lock.
-    with open(lock.with_suffix(".waiting"), "a") as waiting:
-        fcntl.flock(waiting, fcntl.LOCK_SH)
-        with locked(lock, stage):
-            fcntl.flock(waiting, fcntl.LOCK_UN)
-
-            def others_wait() -> bool:
-                try:
-                    fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
-                return False
-
-            yield others_wait
 
 
 def _code() -> str:
