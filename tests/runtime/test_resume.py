@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from tests.helpers.disks import read_only
 from tests.helpers.examples import SPOILT, augment, data, pictures, points, run, small_network, training
+from tests.helpers.project import ROOT
 from thaw.config.schema import Extract
 from thaw.data.examples import Examples
 from thaw.features.extract import extract_features
@@ -22,6 +24,7 @@ from thaw.network.build import build_head
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime import files, resume
 from thaw.runtime.resume import FRESH, KEPT, STATE_JSON, State, drop_states, open_state, state_home
+from thaw.runtime.watched import read_watched
 from thaw.training.loop import train_model, train_network
 
 ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.float32([7]), np.array(3, np.int64)]
@@ -147,29 +150,153 @@ def test_state_is_kept_when_a_run_ends_early_and_gone_when_it_is_done(here):
     assert not list(state_home().glob("unfreeze@all-*/"))
 
 
-@pytest.mark.parametrize("change", ["parameters", "inputs", "machine", "code"])
+@pytest.mark.parametrize("change", ["parameters (epochs)", "inputs (input)", "machine", "versions (keras)"])
 def test_state_of_another_key_is_not_used_and_that_is_said(here, capsys, monkeypatch, change):
     with pytest.raises(RuntimeError), opened(epochs=3) as saved:
         saved.save({"epoch": 1}, {})
         raise RuntimeError
-    chosen = {"epochs": 3, "machine": "cpu"}
-    if change == "parameters":
-        chosen["epochs"] = 4
+    arguments = {"epochs": 3, "machine": "cpu"}
+    if change.startswith("parameters"):
+        arguments["epochs"] = 4
     elif change == "machine":
-        chosen["machine"] = "gpu"
-    elif change == "inputs":
+        arguments["machine"] = "gpu"
+    elif change.startswith("inputs"):
         Path("input").write_text("2")
     else:
-        monkeypatch.setattr(resume, "_code", lambda: "other")
-    with opened(**chosen) as saved:
+        monkeypatch.setattr(resume, "version", lambda name: "0.0" if name == "keras" else version(name))
+    with opened(**arguments) as saved:
         assert saved.content is None
     assert f"unfreeze@all: there is saved state with other {change}; it is not used" in capsys.readouterr().out
     monkeypatch.undo()
     monkeypatch.chdir(here)
-    if change == "inputs":
+    if change.startswith("inputs"):
         Path("input").write_text("1")
     with opened(epochs=3) as saved:
         assert saved.content == {"epoch": 1}, "and it is still there for whom it is"
+
+
+DVC_YAML = """
+stages:
+  unfreeze:
+    foreach: ${schedule.phases}
+    do:
+      cmd: python -m stages.unfreeze ${key}
+      deps:
+        - stages/unfreeze.py
+        - thaw/backbones/${backbone.name}.py
+        - thaw/training
+        - models/${item.after}
+      params:
+        - seed
+        - schedule.phases.${key}
+"""
+PARAMS = """
+seed: 0
+backbone: {name: cnn}
+run: {log: quiet}
+schedule:
+  phases:
+    top: {after: head, epochs: 3}
+    all: {after: top, epochs: 5}
+"""
+FILES = [
+    "stages/unfreeze.py", "stages/extract.py", "thaw/backbones/cnn.py", "thaw/backbones/vgg16.py",
+    "thaw/runtime/resume.py", "thaw/training/loop.py", "thaw/training/__pycache__/loop.pyc", "thaw/stage.py",
+    "models/top/checkpoint.json", "models/head/checkpoint.json",
+]  # fmt: skip
+
+
+@pytest.fixture
+def checkout(here) -> Path:
+    """A checkout with a dvc.yaml, and state of unfreeze@all."""
+    for name in FILES:
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("{}")
+    (here / "dvc.yaml").write_text(DVC_YAML)
+    (here / "params.yaml").write_text(PARAMS)
+    with pytest.raises(RuntimeError), opened() as saved:
+        saved.save({"epoch": 1}, {})
+        raise RuntimeError
+    return here
+
+
+def edit(file: Path, old: str = "{}", new: str = "# a comment\n") -> None:
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "thaw/runtime/resume.py", "thaw/stage.py", "stages/extract.py", "thaw/backbones/vgg16.py",
+        "thaw/training/__pycache__/loop.pyc", "models/head/checkpoint.json",
+    ],
+)  # fmt: skip
+def test_an_edit_of_what_dvc_does_not_watch_for_the_stage_keeps_its_state(checkout, capsys, name):
+    edit(checkout / name)
+    with opened() as saved:
+        assert saved.content == {"epoch": 1}
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("thaw/training/loop.py", "code (thaw/training)"),
+        ("thaw/backbones/cnn.py", "code (thaw/backbones/cnn.py)"),
+        ("stages/unfreeze.py", "code (stages/unfreeze.py)"),
+        ("models/top/checkpoint.json", "inputs (models/top)"),
+    ],
+)
+def test_an_edit_of_what_dvc_watches_does_not_and_is_named(checkout, capsys, name, change):
+    edit(checkout / name)
+    with opened() as saved:
+        assert saved.content is None
+    assert capsys.readouterr().out == f"unfreeze@all: there is saved state with other {change}; it is not used\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "change"),
+    [
+        ("seed: 0", "seed: 1", "parameters (seed)"),
+        ("epochs: 5", "epochs: 6", "parameters (schedule.phases.all)"),
+        ("name: cnn", "name: vgg16", "code (thaw/backbones/cnn.py, thaw/backbones/vgg16.py)"),
+        ("epochs: 3", "epochs: 4", None),  # of another phase
+        ("log: quiet", "log: all", None),
+    ],
+)
+def test_parameters_are_those_that_dvc_yaml_names(checkout, capsys, old, new, change):
+    edit(checkout / "params.yaml", old, new)
+    with opened() as saved:
+        assert saved.content == (None if change else {"epoch": 1})
+    said = f"unfreeze@all: there is saved state with other {change}; it is not used\n" if change else ""
+    assert capsys.readouterr().out == said
+
+
+def test_a_new_file_in_a_folder_that_dvc_watches_is_other_code(checkout):
+    (checkout / "thaw/training/new.py").write_text("")
+    with opened() as saved:
+        assert saved.content is None
+
+
+def test_without_dvc_yaml_the_code_is_all_packages_that_decide_numbers(here):
+    code = read_watched("extract").code
+    assert {"thaw/training", "thaw/network", "thaw/features"} <= set(code)
+    assert not {"thaw/runtime", "thaw/app", "thaw/config"} & set(code)
+
+
+def test_each_stage_of_the_pipeline_is_read_as_dvc_reads_it(monkeypatch):
+    """Names of dependencies and parameters, as DVC resolves them."""
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(ROOT)
+    with Repo() as repo:
+        for stage in repo.index.stages:
+            watched = read_watched(stage.name)
+            deps = {str(dep) for dep in stage.deps if not hasattr(dep, "params")}
+            assert set(watched.code) | set(watched.inputs) == deps, stage.name
+            names = {name for dep in stage.deps if hasattr(dep, "params") for name in dep.params}
+            assert set(watched.parameters) == names, stage.name
 
 
 def test_fresh_drops_what_was_saved(here, monkeypatch):
@@ -211,7 +338,7 @@ with open_state("unfreeze@all", {}, [Path("input")], "cpu") as saved:
 @pytest.mark.parametrize("ends", ["fails", "is done"])
 def test_a_second_process_waits_says_so_and_goes_on_from_what_is_there(here, ends):
     Path("input").write_text("1")
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
     def start() -> subprocess.Popen:
         return subprocess.Popen(

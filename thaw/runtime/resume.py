@@ -1,7 +1,8 @@
 """Saved state of a stage that is not done: a run that is killed loses an epoch or a chunk at most.
 
-State lies beside DVC's cache, under a key of all that the result follows from: parameters, inputs, code,
-versions, machine. So no run ever goes on from another's state, and queued and temporary runs find theirs.
+State lies beside DVC's cache, under a key of what DVC watches for the stage (`watched.py`), the versions and the
+machine. So no run ever goes on from another's state, and queued and temporary runs find theirs; what DVC runs nothing
+again for, as an edit in thaw/runtime, drops no state.
 """
 
 import configparser
@@ -9,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +24,7 @@ from safetensors import numpy as safetensors
 from thaw import paths
 from thaw.runtime.files import digest, read_sealed, replacing, sha256, write_json, write_sealed
 from thaw.runtime.locks import is_locked, locked
+from thaw.runtime.watched import read_watched
 
 # Set to drop what was saved and start anew.
 FRESH = "THAW_FRESH"
@@ -132,16 +133,21 @@ def open_state(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path]
     Where another process has it, this one waits, says for whom, and goes on from what that one left.
 
     Args:
-        stage: name of the DVC stage.
-        parameters: all that the result follows from.
+        stage: name of the DVC stage; what dvc.yaml has it depend on is part of the key.
+        parameters: that the result follows from, whatever dvc.yaml says.
         inputs: files and folders, as well.
         machine: what computes, as well.
+
+    Raises:
+        ThawError: dvc.yaml or params.yaml is no YAML.
     """
+    watched = read_watched(stage)
+    packages = ["keras", "numpy", *filter(None, [os.environ.get("KERAS_BACKEND")])]
     parts = {
-        "parameters": dict(parameters),
-        "inputs": {path.as_posix(): digest(path) for path in inputs},
-        "code": _code(),
-        "versions": {name: version(name) for name in ("keras", "numpy")},
+        "parameters": dict(parameters) | watched.parameters,
+        "inputs": {path.as_posix(): digest(path) for path in inputs} | watched.inputs,
+        "code": watched.code,
+        "versions": {name: version(name) for name in packages},
         "machine": machine,
     }
     text = json.dumps(parts, sort_keys=True)
@@ -169,19 +175,17 @@ def _tell(root: Path, stage: str, folder: Path, parts: dict[str, Any]) -> None:
                 shutil.rmtree(other.parent, ignore_errors=True)
                 continue
             theirs = json.loads(other.read_text(encoding="utf-8"))
-            differ = [name for name in parts if theirs.get(name) != parts[name]]
+            differ = [
+                _differing(name, theirs.get(name), part) for name, part in parts.items() if theirs.get(name) != part
+            ]
         except (OSError, ValueError, AttributeError):  # OSError: its run has just ended
             continue
         print(f"{stage}: there is saved state with other {', '.join(differ)}; it is not used", flush=True)
 
 
-def _code() -> str:
-    """A hash of the modules of ours that this process runs."""
-    modules = {
-        Path(module.__file__)
-        for name, module in sys.modules.items()
-        if name.split(".")[0] in ("thaw", "stages", "__main__") and getattr(module, "__file__", None)
-    }
-    # Not their paths: temporary runs work elsewhere.
-    ours = sorted(sha256(file) for file in modules if file.suffix == ".py")
-    return hashlib.sha256("".join(ours).encode()).hexdigest()
+def _differing(name: str, theirs: Any, ours: Any) -> str:
+    """The name of a part, and of what in it differs."""
+    if not isinstance(theirs, dict) or not isinstance(ours, dict):
+        return name
+    keys = [key for key in theirs | ours if theirs.get(key) != ours.get(key)]
+    return f"{name} ({', '.join(keys[:3])}{' ...' if keys[3:] else ''})"
