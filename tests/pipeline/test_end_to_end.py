@@ -199,7 +199,7 @@ AGAIN = "run `dvc repro` to make it again"
     [
         ("data/raw/images.npy", cut, "preprocess", "data/raw: no readable digits; delete data/raw and run again"),
         ("data/processed/train/images.npy", flip, "extract", "data/processed/train/images.npy: missing or damaged"),
-        ("data/features/depth0-view1.npy", flip, "train_head", "data/features: depth0, view1: missing or damaged"),
+        ("data/features/depth0-view1.npy", flip, "train_head", "data/features/depth0-view1.npy: missing or damaged"),
         ("data/features/features.json", cut, "train_head", f"data/features/features.json: missing or damaged; {AGAIN}"),
         (
             "models/head/head.safetensors",

@@ -8,7 +8,7 @@ import numpy as np
 from thaw import paths
 from thaw.datasets import LabelledImages
 from thaw.errors import ThawError
-from thaw.runtime.files import read_sealed, replacing_folder, save_array, sha256, write_json, write_sealed
+from thaw.runtime.files import SealedFolder, damaged, replacing_folder, save_array, seal_folder, write_json
 
 JSON = "split.json"
 
@@ -47,8 +47,7 @@ def write_split(folder: Path, pictures: LabelledImages) -> None:
         save_array(beside / "labels.npy", pictures.labels)
         if pictures.coarse is not None:
             save_array(beside / "coarse_labels.npy", pictures.coarse)
-        hashes = {file.name: sha256(file) for file in sorted(beside.iterdir())}
-        write_sealed(beside / JSON, {"sha256": hashes})
+        seal_folder(beside / JSON, {})
 
 
 def write_class_names(names: dict[str, list[str]]) -> None:
@@ -66,9 +65,8 @@ def superclasses_of(classes: list[str]) -> list[str] | None:
     names = _names()
     if "superclasses" not in names:
         return None
-    folder = paths.PROCESSED / "test"
-    _verify(folder, "labels.npy", "coarse_labels.npy")
-    labels, coarse = (_load(folder / name, np.uint8, 1) for name in ("labels.npy", "coarse_labels.npy"))
+    sealed = SealedFolder(paths.PROCESSED / "test" / JSON)
+    labels, coarse = (_load(sealed.file(name), np.uint8, 1) for name in ("labels.npy", "coarse_labels.npy"))
     return [names["superclasses"][coarse[labels == names["classes"].index(name)][0]] for name in classes]
 
 
@@ -78,7 +76,7 @@ def _names() -> dict[str, list[str]]:
         names = json.loads(file.read_text(encoding="utf-8"))
         names["classes"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
+        raise damaged(file) from None
     return names
 
 
@@ -96,9 +94,9 @@ def read_split(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         ThawError: a file is missing or damaged, or there is no such class.
     """
     folder = paths.PROCESSED / split
-    _verify(folder, "images.npy", "labels.npy")
-    images = _load(folder / "images.npy", np.uint8, 4)
-    labels = _load(folder / "labels.npy", np.uint8, 1)
+    sealed = SealedFolder(folder / JSON)
+    images = _load(sealed.file("images.npy"), np.uint8, 4)
+    labels = _load(sealed.file("labels.npy"), np.uint8, 1)
     if len(images) != len(labels):
         raise ThawError(f"{folder}: {len(images)} pictures and {len(labels)} labels; run `dvc repro -f preprocess`")
     names = class_names()
@@ -115,28 +113,16 @@ def read_split(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def split_rows(split: str, classes: list[str]) -> np.ndarray:
     """Where in a split the images lie that `read_split` gives for these classes; raises as that does."""
-    folder, names = paths.PROCESSED / split, class_names()
-    _verify(folder, "labels.npy")
-    labels = _load(folder / "labels.npy", np.uint8, 1)
+    names = class_names()
+    labels = _load(SealedFolder(paths.PROCESSED / split / JSON).file("labels.npy"), np.uint8, 1)
     return np.flatnonzero(np.isin(labels, [names.index(name) for name in classes]))
-
-
-def _verify(folder: Path, *names: str) -> None:
-    file = folder / JSON
-    try:
-        hashes = read_sealed(file)["sha256"]
-        for file in (folder / name for name in names):
-            if sha256(file) != hashes.get(file.name):
-                raise ValueError("another hash")
-    except (OSError, ValueError, KeyError):
-        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
 
 
 def _load(file: Path, dtype: type, dimensions: int) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception:  # numpy fails in many ways on a damaged header, tokenize.TokenError among them
-        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
+        raise damaged(file) from None
     if array.dtype != dtype or array.ndim != dimensions:
         raise ThawError(
             f"{file}: is {array.dtype} {array.shape}; expected {np.dtype(dtype)} in {dimensions} dimensions"

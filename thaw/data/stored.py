@@ -10,12 +10,11 @@ from thaw.config.schema import Augment
 from thaw.data.examples import Examples, TrainingData
 from thaw.data.splits import read_split
 from thaw.errors import ThawError
-from thaw.runtime.files import digest, read_sealed, sha256
+from thaw.runtime.files import SealedFolder, damaged, digest
 
 FEATURES_JSON = "features.json"
 
-
-_KEYS = ("cuts", "views", "pool", "dtype", "classes", "sha256", "origin")
+_KEYS = ("cuts", "views", "pool", "dtype", "classes", "origin")
 
 
 def cut_name(depth: int) -> str:
@@ -23,16 +22,16 @@ def cut_name(depth: int) -> str:
 
 
 def read_features_info(folder: Path) -> dict[str, Any]:
-    """What is stored: cuts, views, pool, dtype, classes, the sha256 of each file, and the origin.
+    """What is stored: cuts, views, pool, dtype, classes, and the origin.
 
     Raises:
         ThawError: the FEATURES_JSON is missing or damaged.
     """
+    sealed = SealedFolder(folder / FEATURES_JSON)
     try:
-        content = read_sealed(folder / FEATURES_JSON)
-        return {name: content[name] for name in _KEYS}
-    except (OSError, ValueError, KeyError):  # the last: of another version of thaw
-        raise ThawError(f"{folder / FEATURES_JSON}: missing or damaged; run `dvc repro` to make it again") from None
+        return {name: sealed.content[name] for name in _KEYS}
+    except KeyError:  # of another version of thaw
+        raise damaged(sealed.path) from None
 
 
 def features_origin(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
@@ -56,9 +55,9 @@ def refuse_other_origin(folder: Path, wanted: dict[str, Any]) -> None:
     Raises:
         ThawError: names what is another.
     """
-    found = read_features_info(folder)["origin"]
+    origin = read_features_info(folder)["origin"]
     for name, parts in wanted.items():
-        theirs = found.get(name, {})
+        theirs = origin.get(name, {})
         other = [part for part, value in parts.items() if theirs.get(part) != value]
         if other:
             raise ThawError(
@@ -94,11 +93,6 @@ def read_activations(folder: Path, depth: int, view: int | str) -> Examples:
         ThawError: a file is missing or damaged.
     """
     name, split = (f"view{view}", "train") if isinstance(view, int) else (view, view)
-    hashes = read_features_info(folder)["sha256"]
-    inputs, labels = folder / f"{cut_name(depth)}-{name}.npy", folder / f"{split}_labels.npy"
-    try:
-        if any(sha256(file) != hashes.get(file.name) for file in (inputs, labels)):
-            raise ValueError("another hash")
-        return Examples(np.load(inputs, mmap_mode="r", allow_pickle=False), np.load(labels, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        raise ThawError(f"{folder}: {cut_name(depth)}, {name}: missing or damaged; run `dvc repro`") from None
+    sealed = SealedFolder(folder / FEATURES_JSON)
+    inputs, labels = sealed.file(f"{cut_name(depth)}-{name}.npy"), sealed.file(f"{split}_labels.npy")
+    return Examples(np.load(inputs, mmap_mode="r", allow_pickle=False), np.load(labels, allow_pickle=False))

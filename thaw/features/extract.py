@@ -17,7 +17,7 @@ from thaw.network.augmentation import augmentation_inputs
 from thaw.network.backend import active_device
 from thaw.network.build import Network
 from thaw.network.checkpoint import block_hashes, load_checkpoint
-from thaw.runtime.files import link_or_copy, replacing_folder, save_array, sha256, write_sealed
+from thaw.runtime.files import link_or_copy, replacing_folder, save_array, seal_folder
 from thaw.runtime.resume import State, open_state
 
 
@@ -99,8 +99,7 @@ def extract_features(
                 for file in store.files:
                     link_or_copy(file, beside / file.name)
         content = {"cuts": cuts, "views": augment.views, "pool": pool, "dtype": settings.dtype, "classes": classes}
-        hashes = {file.name: sha256(file) for file in sorted(beside.glob("*.npy"))}
-        write_sealed(beside / FEATURES_JSON, content | {"sha256": hashes, "origin": origin or {}})
+        seal_folder(beside / FEATURES_JSON, content | {"origin": origin or {}})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from thaw.errors import ThawError
-from thaw.runtime.files import read_sealed, replacing_folder, sha256, write_sealed
+from thaw.runtime.files import SealedFolder, damaged, replacing_folder, seal_folder
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 CHECKPOINT_JSON = "checkpoint.json"
-
 
 HEAD_FILE = "head"
 
@@ -56,8 +55,7 @@ def save_checkpoint(folder: Path, info: CheckpointInfo, network: "Network") -> N
         for name, part in parts.items():
             # No metadata: safetensors writes its keys in random order.
             (beside / f"{name}.safetensors").write_bytes(safetensors.save(_tensors(part)))
-        hashes = {file.name: sha256(file) for file in sorted(beside.glob("*.safetensors"))}
-        write_sealed(beside / CHECKPOINT_JSON, vars(info) | {"sha256": hashes})
+        seal_folder(beside / CHECKPOINT_JSON, vars(info))
 
 
 def read_checkpoint_info(folder: Path) -> CheckpointInfo:
@@ -71,16 +69,15 @@ def read_checkpoint_info(folder: Path) -> CheckpointInfo:
 
 def block_hashes(folder: Path) -> dict[str, str]:
     """The sha256 of each block's file, by the block's name, and of the head's."""
-    return {name.removesuffix(".safetensors"): value for name, value in _read(folder)[1].items()}
+    return {name.removesuffix(".safetensors"): value for name, value in _read(folder)[1].hashes.items()}
 
 
-def _read(folder: Path) -> tuple[CheckpointInfo, dict[str, str]]:
+def _read(folder: Path) -> tuple[CheckpointInfo, SealedFolder]:
+    sealed = SealedFolder(folder / CHECKPOINT_JSON)
     try:
-        content = read_sealed(folder / CHECKPOINT_JSON)
-        hashes = content.pop("sha256")
-        return CheckpointInfo(**content), hashes
-    except (OSError, ValueError, KeyError, TypeError):  # the last two: of another version of thaw
-        raise ThawError(f"{folder / CHECKPOINT_JSON}: missing or damaged; run `dvc repro` to make it again") from None
+        return CheckpointInfo(**sealed.content), sealed
+    except TypeError:  # of another version of thaw
+        raise damaged(sealed.path) from None
 
 
 def load_checkpoint(folder: Path, with_head: bool = True) -> tuple["Network", CheckpointInfo]:
@@ -91,13 +88,13 @@ def load_checkpoint(folder: Path, with_head: bool = True) -> tuple["Network", Ch
     """
     from thaw.network.build import build_network
 
-    info, hashes = _read(folder)
+    info, sealed = _read(folder)
     network = build_network(**info.backbone)
     for block in network.blocks:
-        _fill(block, folder / f"{block.name}.safetensors", hashes)
+        _fill(block, sealed.file(f"{block.name}.safetensors"))
     if with_head and info.head is not None:
         network.attach(**info.head, classes=len(info.classes))
-        _fill(network.head, folder / f"{HEAD_FILE}.safetensors", hashes)
+        _fill(network.head, sealed.file(f"{HEAD_FILE}.safetensors"))
     return network, info
 
 
@@ -110,13 +107,11 @@ def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
     }
 
 
-def _fill(part: "keras.Model", file: Path, hashes: dict[str, str]) -> None:
+def _fill(part: "keras.Model", file: Path) -> None:
     try:
-        if sha256(file) != hashes.get(file.name):
-            raise OSError("another hash")
         tensors = safetensors.load_file(file)
-    except (OSError, SafetensorError):
-        raise ThawError(f"{file}: missing or damaged; run `dvc repro` to make it again") from None
+    except (OSError, SafetensorError):  # its hash was right a moment ago
+        raise damaged(file) from None
     for layer in part.layers:
         for weight in layer.weights:
             name = f"{layer.name}/{weight.name}"

@@ -1,4 +1,7 @@
-"""Files that are whole or not there: written beside, flushed to the disk, renamed into place."""
+"""Files that are whole or not there: written beside, flushed to the disk, renamed into place; and sealed folders.
+
+A sealed folder is files and a JSON with their hashes and a hash of its own: `seal_folder` and `SealedFolder`.
+"""
 
 import errno
 import glob
@@ -13,6 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from thaw.errors import ThawError
 
 
 @contextmanager
@@ -101,6 +106,59 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def _seal(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def damaged(path: Path) -> ThawError:
+    """The error of a stage's output that is missing or not as it was written."""
+    return ThawError(f"{path}: missing or damaged; run `dvc repro` to make it again")
+
+
+def seal_folder(path: Path, content: dict[str, Any]) -> None:
+    """Write the JSON of a sealed folder, whose other files are all there.
+
+    Args:
+        path: of the JSON.
+        content: of the JSON, beside the hashes.
+    """
+    hashes = {file.name: sha256(file) for file in sorted(path.parent.iterdir())}
+    write_sealed(path, content | {"sha256": hashes})
+
+
+class SealedFolder:
+    """The JSON of a sealed folder.
+
+    Attributes:
+        content: of the JSON.
+        hashes: by name of a file beside it, as it was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the JSON at `path`.
+
+        Raises:
+            ThawError: it is missing or damaged.
+        """
+        self.path = path
+        try:
+            self.content = read_sealed(path)
+            self.hashes: dict[str, str] = self.content.pop("sha256")
+        except (OSError, ValueError, KeyError):
+            raise damaged(path) from None
+
+    def file(self, name: str) -> Path:
+        """The path of a file beside the JSON.
+
+        Raises:
+            ThawError: it is missing or damaged.
+        """
+        file = self.path.with_name(name)
+        try:
+            whole = sha256(file) == self.hashes.get(name)
+        except OSError:
+            whole = False
+        if not whole:
+            raise damaged(file)
+        return file
 
 
 def sha256(path: Path) -> str:

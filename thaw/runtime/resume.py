@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from thaw import paths
-from thaw.runtime.files import digest, read_sealed, replacing, sha256, write_json, write_sealed
+from thaw.errors import ThawError
+from thaw.runtime.files import SealedFolder, digest, replacing, sha256, write_json, write_sealed
 from thaw.runtime.locks import is_locked, locked
 from thaw.runtime.watched import read_watched
 
@@ -57,11 +58,12 @@ class State:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / STATE_JSON).exists():
             try:
-                saved = read_sealed(folder / STATE_JSON)
-                if any(sha256(folder / name) != value for name, value in saved["sha256"].items()):
-                    raise ValueError("another hash")
-                self.content, self._hashes, self.earlier = saved["content"], saved["sha256"], saved["seconds"]
-            except (OSError, ValueError):
+                sealed = SealedFolder(folder / STATE_JSON)
+                for name in sealed.hashes:
+                    sealed.file(name)
+                self.content, self.earlier = sealed.content["content"], sealed.content["seconds"]
+                self._hashes = sealed.hashes
+            except ThawError:
                 print(f"{stage}: the saved state is damaged and not used", flush=True)
 
     def save(
