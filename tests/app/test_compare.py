@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.helpers.project import ROOT
 from thaw.app.compare import comparison_table, draw_comparison, front, group_setups, write_comparison
 from thaw.app.experiments import Experiment, _experiment
-from thaw.app.lockfile import changed_params, recorded_stages
+from thaw.app.lockfile import (
+    all_stages,
+    changed_params,
+    computing_stages,
+    recorded_stages,
+    training_stages,
+)
 from thaw.config.compose import compose_params
 from thaw.config.naming import schedule_word
 from thaw.errors import ThawError
@@ -190,6 +197,18 @@ def test_metrics_of_another_pipeline_are_no_result(metrics):
     its = row("one", 0.5)
     its["data"]["metrics"]["metrics/evaluate.json"]["data"] = metrics
     assert _experiment("commit", its, None) is None
+
+
+def test_the_stages_are_those_of_dvc_yaml(params):
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    its = params("recipe=demo")
+    assert all_stages(its) == [
+        name
+        for stage, section in stages.items()
+        for name in ([f"{stage}@{phase}" for phase in its["schedule"]["phases"]] if "do" in section else [stage])
+    ]
+    assert training_stages(its) == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all"]
+    assert computing_stages(its) == [*training_stages(its), "evaluate"]
 
 
 def test_what_was_changed_since_the_run_is_named(params):

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import browser
+from thaw.app.lockfile import all_stages, computing_stages
 from thaw.app.report.curves import COLORS, curves
 from thaw.app.report.page import render
 from thaw.app.report.read import Run
@@ -54,7 +56,6 @@ def run_of(classes, *overrides, matrix=None):
     guesses = np.where(random.random(len(labels)) < 0.8, labels, random.integers(0, len(classes), len(labels)))
     shown = matrix or classes
     phases = ["head", *params["schedule"]["phases"]]
-    stages = ["backbone", "extract", "train_head", *(f"unfreeze@{phase}" for phase in phases[1:])]
     scores = {"accuracy": 0.8125, "macro_f1": 0.80111, "macro_precision": 0.79, "macro_recall": 0.81, "loss": 0.61}
     on = {"backend": "tensorflow", "cores": 2, "device": "cpu (2 cores)", "precision": "float32", "xla": False,
           "processor": "x86_64", "versions": {"keras": "3", "python": "3.11"}}  # fmt: skip
@@ -67,8 +68,8 @@ def run_of(classes, *overrides, matrix=None):
         defaults=composed([]),
         overrides=list(overrides),
         metrics=scores | {"calibration_error": 0.021, "train_accuracy": 0.9, "val_accuracy": 0.82},
-        spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in stages},
-        provenance=dict.fromkeys([*stages, "evaluate"], on),
+        spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in all_stages(params)},
+        provenance=dict.fromkeys(computing_stages(params), on),
         checkpoint={"classes": classes, "history": history(phases), "thawed": dict.fromkeys(phases, "blocks")},
         source={"history": []},
         data="abc.dir",
@@ -120,6 +121,14 @@ def test_the_numbers_are_those_of_the_metrics(ten):
         "test accuracy": "0.8125", "macro F1": "0.8011", "macro precision": "0.7900", "macro recall": "0.8100",
         "loss, nats": "0.6100", "calibration error": "0.0210", "training time": "3 min", "peak memory": "0.50 GB",
     }  # fmt: skip
+
+
+def test_versions_other_than_the_installed_ones_are_told_under_reproduction(ten):
+    text = html.unescape(render(ten))
+    assert "These results were made with keras 3 and python 3.11; installed are" in text.partition("Reproduction")[2]
+    versions = {name: version(name) for name in ("keras", "numpy")}
+    same = dict.fromkeys(ten.provenance, ten.provenance["extract"] | {"versions": versions})
+    assert "installed" not in render(replace(ten, provenance=same)).partition("Reproduction")[2]
 
 
 def test_the_document_is_whole_and_loads_nothing(ten):

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from thaw import paths
 from thaw.app.experiments import Experiment, read_experiments
+from thaw.app.versions import other_versions
 from thaw.config.naming import flat, schedule_word
 from thaw.errors import ThawError
 from thaw.figures.grids import save_figure
@@ -58,28 +60,28 @@ class Setup:
     @property
     def accuracy(self) -> float:
         """The mean over the runs."""
-        return float(np.mean([one.accuracy for one in self.runs]))
+        return float(np.mean([run.accuracy for run in self.runs]))
 
     @property
     def seconds(self) -> float:
         """The mean over the runs."""
-        return float(np.mean([one.seconds for one in self.runs]))
+        return float(np.mean([run.seconds for run in self.runs]))
 
 
-def group_setups(found: list[Experiment]) -> tuple[list[Setup], list[str]]:
+def group_setups(experiments: list[Experiment]) -> tuple[list[Setup], list[str]]:
     """Experiments of one set-up together, the most accurate set-up first.
 
     Returns:
         The set-ups, and the parameters that differ in step with dataset, backbone and schedule, and so are no column.
     """
-    values = [_values(one) for one in found]
+    values = [_values(experiment) for experiment in experiments]
     columns, in_step = _columns(values)
     groups: dict[tuple[str, ...], list[Experiment]] = {}
-    for one, its in zip(found, values, strict=True):
-        groups.setdefault(tuple(_text(its.get(name, _NONE)) for name in columns), []).append(one)
+    for experiment, its in zip(experiments, values, strict=True):
+        groups.setdefault(tuple(_text(its.get(name, _NONE)) for name in columns), []).append(experiment)
     titles = [_LEADING.get(name, name.removeprefix("schedule.")) for name in columns]
     short = [_shortened(set(texts)) for texts in zip(*groups, strict=True)]
-    made = [
+    setups = [
         Setup(
             {title: texts[text] for title, texts, text in zip(titles, short, key, strict=True)},
             str(_values(runs[0]).get("backbone.name")),
@@ -87,12 +89,12 @@ def group_setups(found: list[Experiment]) -> tuple[list[Setup], list[str]]:
         )
         for key, runs in groups.items()
     ]
-    return sorted(made, key=lambda setup: (-setup.accuracy, setup.seconds)), in_step
+    return sorted(setups, key=lambda setup: (-setup.accuracy, setup.seconds)), in_step
 
 
-def _values(one: Experiment) -> dict[str, Any]:
+def _values(experiment: Experiment) -> dict[str, Any]:
     """All that may tell set-ups apart, the leading parameters first."""
-    values = flat(one.params) | {"schedule": schedule_word(one.params)}
+    values = flat(experiment.params) | {"schedule": schedule_word(experiment.params)}
     return {name: values.pop(name) for name in _LEADING if name in values} | {
         name: value for name, value in values.items() if name not in (*SEEDS, *_DULL)
     }
@@ -136,16 +138,16 @@ def _shortened(texts: set[str]) -> dict[str, str]:
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """The Pareto front of (seconds, accuracy), by seconds: no other point is both as fast and as good."""
-    best, found = -np.inf, []
+    best, on_front = -np.inf, []
     for seconds, accuracy in sorted(set(points), key=lambda point: (point[0], -point[1])):
         if accuracy > best:
             best = accuracy
-            found.append((seconds, accuracy))
-    return found
+            on_front.append((seconds, accuracy))
+    return on_front
 
 
-def _front(found: list[Setup]) -> list[tuple[float, float]]:
-    return front((setup.seconds, setup.accuracy) for setup in found)
+def _front(setups: list[Setup]) -> list[tuple[float, float]]:
+    return front((setup.seconds, setup.accuracy) for setup in setups)
 
 
 NOTE = """\
@@ -155,30 +157,34 @@ that several share (the extraction, the head) ran once, and counts for each. Tim
 beside it, or another machine."""
 
 
-def comparison_table(found: list[Setup], in_step: list[str]) -> str:
+def comparison_table(setups: list[Setup], in_step: list[str]) -> str:
     """Markdown: what differs, test accuracy and training seconds with their ranges over seeds, and the runs."""
-    columns = list(found[0].label)
-    titles = ["#", *columns, "seeds", "test accuracy", "training, s", "experiments"]
-    on_front = _front(found)
+    titles = ["#", *setups[0].label, "seeds", "test accuracy", "training, s", "experiments"]
+    on_front = _front(setups)
     rows = []
-    for number, setup in enumerate(found, 1):
-        accuracy = _range([one.accuracy for one in setup.runs], ".4f")
+    for number, setup in enumerate(setups, 1):
+        accuracy = _range([run.accuracy for run in setup.runs], ".4f")
         if (setup.seconds, setup.accuracy) in on_front:
             accuracy = f"**{accuracy}**"
-        seeds = ", ".join(map(str, sorted({one.params["seed"] for one in setup.runs})))
-        names = ", ".join(one.name for one in setup.runs)
-        seconds = _range([one.seconds for one in setup.runs], ",.0f")
+        seeds = ", ".join(map(str, sorted({run.params["seed"] for run in setup.runs})))
+        names = ", ".join(run.name for run in setup.runs)
+        seconds = _range([run.seconds for run in setup.runs], ",.0f")
         rows.append([str(number), *setup.label.values(), seeds, accuracy, seconds, names])
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
-    lines = [titles, ["-" * width for width in widths], *rows]
-    text = "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in lines
-    )
     notes = [NOTE]
     if in_step:
         notes.append(f"In step with dataset, backbone and schedule, and no columns: {', '.join(in_step)}.")
-    return "\n\n".join([text, *notes])
+    notes += _version_notes(run for setup in setups for run in setup.runs)
+    return "\n\n".join([tabulate(rows, titles, "github", disable_numparse=True), *notes])
+
+
+def _version_notes(runs: Iterable[Experiment]) -> list[str]:
+    """A line for each set of versions other than the installed ones, with the experiments that they made."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        if other := other_versions(run.versions):
+            names.setdefault(other, []).append(run.name)
+    return [f"{', '.join(made)}: {other}." for other, made in names.items()]
 
 
 def _range(values: list[float], form: str) -> str:
@@ -188,7 +194,7 @@ def _range(values: list[float], form: str) -> str:
     return f"{mean} ({min(values):{form}} to {max(values):{form}})"
 
 
-def draw_comparison(path: Path, found: list[Setup]) -> None:
+def draw_comparison(path: Path, setups: list[Setup]) -> None:
     """Draw test accuracy against training seconds.
 
     Each set-up is a point in its backbone's colour; the Pareto front is a dashed line. Error bars reach from
@@ -201,25 +207,25 @@ def draw_comparison(path: Path, found: list[Setup]) -> None:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     FigureCanvasAgg(figure)  # measures text
     axes = figure.subplots()
-    on_front = _front(found)
+    on_front = _front(setups)
     if len(on_front) > 1:
         axes.plot(
             *zip(*on_front, strict=True),
             color="0.55", linestyle="--", linewidth=1, drawstyle="steps-post", label="Pareto front", zorder=1,
         )  # fmt: skip
-    backbones = sorted({setup.backbone for setup in found})
+    backbones = sorted({setup.backbone for setup in setups})
     for number, backbone in enumerate(backbones):
-        mine = [setup for setup in found if setup.backbone == backbone]
+        mine = [setup for setup in setups if setup.backbone == backbone]
         axes.errorbar(
             [setup.seconds for setup in mine],
             [setup.accuracy for setup in mine],
-            _error([[one.accuracy for one in setup.runs] for setup in mine]),
-            _error([[one.seconds for one in setup.runs] for setup in mine]),
+            _error([[run.accuracy for run in setup.runs] for setup in mine]),
+            _error([[run.seconds for run in setup.runs] for setup in mine]),
             fmt="o", color=f"C{number % 10}", capsize=2, elinewidth=1, markersize=6, label=backbone,
         )  # fmt: skip
     axes.set(xlabel="training time, seconds", ylabel="test accuracy")
     axes.margins(0.12)
-    times = [one.seconds for setup in found for one in setup.runs]
+    times = [run.seconds for setup in setups for run in setup.runs]
     if max(times) > 10 * min(times) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -231,7 +237,7 @@ def draw_comparison(path: Path, found: list[Setup]) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    _annotate(axes, found)
+    _annotate(axes, setups)
     save_figure(figure, path)
 
 
@@ -240,14 +246,14 @@ def _error(values: list[list[float]]) -> np.ndarray:
     return np.array([[np.mean(each) - min(each), max(each) - np.mean(each)] for each in values]).T
 
 
-def _annotate(axes, found: list[Setup]) -> None:
+def _annotate(axes, setups: list[Setup]) -> None:
     """Name each point where there is room for its name; otherwise by its number in the table alone."""
     from matplotlib.patheffects import withStroke
 
     axes.figure.draw_without_rendering()
-    points = [axes.transData.transform((setup.seconds, setup.accuracy)) for setup in found]
+    points = [axes.transData.transform((setup.seconds, setup.accuracy)) for setup in setups]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-    for number, setup in enumerate(found, 1):
+    for number, setup in enumerate(setups, 1):
         words = ", ".join(_short(name, value) for name, value in setup.label.items() if name != "backbone")
         for text, place in product(dict.fromkeys([f"{number} {words}".strip(), str(number)]), _PLACES):
             label = axes.annotate(
@@ -283,13 +289,13 @@ def write_comparison(folder: Path = paths.PLOTS, all_commits: bool = False) -> s
     Raises:
         ThawError: there is no finished experiment.
     """
-    found, left_out = read_experiments(all_commits)
+    experiments, left_out = read_experiments(all_commits)
     said = f"Left out: {'; '.join(left_out)}." if left_out else ""
-    if not found:
+    if not experiments:
         raise ThawError(f"compare: no finished experiment; `dvc exp run` makes one. {said}".strip())
-    made, in_step = group_setups(found)
-    text = "\n\n".join(filter(None, [comparison_table(made, in_step), said]))
+    setups, in_step = group_setups(experiments)
+    text = "\n\n".join(filter(None, [comparison_table(setups, in_step), said]))
     with replacing(folder / "compare.md") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
-    draw_comparison(folder / "compare.png", made)
+    draw_comparison(folder / "compare.png", setups)
     return text

@@ -4,12 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from thaw import paths
-from thaw.app.lockfile import changed_params, recorded_stages, training_stages
+from thaw.app.lockfile import changed_params, computing_stages, recorded_stages, training_stages
+from thaw.app.versions import Versions, recorded_versions
 from thaw.errors import ThawError
 
 EVALUATED = str(paths.EVALUATED)
@@ -24,12 +25,14 @@ class Experiment:
         params: all of params.yaml, nested.
         accuracy: on the test split.
         seconds: that its training stages took, when they ran.
+        versions: of the packages that its stages ran with.
     """
 
     name: str
     params: dict[str, Any]
     accuracy: float
     seconds: float
+    versions: Versions = field(default_factory=dict)
 
 
 def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[str]]:
@@ -47,26 +50,27 @@ def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    found, left_out = [], Counter()
+    experiments: list[Experiment] = []
+    left_out: Counter[str] = Counter()
     try:
         # What dvc.api.exp_show reads; that turns all values into text, and knows no other commits.
         with Repo() as repo:
             states = [state.dumpd() for state in repo.experiments.show(all_commits=all_commits)]
             for kind, row in _rows(states):
-                one = _experiment(kind, row, repo)
-                if isinstance(one, str):
-                    left_out[one] += 1
-                elif one is None or any(_same(one, other) for other in found):
+                experiment = _experiment(kind, row, repo)
+                if isinstance(experiment, str):
+                    left_out[experiment] += 1
+                elif experiment is None or any(_same(experiment, other) for other in experiments):
                     continue
-                elif kind in ("commit", "workspace") and _is_changed(one, row["rev"]):
-                    left_out[f"changed since the results there ({one.name})"] += 1
+                elif kind in ("commit", "workspace") and _is_changed(experiment, row["rev"]):
+                    left_out[f"changed since the results there ({experiment.name})"] += 1
                 else:
-                    found.append(one)
+                    experiments.append(experiment)
     except DvcException as error:
         raise ThawError(f"compare: {error}") from None
     if not states:
         raise ThawError("compare: this repository has no commit yet")
-    return found, [f"{count} {why}" for why, count in sorted(left_out.items())]
+    return experiments, [f"{count} {why}" for why, count in sorted(left_out.items())]
 
 
 def _rows(states: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -90,15 +94,18 @@ def _experiment(kind: str, row: dict[str, Any], repo) -> Experiment | str | None
     if not params or not isinstance(metrics, dict) or "accuracy" not in metrics:
         return "without a result" if kind == "success" else None
     try:
-        seconds = _seconds(params, data["outs"], repo)
+        spent = _read_all("time", training_stages(params), data["outs"], repo)
+        provenance = _read_all("provenance", computing_stages(params), data["outs"], repo)
     except (OSError, KeyError, TypeError):  # the last two: of a commit whose pipeline was another
-        return "whose metrics/time is not in DVC's cache (`dvc pull`, `dvc exp pull`)"
-    return Experiment(row["name"] or row["rev"][:9], params, float(metrics["accuracy"]), seconds)
+        return "whose metrics/time and metrics/provenance are not in DVC's cache (`dvc pull`, `dvc exp pull`)"
+    seconds = sum(stage["seconds"] for stage in spent)
+    name = row["name"] or row["rev"][:9]
+    return Experiment(name, params, float(metrics["accuracy"]), seconds, recorded_versions(provenance))
 
 
-def _is_changed(one: Experiment, revision: str) -> bool:
+def _is_changed(experiment: Experiment, revision: str) -> bool:
     with open_revision(None if revision == "workspace" else revision) as fs:
-        return bool(changed_params(one.params, recorded_stages(fs.read_text("dvc.lock"))))
+        return bool(changed_params(experiment.params, recorded_stages(fs.read_text("dvc.lock"))))
 
 
 def open_revision(revision: str | None):
@@ -108,13 +115,15 @@ def open_revision(revision: str | None):
     return closing(DVCFileSystem(rev=revision))
 
 
-def _seconds(params: dict[str, Any], outs: dict[str, dict[str, Any]], repo) -> float:
-    """What the training stages took, by DVC's hashes of their outputs: opening each revision takes far longer."""
-    hashes = [outs[f"{paths.METRICS}/time/{stage}.json"]["hash"] for stage in training_stages(params)]
+def _read_all(kind: str, stages: list[str], outs: dict[str, dict[str, Any]], repo) -> list[dict[str, Any]]:
+    """metrics/<kind> of stages, by DVC's hashes of these outputs: opening each revision takes far longer."""
+    hashes = [outs[f"{paths.METRICS}/{kind}/{stage}.json"]["hash"] for stage in stages]
     files = [Path(repo.cache.local.oid_to_path(value)) for value in hashes]
-    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files)
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-def _same(one: Experiment, other: Experiment) -> bool:
+def _same(experiment: Experiment, other: Experiment) -> bool:
     """Equal to the hundredth of a second: one run, by two names."""
-    return (one.params, one.accuracy, one.seconds) == (other.params, other.accuracy, other.seconds)
+    return (experiment.params, experiment.accuracy, experiment.seconds) == (
+        other.params, other.accuracy, other.seconds,
+    )  # fmt: skip

@@ -5,18 +5,28 @@ from typing import Any
 
 from thaw import paths
 from thaw.config.naming import parse_yaml
+from thaw.config.schedule import stage_of
 from thaw.errors import ThawError
+from thaw.stage import STAGES
 
-
-def training_stages(params: dict[str, Any]) -> list[str]:
-    """The stages that train, and those that prepare that, in their order."""
-    phases = params["schedule"]["phases"] or {}
-    return ["backbone", "extract", "train_head", *(f"unfreeze@{phase}" for phase in phases)]
+# The stages that train, and those that prepare that: their seconds are the training time.
+_TRAINING = ("backbone", "extract", "train_head", "unfreeze")
 
 
 def all_stages(params: dict[str, Any]) -> list[str]:
-    """The stages of dvc.yaml, in their order."""
-    return ["download", "preprocess", *training_stages(params), "evaluate", "figures"]
+    """All stages of dvc.yaml by their names in DVC, such as unfreeze@all, in their order."""
+    phases = [stage_of(phase) for phase in params["schedule"]["phases"] or {}]
+    return [name for kind in STAGES for name in (phases if kind == "unfreeze" else [kind])]
+
+
+def training_stages(params: dict[str, Any]) -> list[str]:
+    """Those that train, and those that prepare that: all but download, preprocess and what comes after the phases."""
+    return [stage for stage in all_stages(params) if stage.split("@")[0] in _TRAINING]
+
+
+def computing_stages(params: dict[str, Any]) -> list[str]:
+    """Those that compute with Keras, and record on what."""
+    return [stage for stage in all_stages(params) if STAGES[stage.split("@")[0]].keras]
 
 
 def recorded_stages(lock: str) -> dict[str, Any]:
@@ -34,11 +44,10 @@ def recorded_stages(lock: str) -> dict[str, Any]:
 
 
 def changed_params(params: dict[str, Any], lock: dict[str, Any], stages: Sequence[str] = ()) -> list[str]:
-    """The parameters that are not what stages, or all of them, ran with; dvc.lock holds the values (`recorded`)."""
-    stages = stages or all_stages(params)
+    """The parameters that are not what stages, or all of them, ran with; `recorded_stages` gives the lock."""
     recorded = {
         name: value
-        for stage in stages
+        for stage in stages or all_stages(params)
         for name, value in lock.get(stage, {}).get("params", {}).get(str(paths.PARAMS), {}).items()
     }
     return [name for name, value in recorded.items() if _at(params, name) != value]

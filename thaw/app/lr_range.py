@@ -13,7 +13,7 @@ import numpy as np
 
 from thaw import paths
 from thaw.config.schedule import chain_of, phase_section, stage_of, start_of
-from thaw.config.schema import Params
+from thaw.config.schema import HEAD, Params
 from thaw.errors import NotFinite, ThawError
 
 # Two a decade, about.
@@ -73,7 +73,7 @@ def refuse_stale(chosen: Params, name: str) -> None:
         ParamError: there is no such phase.
         ThawError: what the phase starts from is missing, or was made with others, as far as dvc.lock tells.
     """
-    from thaw.app.lockfile import changed_params, recorded_stages
+    from thaw.app.lockfile import all_stages, changed_params, recorded_stages
     from thaw.config.naming import parse_yaml
     from thaw.network.checkpoint import read_checkpoint_info
 
@@ -84,8 +84,9 @@ def refuse_stale(chosen: Params, name: str) -> None:
         return
     chain = chain_of(chosen.schedule)
     earlier = map(stage_of, chain[: chain.index(name)])
-    stages = ["download", "preprocess", "backbone", "extract", *earlier]
     now = parse_yaml(paths.PARAMS.read_text(encoding="utf-8"))
+    stages = all_stages(now)
+    stages = [*stages[: stages.index(stage_of(HEAD))], *earlier]
     changed = changed_params(now, recorded_stages(lock.read_text(encoding="utf-8")), stages)
     if changed:
         raise ThawError(f"lr-range: {before} was made with another {changed[0]}; run `dvc repro` first")

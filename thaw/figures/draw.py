@@ -12,10 +12,9 @@ import numpy as np
 
 from thaw import paths
 from thaw.config.schema import Params
-from thaw.errors import ThawError
 from thaw.figures.charts import draw_calibration, draw_phases
 from thaw.figures.grids import draw_grid, draw_predictions
-from thaw.runtime.files import replacing_folder
+from thaw.runtime.files import damaged, replacing_folder
 from thaw.runtime.tables import read_table
 
 
@@ -71,7 +70,7 @@ def _table(name: str, *words: str) -> list[dict[str, Any]]:
             for row in read_table(path)
         ]
     except (OSError, ValueError, TypeError):  # the last: a row with fewer cells
-        raise _damaged(path) from None
+        raise damaged(path) from None
 
 
 def _number(text: str) -> float | None:
@@ -83,15 +82,11 @@ def _images(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except Exception:  # numpy fails in many ways on a damaged header
-        raise _damaged(path) from None
+        raise damaged(path) from None
 
 
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> ThawError:
-    return ThawError(f"{path}: missing or damaged; run `dvc repro` to make it again")
+        raise damaged(path) from None

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from thaw.app.commands.common import add_model, messages_on_stderr, model_folder, positive_integer, set_up_backend
+from thaw.app.versions import model_versions, other_versions
 from thaw.errors import ThawError
 from thaw.runtime.progress import Progress
 from thaw.stage import read_params
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(refusal, file=sys.stderr)
     if not files:
         raise ThawError("predict: no image to look at")
+    if other := other_versions(model_versions(folder)):
+        print(f"predict: {folder} was {other}", file=sys.stderr)
     set_up_backend("predict", read_params())
     with messages_on_stderr(), Progress("predict", len(images), "images") as progress:
         classes, probabilities = predict_images(folder, np.stack(images), progress.reach)

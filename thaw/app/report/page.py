@@ -10,7 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from thaw.app.lockfile import training_stages
 from thaw.app.report.curves import COLORS, curves
 from thaw.app.report.read import Run
+from thaw.app.versions import other_versions, recorded_versions
 from thaw.config.naming import flat, schedule_word
+from thaw.config.schedule import stage_of
+from thaw.config.schema import HEAD
 from thaw.datasets import DATASETS
 from thaw.runtime.progress import format_duration
 
@@ -54,6 +57,7 @@ def render(run: Run) -> str:
         confused=_confused(run),
         gallery_class=_gallery_class(run),
         facts=_facts(run),
+        other_versions=other_versions(recorded_versions(run.provenance.values())),
         parameters=_parameters(run),
     )
 
@@ -99,9 +103,10 @@ def _scores(run: Run) -> dict[str, dict[str, float]]:
 def _phases(run: Run) -> list[dict[str, Any]]:
     """By training stage: its name or its phase's, what it trained, what that reached, and what it cost."""
     chips, trainable = _chips(run), run.checkpoint["thawed"]
+    phase_of = {stage_of(phase): phase for phase in [HEAD, *run.params["schedule"]["phases"]]}
     phases = []
     for stage in training_stages(run.params):
-        phase = {"train_head": "head"}.get(stage, stage.removeprefix("unfreeze@"))
+        phase = phase_of.get(stage, stage)
         rows = [row for row in run.checkpoint["history"] if row["phase"] == phase]
         if stage == "backbone" and run.source["history"]:
             rows, trainable = run.source["history"], trainable | {phase: "all blocks, on the source task"}

@@ -13,7 +13,7 @@ from typing import Any
 
 from thaw import paths
 from thaw.app.experiments import EVALUATED, open_revision
-from thaw.app.lockfile import all_stages, changed_params, recorded_stages, training_stages
+from thaw.app.lockfile import all_stages, changed_params, computing_stages, recorded_stages
 from thaw.config.naming import parse_yaml
 from thaw.config.overrides import composed, overrides_for
 from thaw.errors import ThawError
@@ -127,7 +127,6 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             raise ThawError(
                 f"report: params.yaml was changed since the results were made ({names}); run `dvc repro` first"
             )
-        stages, computing = all_stages(params), [*training_stages(params), "evaluate"]
         overrides, defaults = _composed(fs, commit, params)
         return Run(
             name=revision or "workspace",
@@ -138,9 +137,12 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             defaults=defaults,
             overrides=overrides,
             metrics=json.loads(fs.read_text(EVALUATED)),
-            spent={stage: json.loads(fs.read_text(f"{paths.METRICS}/time/{stage}.json")) for stage in stages},
+            spent={
+                stage: json.loads(fs.read_text(f"{paths.METRICS}/time/{stage}.json")) for stage in all_stages(params)
+            },
             provenance={
-                stage: json.loads(fs.read_text(f"{paths.METRICS}/provenance/{stage}.json")) for stage in computing
+                stage: json.loads(fs.read_text(f"{paths.METRICS}/provenance/{stage}.json"))
+                for stage in computing_stages(params)
             },
             checkpoint=json.loads(fs.read_text(f"{paths.model(params['schedule']['final'])}/checkpoint.json")),
             source=json.loads(fs.read_text(f"{paths.BACKBONE}/checkpoint.json")),
