@@ -157,10 +157,11 @@ def test_a_good_small_archive_is_read(tmp_path):
 @pytest.mark.parametrize(
     "bad",
     [
-        member("/tiny-bin/train_1.bin"),
         member("../train_1.bin"),
         member("tiny-bin/../../train_1.bin"),
-        member("tiny-bin/train_1.bin", tarfile.SYMTYPE, "../outside"),
+        member("tiny-bin/train_1.bin", tarfile.SYMTYPE, "../../outside"),
+        member("tiny-bin/train_1.bin", tarfile.SYMTYPE, "/outside"),
+        member("tiny-bin/train_1.bin", tarfile.LNKTYPE, "../outside"),
         member("tiny-bin", tarfile.SYMTYPE, ".."),
         member("tiny-bin/train_1.bin", tarfile.LNKTYPE, "/outside"),
         member("tiny-bin/train_1.bin", tarfile.CHRTYPE),
@@ -179,6 +180,23 @@ def test_a_member_that_could_lead_outside_is_refused_and_nothing_is_written_ther
     assert repr(bad.name) in text
     assert {path.name for path in tmp_path.iterdir()} == {"archive.tar.gz", "raw"}
     assert list((tmp_path / "raw").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic", "hard"])
+def test_a_link_that_stays_inside_is_left_out(tmp_path, kind):
+    link = member("tiny-bin/train_1.bin", kind, "tiny-bin/test.bin")
+    raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(), [link])))
+    assert {file.name: file.read_bytes() for file in raw.iterdir()} == tiny_files()
+
+
+def test_an_absolute_path_is_one_below_the_folder(tmp_path):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for name, content in tiny_files().items():
+            official.add(tar, f"/{TINY.folder}/{name}", content)
+    folder = unpack(tmp_path, raw.getvalue())
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == tiny_files()
+    assert not Path(f"/{TINY.folder}").exists()
 
 
 def test_files_that_the_layout_does_not_name_are_left_out(tmp_path):

@@ -30,7 +30,7 @@ def unpack_archive(archive: Path, layout: Archive, folder: Path) -> None:
         # As a stream: it neither seeks backwards nor takes the memory that a header claims.
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
-                _refuse_unsafe(archive, member)
+                member = _refuse_unsafe(archive, member, folder)
                 name = PurePosixPath(member.name)
                 wanted = name.parent.name == layout.folder and name.name in sizes and member.isfile()
                 # A file that is left out has a limit too: passing over a claim of exabytes would never end.
@@ -60,11 +60,15 @@ def _file_sizes(layout: Archive) -> dict[str, int]:
     return sizes | dict.fromkeys(layout.names, NAMES_BYTES)
 
 
-def _refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
-    name = PurePosixPath(member.name)
-    plain = (member.isfile() and not member.issparse()) or member.isdir()
-    if name.is_absolute() or ".." in name.parts or not plain:
-        raise ThawError(f"{archive}: refused, as {member.name!r} is no plain file, or a path that leads outside")
+def _refuse_unsafe(archive: Path, member: tarfile.TarInfo, folder: Path) -> tarfile.TarInfo:
+    """The member as it may be unpacked: by a relative path."""
+    try:
+        member = tarfile.data_filter(member, str(folder))
+    except tarfile.FilterError as error:
+        raise ThawError(f"{archive}: refused: {error}") from None
+    if member.issparse():  # its size is not what is passed over to the next member
+        raise ThawError(f"{archive}: refused: {member.name!r} is a sparse file")
+    return member
 
 
 def read_archive(folder: Path, layout: Archive, classes: tuple[str, ...]) -> tuple[LabelledImages, LabelledImages]:
