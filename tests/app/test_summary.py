@@ -8,8 +8,9 @@ import pytest
 from tests.config.test_params import composed
 from tests.helpers.examples import data, pictures
 from thaw.app.summary import (
+    BLOCK_COLUMNS,
     Counts,
-    block_table,
+    block_rows,
     build_untrained,
     count_images,
     estimate_seconds,
@@ -21,7 +22,6 @@ from thaw.config.load import check_params
 from thaw.config.schedule import chain_of
 from thaw.config.schema import Params
 from thaw.features.extract import extract_features
-from thaw.runtime.tables import aligned_table
 from thaw.stage import TABLES
 from thaw.training.loop import Run, train_network
 
@@ -37,12 +37,12 @@ MOBILENET = ("backbone=mobilenetv2", "backbone.alpha=0.35", "backbone.image_size
 def test_blocks_are_listed_from_the_head_down_with_the_parameters_of_keras(name):
     settings = chosen(f"backbone={name}", "backbone.weights=none")
     one = build_untrained(settings)
-    header, *rows = block_table(settings, one)
+    rows = block_rows(settings, one)
     assert [row[0] for row in rows] == ["head", *(block for block, _ in reversed(BACKBONES[name].blocks))]
     assert [int(row[1]) for row in rows] == list(range(len(rows)))
     backbone = BACKBONES[name].build(settings.backbone.image_size, settings.backbone.alpha, None)
     assert sum(int(row[3].replace(",", "")) for row in rows[1:]) == backbone.count_params()
-    assert len({len(row) for row in [header, *rows]}) == 1
+    assert len({len(row) for row in [list(BLOCK_COLUMNS), *rows]}) == 1
 
 
 def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path):
@@ -62,7 +62,7 @@ def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path):
 
 def test_a_cut_over_the_budget_is_streamed():
     settings = chosen(*MOBILENET, "extract.budget_gb=0.5")
-    rows = block_table(settings, build_untrained(settings))[1:]
+    rows = block_rows(settings, build_untrained(settings))
     assert rows[0][5].endswith("GB stored")
     assert rows[2][5].endswith("GB streamed")
     assert rows[3][5] == "-"
@@ -116,8 +116,3 @@ def test_a_phase_of_no_epochs_takes_no_time():
     estimated = dict(estimate_seconds(settings, build_untrained(settings)))
     assert list(estimated) == ["extract", "train_head", "evaluate"]
     assert estimated["train_head"] == 0
-
-
-def test_tables_set_numbers_to_the_right():
-    text = aligned_table([["name", "size"], ["a", "5"], ["long one", "1,234"], ["b", "-"]])
-    assert text.splitlines() == ["name       size", "-" * 15, "a             5", "long one  1,234", "b             -"]

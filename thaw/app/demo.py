@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tabulate import tabulate
+
 from thaw import paths
 from thaw.errors import ThawError
 from thaw.network.checkpoint import read_checkpoint_info
@@ -134,13 +136,14 @@ def demo_summary(folder: Path) -> str:
     metrics = json.loads((folder / paths.EVALUATED).read_text(encoding="utf-8"))
     final = read_params(folder / paths.PARAMS).schedule.final
     history = read_checkpoint_info(folder / paths.model(final)).history
-    lines = ["", "phase      epochs  validation accuracy, before -> after", "-" * 52]
+    phases = []
     for phase in dict.fromkeys(row["phase"] for row in history):
         rows = [row for row in history if row["phase"] == phase]
         best = next(row for row in rows if row["best"])
         change = f"{rows[0]['val_accuracy']:.3f} -> {best['val_accuracy']:.3f}"
-        lines.append(f"{phase:10} {len(rows) - 1:6}  {change}")
-    lines += ["", f"on test images: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
+        phases.append([phase, len(rows) - 1, change])
+    table = tabulate(phases, ["phase", "epochs", "validation accuracy, before -> after"])
+    lines = ["", table, "", f"on test images: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
     if "source" in metrics:
         before, after = (metrics[key]["accuracy"] for key in ("source", "source_after"))
         lines.append(f"the source task: accuracy {before:.3f} before the transfer, {after:.3f} after it")

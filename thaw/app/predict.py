@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from thaw.errors import ThawError
 from thaw.network.checkpoint import load_checkpoint
@@ -20,17 +21,17 @@ SIDE = 32
 
 def find_images(given: Iterable[Path]) -> list[Path]:
     """The files that are meant: each file given, and those in each folder given and below, by name; no hidden ones."""
-    found = []
+    files = []
     for path in given:
         if not os.path.isdir(path):  # Path.is_dir fails on a name that is too long, or in a folder that is closed
-            found.append(path)
+            files.append(path)
             continue
         for file in sorted(path.rglob("*")):
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             # A link to nothing is told when it is to be read.
             if not hidden and (file.is_file() or (file.is_symlink() and not file.exists())):
-                found.append(file)
-    return found
+                files.append(file)
+    return files
 
 
 def read_image(file: Path) -> np.ndarray:
@@ -113,15 +114,15 @@ def prediction_rows(files: list[Path], classes: list[str], predicted: np.ndarray
         yield {"file": str(file), "classes": [{"class": classes[n], "probability": float(shares[n])} for n in order]}
 
 
-def as_table(found: list[dict[str, Any]]) -> str:
-    names = [_printable(row["file"]) for row in found]
-    width = max(map(len, names))
-    wide = max(len(one["class"]) for row in found for one in row["classes"])
-    lines = []
-    for name, row in zip(names, found, strict=True):
-        cells = "  ".join(f"{one['class']:{wide}} {one['probability']:6.1%}" for one in row["classes"])
-        lines.append(f"{name:{width}}  {cells}")
-    return "\n".join(lines)
+def as_table(rows: list[dict[str, Any]]) -> str:
+    """A line for each file: its name, and classes with their probabilities."""
+    cells = [
+        [_printable(row["file"])]
+        + [cell for entry in row["classes"] for cell in (entry["class"], f"{entry['probability']:.1%}")]
+        for row in rows
+    ]
+    sides = ["left", *["left", "right"] * len(rows[0]["classes"])]
+    return tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=sides)
 
 
 def _printable(name: str) -> str:
@@ -129,16 +130,16 @@ def _printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
-def as_json(found: list[dict[str, Any]]) -> str:
-    return json.dumps(found, indent=1)
+def as_json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, indent=1)
 
 
-def as_csv(found: list[dict[str, Any]]) -> str:
+def as_csv(rows: list[dict[str, Any]]) -> str:
     """One row per picture and class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "rank", "class", "probability"])
-    for row in found:
-        for rank, one in enumerate(row["classes"], start=1):
-            writer.writerow([row["file"], rank, one["class"], one["probability"]])
+    for row in rows:
+        for rank, entry in enumerate(row["classes"], start=1):
+            writer.writerow([row["file"], rank, entry["class"], entry["probability"]])
     return text.getvalue().rstrip("\n")

@@ -24,6 +24,15 @@ from thaw.training.loop import steps_at_once
 from thaw.training.phase import thaw_network
 from thaw.training.schedules import rate_schedule
 
+# By title, the side that a column is aligned by.
+BLOCK_COLUMNS = {"block": "left"} | dict.fromkeys(
+    ["depth of the cut below", "layers", "parameters", "output", "activations at the cut"], "right"
+)
+PHASE_COLUMNS = {
+    "phase": "left", "trains besides the head": "left", "trainable": "right", "frozen": "right", "learns from": "left",
+    "epochs": "right",
+}  # fmt: skip
+
 # Seconds of steps, at least, that a speed is taken from.
 _LONG_ENOUGH = 1.0
 
@@ -61,19 +70,19 @@ def build_untrained(chosen: Params) -> Network:
     return one
 
 
-def block_table(chosen: Params, one: Network) -> list[list[str]]:
-    """A row for each block from the top: what it is, and what becomes of the activations that enter it."""
+def block_rows(chosen: Params, one: Network) -> list[list[str]]:
+    """A row of BLOCK_COLUMNS for each block from the top; the last tells what becomes of what enters the block."""
     cuts = planned_cuts(chosen, one)
 
     def kept(depth: int) -> str:
         cut = cuts.get(depth)
         return "-" if cut is None else f"{cut.size / 1e9:.3f} GB {'stored' if cut.stored else 'streamed'}"
 
-    table = [["block", "depth of the cut below", "layers", "parameters", "output", "activations at the cut"]]
-    table.append(["head", "0", _layers(one.head), f"{one.head.count_params():,}", _shape(one.head), kept(0)])
-    for depth, block in enumerate(reversed(one.blocks), start=1):
-        table.append([block.name, str(depth), _layers(block), f"{block.count_params():,}", _shape(block), kept(depth)])
-    return table
+    parts = [("head", one.head), *((block.name, block) for block in reversed(one.blocks))]
+    return [
+        [name, str(depth), _layers(part), f"{part.count_params():,}", _shape(part), kept(depth)]
+        for depth, (name, part) in enumerate(parts)
+    ]
 
 
 def _layers(part: keras.Model) -> str:
@@ -98,9 +107,6 @@ class Row:
     def cells(self) -> list[str]:
         source = "pictures" if self.depth is None else f"stored, depth {self.depth}"
         return [self.name, self.thawed, f"{self.trainable:,}", f"{self.frozen:,}", source, str(self.epochs)]
-
-
-COLUMNS = ["phase", "trains besides the head", "trainable", "frozen", "learns from", "epochs"]
 
 
 def phase_row(chosen: Params, one: Network, name: str) -> Row:

@@ -1,4 +1,4 @@
-"""Tables: as CSV, the form that DVC plots read, and as text."""
+"""Tables as CSV, the form that DVC plots read."""
 
 import csv
 from pathlib import Path
@@ -22,15 +22,3 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """Rows of what `write_table` wrote, as text."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def aligned_table(rows: list[list[str]]) -> str:
-    """Rows as lines of text under the first, which is the header; columns of numbers are set to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:]) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:>{width}}" if to_right else f"{cell:{width}}" for cell, width, to_right in cells).rstrip()
-        for cells in (zip(row, widths, right, strict=True) for row in rows)
-    ]
-    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join(lines)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from tabulate import tabulate
+
 from thaw.app.commands.common import add_overrides, composed_params, set_up_backend
 from thaw.config.schedule import chain_of
 from thaw.runtime.progress import format_duration
@@ -21,13 +23,19 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     params = composed_params(arguments.overrides)
     device = set_up_backend("summary", params)
-    from thaw.app.summary import COLUMNS, block_table, build_untrained, estimate_seconds, phase_row
-    from thaw.runtime.tables import aligned_table
+    from thaw.app.summary import (
+        BLOCK_COLUMNS,
+        PHASE_COLUMNS,
+        block_rows,
+        build_untrained,
+        estimate_seconds,
+        phase_row,
+    )
 
     network = build_untrained(params)
-    print(aligned_table(block_table(params, network)), end="\n\n")
+    print(_table(BLOCK_COLUMNS, block_rows(params, network)), end="\n\n")
     rows = [phase_row(params, network, name).cells() for name in chain_of(params.schedule)]
-    print(aligned_table([COLUMNS, *rows]), flush=True)
+    print(_table(PHASE_COLUMNS, rows), flush=True)
     if not arguments.estimate:
         return
     print(f"\nEstimated from a second or so of each stage's steps, {device}:", flush=True)
@@ -37,3 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{stage:20} {format_duration(seconds):>9}", flush=True)
     words = "and some seconds a stage to start; what stops early or is cached takes less"
     print(f"{'all':20} {format_duration(total):>9}, {words}")
+
+
+def _table(columns: dict[str, str], rows: list[list[str]]) -> str:
+    return tabulate(rows, list(columns), disable_numparse=True, colalign=list(columns.values()))
