@@ -79,7 +79,7 @@ def _section(stages: dict[str, Any], stage: str, values: dict[str, Any]) -> tupl
     name, one_of_many, key = stage.partition("@")
     section = stages.get(name, {})
     if one_of_many and "do" in section:
-        items = _value(_VALUE.fullmatch(section["foreach"])[1], values)
+        items = _value(section["foreach"].removeprefix("${").removesuffix("}"), values)
         section, values = section["do"], values | {"key": key, "item": items[key]}
     return section, values
 
