@@ -24,7 +24,7 @@ import numpy as np
 
 from bench import common, torch_peer
 
-BACKBONES = ("resnet50", "vgg16", "mobilenetv2")
+NAMES = ("resnet50", "vgg16", "mobilenetv2")
 NOT_MEASURED = "not measured"
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     batch = 8 if arguments.tiny else 256
     result["peak_tflops"] = peak(256 if arguments.tiny else 8192, backend) if measures else None
     result["rows"] = []
-    for name in BACKBONES:
+    for name in NAMES:
         for size in sizes:
             row = {"backbone": name, "image_size": size}
             if measures:
@@ -60,7 +60,7 @@ def main() -> None:
                 print(row, flush=True)
             result["rows"].append(row)
     if arguments.whole and measures:
-        result["whole"] = {name: whole(name, arguments.tiny) for name in BACKBONES}
+        result["whole"] = {name: whole(name, arguments.tiny) for name in NAMES}
     common.write(arguments.output, result)
     print(table(result))
 
@@ -116,10 +116,10 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     """Pictures per second of extraction and of training at each depth, with their shares of the peak."""
     import keras
 
+    from thaw.backbones import BACKBONES
     from thaw.config.schema import Augment
     from thaw.data.examples import Examples
     from thaw.features.store import storing
-    from thaw.network import build
     from thaw.network.augmentation import augmentation_inputs
     from thaw.network.build import build_network
     from thaw.network.inference import predict_chunks
@@ -151,7 +151,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     rate = count / min(seconds[1:])
     row: dict[str, Any] = {"extract": {"pictures_per_second": rate, "share": share(rate, sum(forward))}, "train": {}}
     for depth in range(len(built.blocks) + 1):
-        built.freeze(sum(row_count for _, row_count in build.BACKBONES[name].blocks[: len(built.blocks) - depth]))
+        built.freeze(sum(row_count for _, row_count in BACKBONES[name].blocks[: len(built.blocks) - depth]))
         everything = depth == len(built.blocks)
         if everything:
             inputs, start = images, None
@@ -186,29 +186,29 @@ def _pytorch(name: str, size: int, batch: int, kind: str) -> dict[str, float] | 
 def whole(name: str, tiny: bool) -> dict[str, Any]:
     """Seconds from pictures to the end of the default schedule, and the validation accuracy there."""
     from bench import schedule
-    from thaw.config import schema
+    from thaw.backbones import BACKBONES
     from thaw.data.examples import Examples
     from thaw.data.splits import class_names, read_split
     from thaw.network.cut import frozen_layers
 
     overrides = [f"backbone={name}", "backbone.weights=none", f"backbone.image_size={32 if tiny else 96}"]
-    chosen = common.load(overrides)
+    params = common.load(overrides)
     if tiny:
         once = {"epochs": 1, "warmup_epochs": 0.0}
-        phases = {key: phase.model_copy(update=once) for key, phase in chosen.schedule.phases.items()}
-        chosen = chosen.model_copy(
+        phases = {key: phase.model_copy(update=once) for key, phase in params.schedule.phases.items()}
+        params = params.model_copy(
             update={
-                "head": chosen.head.model_copy(update=once),
-                "schedule": chosen.schedule.model_copy(update={"phases": phases}),
+                "head": params.head.model_copy(update=once),
+                "schedule": params.schedule.model_copy(update={"phases": phases}),
                 "batch_size": 16,
-                "augment": chosen.augment.model_copy(update={"views": 1}),
+                "augment": params.augment.model_copy(update={"views": 1}),
             }
         )
     classes = class_names(None)
     train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
-    phases = [("head", chosen.head, sum(count for _, count in schema.BACKBONES[name].blocks))]
-    phases += [(key, phase, frozen_layers(phase, name)) for key, phase in chosen.schedule.phases.items()]
-    result = schedule.thaw(chosen, phases, train, val, classes, chosen.seed)
+    phases = [("head", params.head, sum(count for _, count in BACKBONES[name].blocks))]
+    phases += [(key, phase, frozen_layers(phase, name)) for key, phase in params.schedule.phases.items()]
+    result = schedule.thaw(params, phases, train, val, classes, params.seed)
     return {
         "seconds": sum(result["seconds"].values()),
         "phases": result["seconds"],

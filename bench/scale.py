@@ -39,8 +39,8 @@ def main() -> None:
     for pictures in arguments.pictures:
         runs.append(common.apart("bench.scale", "--one", pictures, *arguments.overrides))
         print(runs[-1], flush=True)
-    chosen = common.load(arguments.overrides)
-    result = {"machine": common.machine("keras", chosen.backend, "numpy"), "settings": common.settings(chosen)}
+    params = common.load(arguments.overrides)
+    result = {"machine": common.machine("keras", params.backend, "numpy"), "settings": common.settings(params)}
     common.write(arguments.output, result | {"runs": runs})
     print(table(runs))
 
@@ -49,59 +49,71 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
     """Seconds per picture of extraction and of training, once-only seconds, and peak memory."""
     from thaw.network.backend import active_device, use_backend
 
-    chosen = common.load(overrides)
-    use_backend(chosen.backend, chosen.device)
+    params = common.load(overrides)
+    use_backend(params.backend, params.device)
 
+    from bench.clock import Clock
     from thaw.data.examples import Examples, TrainingData
     from thaw.data.splits import class_names, read_split
     from thaw.data.stored import phase_data, read_activations
-    from thaw.features.extract import extract_features
+    from thaw.features.extract import Extraction, extract_features
     from thaw.network.seeds import seed_initialisers
     from thaw.network.weights import load_backbone
     from thaw.runtime.memory import PeakMemory
     from thaw.training.loop import Run, train_network
 
-    classes = class_names(chosen.dataset.classes)
-    network = load_backbone(chosen.backbone, chosen.seed)
-    seed_initialisers(chosen.seed, "head")
-    network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
+    classes = class_names(params.dataset.classes)
+    network = load_backbone(params.backbone, params.seed)
+    seed_initialisers(params.seed, "head")
+    network.attach(params.head.pool, params.head.units, params.head.dropout, len(classes))
     network.freeze(sum(count for _, count in _blocks(network.name)[:-DEPTH]))
     # What takes a second is timed again and again, or a tenth of a second more or less would be the result.
     repeats = max(1, 50_000 // pictures)
-    phase = chosen.head.model_copy(update={"epochs": 1 + repeats, "lr_schedule": "constant", "patience": None})
-    settings = chosen.extract.model_copy(update={"cuts": [0, DEPTH], "budget_gb": 1000.0})
-    augment = chosen.augment.model_copy(update={"views": 1})
+    phase = params.head.model_copy(update={"epochs": 1 + repeats, "lr_schedule": "constant", "patience": None})
+    settings = params.extract.model_copy(update={"cuts": [0, DEPTH], "budget_gb": 1000.0})
+    augment = params.augment.model_copy(update={"views": 1})
+    training_run = Run(
+        stage="scale",
+        phase="scale",
+        training=phase,
+        batch_size=params.batch_size,
+        seed=params.seed,
+        augment=augment,
+        batch_norm="inference",
+        mixup=0.2,
+    )
     with tempfile.TemporaryDirectory() as temporary, PeakMemory() as memory:
         folder = Path(temporary)
         train = Examples(
             _repeated(folder / "pictures.npy", read_split("train", classes)[0], pictures),
             np.resize(read_split("train", classes)[1], pictures),
         )
-        # What tracing and the validation set take is that of a pass of almost no pictures; a first one warms up.
         few = Examples(train.inputs[:256], train.labels[:256])
-        extract_features(folder / "few", network, chosen.head.pool, classes, few, few, augment, settings)
+
+        def extract(examples: Examples, name: str) -> None:
+            pool = params.head.pool
+            extraction = Extraction(
+                pool=pool, classes=classes, train=examples, val=few, augment=augment, settings=settings
+            )
+            extract_features(folder / name, network, extraction)
+
+        # What tracing and the validation set take is that of a pass of almost no images; a first one warms up.
+        extract(few, "few")
         once, extraction = [], []
         for _ in range(repeats):
             for examples, seconds, name in ((few, once, "few"), (train, extraction, "features")):
                 started = time.perf_counter()
-                extract_features(folder / name, network, chosen.head.pool, classes, examples, few, augment, settings)
+                extract(examples, name)
                 seconds.append(time.perf_counter() - started)
         once = statistics.median(once)
         extraction = statistics.median(extraction) - once
         val = read_activations(folder / "few", DEPTH, "val")
 
         def epochs(name: str) -> np.ndarray:
-            ends = []
+            clock = Clock()
             data = TrainingData(DEPTH, phase_data(folder / name, DEPTH, classes).views, val)
-            train_network(
-                network,
-                Run("scale", "scale", phase, chosen.batch_size, chosen.seed, [], 0.2),
-                data,
-                augment=augment,
-                batch_norm="inference",
-                report=lambda rows: ends.append(time.perf_counter()),
-            )
-            return np.diff(ends)
+            train_network(network, training_run, data, [clock])
+            return np.diff(clock.ends)
 
         few_epochs, all_epochs = epochs("few"), epochs("features")
         stored = read_activations(folder / "features", DEPTH, 0).inputs.nbytes
@@ -138,10 +150,10 @@ def table(runs: list[dict[str, Any]]) -> str:
     """The runs in Markdown, with the ratios to the middle one."""
     middle = runs[len(runs) // 2]
     lines = ["| pictures | extraction, ms a picture | training, ms a picture | peak GB |", "|---|---|---|---|"]
-    for one in runs:
+    for row in runs:
         costs = ("extract_ms_per_picture", "train_ms_per_picture")
-        cells = [f"{one[cost]:.3f} ({one[cost] / middle[cost]:.2f})" for cost in costs]
-        lines.append(f"| {one['pictures']:,} | {' | '.join(cells)} | {one['peak_gb']:.2f} |")
+        cells = [f"{row[cost]:.3f} ({row[cost] / middle[cost]:.2f})" for cost in costs]
+        lines.append(f"| {row['pictures']:,} | {' | '.join(cells)} | {row['peak_gb']:.2f} |")
     return "\n".join(lines)
 
 

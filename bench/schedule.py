@@ -59,8 +59,8 @@ def main() -> None:
         print(_line(done), flush=True)
         return done
 
-    chosen = common.load(arguments.overrides)
-    sides = [side for side in SIDES if side != "pytorch" or (_has_torch(chosen) and not arguments.no_pytorch)]
+    params = common.load(arguments.overrides)
+    sides = [side for side in SIDES if side != "pytorch" or (_has_torch(params) and not arguments.no_pytorch)]
     search: dict[str, dict[float, float]] = {}
     if arguments.case == "best":
         for rate in arguments.rates:
@@ -77,7 +77,7 @@ def main() -> None:
             runs.append(apart(side, seed, best.get(side)))
     result = {
         "machine": common.machine("keras", "tensorflow", "numpy", "torch"),
-        "settings": common.settings(chosen),
+        "settings": common.settings(params),
         "case": arguments.case,
         "search": search,
         "runs": runs,
@@ -87,38 +87,38 @@ def main() -> None:
     print(table(result["summary"]))
 
 
-def _has_torch(chosen) -> bool:
+def _has_torch(params) -> bool:
     from bench import torch_peer
 
-    return chosen.backbone.name == "mobilenetv2" and torch_peer.available()
+    return params.backbone.name == "mobilenetv2" and torch_peer.available()
 
 
 def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str]) -> dict[str, Any]:
     """One run of one side, all phases but the head at `rate` if there is one: seconds, accuracy, peak memory."""
-    from thaw.config import schema
+    from thaw.backbones import BACKBONES
     from thaw.data.splits import class_names, read_split
     from thaw.network.backend import use_backend
     from thaw.network.cut import frozen_layers
 
-    chosen = common.load(overrides)
+    params = common.load(overrides)
     if side != "pytorch":
-        use_backend(chosen.backend, chosen.device)
+        use_backend(params.backend, params.device)
     from thaw.data.examples import Examples
     from thaw.runtime.memory import PeakMemory
 
-    classes = class_names(chosen.dataset.classes)
+    classes = class_names(params.dataset.classes)
     train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
-    blocks = schema.BACKBONES[chosen.backbone.name].blocks
-    phases: list[tuple[str, Any, int]] = [("head", chosen.head, sum(count for _, count in blocks))]
-    for name, phase in chosen.schedule.phases.items():
-        frozen = frozen_layers(phase, chosen.backbone.name)
-        if phase.depth in chosen.extract.cuts:
+    blocks = BACKBONES[params.backbone.name].blocks
+    phases: list[tuple[str, Any, int]] = [("head", params.head, sum(count for _, count in blocks))]
+    for name, phase in params.schedule.phases.items():
+        frozen = frozen_layers(phase, params.backbone.name)
+        if phase.depth in params.extract.cuts:
             phases.append((name, phase, frozen))
     change = {"batch_norm": "train"} if case == "batch_norm" else {}
     change |= {"learning_rate": rate} if rate else {}
     phases[1:] = [(name, phase.model_copy(update=change), frozen) for name, phase, frozen in phases[1:]]
     with PeakMemory() as memory:
-        result = _SIDES[side](chosen, phases, train, val, classes, seed)
+        result = _SIDES[side](params, phases, train, val, classes, seed)
     total = sum(result["seconds"].values())
     return {
         "side": side,
@@ -133,56 +133,67 @@ def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str
     }
 
 
-def start(chosen, classes: list[str], seed: int):
+def start(params, classes: list[str], seed: int):
     """The network that each side starts from."""
     from thaw.network.seeds import seed_initialisers
     from thaw.network.weights import load_backbone
 
-    network = load_backbone(chosen.backbone, seed)
+    network = load_backbone(params.backbone, seed)
     seed_initialisers(seed, "head")
-    network.attach(chosen.head.pool, chosen.head.units, chosen.head.dropout, len(classes))
+    network.attach(params.head.pool, params.head.units, params.head.dropout, len(classes))
     return network
 
 
-def thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+def thaw(params, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
     """thaw's way through the phases: name, parameters, and number of frozen layers of each."""
+    from bench.clock import Clock
     from thaw.data.stored import phase_data
-    from thaw.features.extract import extract_features
+    from thaw.features.extract import Extraction, extract_features
     from thaw.training.loop import Run, train_network
 
-    network = start(chosen, classes, seed)
+    network = start(params, classes, seed)
+    extraction = Extraction(
+        pool=params.head.pool,
+        classes=classes,
+        train=train,
+        val=val,
+        augment=params.augment,
+        settings=params.extract,
+    )
     seconds, accuracy, epochs, history = {}, {}, {}, []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "features"
         begun = started = time.perf_counter()
-        extract_features(folder, network, chosen.head.pool, classes, train, val, chosen.augment, chosen.extract)
+        extract_features(folder, network, extraction)
         seconds["extract"] = time.perf_counter() - started
         reached = []
         for name, phase, frozen in phases:
             network.freeze(frozen)
-            ends = []
-
-            def report(rows, ends=ends):
-                ends.append(time.perf_counter())
-                if len(rows) > 1:
-                    reached.append((round(ends[-1] - begun, 2), rows[-1]["val_accuracy"]))
-
+            training_run = Run(
+                stage=name,
+                phase=name,
+                training=phase,
+                batch_size=params.batch_size,
+                seed=seed,
+                augment=params.augment,
+                batch_norm=getattr(phase, "batch_norm", "inference"),
+                history=history,
+                mixup=phase.mixup,
+            )
+            clock = Clock()
             started = time.perf_counter()
             data = phase_data(folder, network.depth_above(frozen), classes)
-            rows = train_network(
-                network,
-                Run(name, name, phase, chosen.batch_size, seed, history, phase.mixup),
-                data,
-                augment=chosen.augment,
-                batch_norm=getattr(phase, "batch_norm", "inference"),
-                report=report,
-            )
+            rows = train_network(network, training_run, data, [clock])
             seconds[name] = time.perf_counter() - started
+            ends = clock.ends
+            reached += [
+                (round(end - begun, 2), row["val_accuracy"]) for end, row in zip(ends[1:], rows[1:], strict=True)
+            ]
             history += rows
             accuracy[name] = max(row["val_accuracy"] for row in rows)
             epochs[name] = [round(b - a, 3) for a, b in zip(ends, ends[1:], strict=False)]
-        rows_passed = chosen.augment.views * len(train) + len(val)
-        rate = _pass_rate(network, chosen, train)
+        rows_passed = params.augment.views * len(train) + len(val)
+        rate = _pass_rate(network, params, train)
     steps = sum(min(epochs[name]) * phase.epochs for name, phase, _ in phases)
     return {
         "seconds": seconds,
@@ -196,35 +207,35 @@ def thaw(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str,
     }
 
 
-def _pass_rate(network, chosen, train) -> float:
+def _pass_rate(network, params, train) -> float:
     """Pictures per second of the frozen network alone, the best of three passes over one chunk."""
     from thaw.network.augmentation import augmentation_inputs
     from thaw.network.inference import chunk_size, predict_chunks
 
-    model = network.features([0, 1, 2], chosen.head.pool, chosen.augment)
-    images, seconds = train.inputs[: chunk_size(model, chosen.extract.batch_size)], []
-    inputs = augmentation_inputs(images, chosen.augment, augmented=True)
+    model = network.features([0, 1, 2], params.head.pool, params.augment)
+    images, seconds = train.inputs[: chunk_size(model, params.extract.batch_size)], []
+    inputs = augmentation_inputs(images, params.augment, augmented=True)
     for _ in range(4):
         started = time.perf_counter()
-        list(predict_chunks(model, inputs, chosen.extract.batch_size))
+        list(predict_chunks(model, inputs, params.extract.batch_size))
         seconds.append(time.perf_counter() - started)
     return len(images) / min(seconds[1:])
 
 
-def _notebook(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+def _notebook(params, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
     import keras
 
     from thaw.network.seeds import derive_seed, reseed_layers
     from thaw.training.schedules import rate_schedule
 
-    network = start(chosen, classes, seed)
+    network = start(params, classes, seed)
     plain = _plain(network)
     seconds, accuracy = {}, {}
-    steps = len(train) // chosen.batch_size
+    steps = len(train) // params.batch_size
     for name, phase, frozen in phases:
         network.freeze(frozen)
         started = time.perf_counter()
-        model = plain(chosen.augment, getattr(phase, "batch_norm", "inference"))
+        model = plain(params.augment, getattr(phase, "batch_norm", "inference"))
         model.compile(
             optimizer=keras.optimizers.Adam(rate_schedule(phase, steps)),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -232,8 +243,8 @@ def _notebook(chosen, phases, train, val, classes: list[str], seed: int) -> dict
         )
         reseed_layers(model, seed, name)
         history = model.fit(
-            _pipeline(train, chosen.batch_size, derive_seed(seed, name)),
-            validation_data=_pipeline(val, chosen.batch_size, None),
+            _pipeline(train, params.batch_size, derive_seed(seed, name)),
+            validation_data=_pipeline(val, params.batch_size, None),
             epochs=phase.epochs,
             verbose=0,
         ).history
@@ -266,7 +277,7 @@ def _pipeline(examples, batch_size: int, seed: int | None):
     return data.batch(batch_size, drop_remainder=seed is not None).prefetch(tf.data.AUTOTUNE)
 
 
-def _pytorch(chosen, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+def _pytorch(params, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
     from bench import torch_peer
 
     seconds = torch_peer.phases(
@@ -274,13 +285,13 @@ def _pytorch(chosen, phases, train, val, classes: list[str], seed: int) -> dict[
         train.labels,
         val.inputs[:],
         val.labels,
-        image_size=chosen.backbone.image_size,
-        alpha=chosen.backbone.alpha,
-        batch_size=chosen.batch_size,
+        image_size=params.backbone.image_size,
+        alpha=params.backbone.alpha,
+        batch_size=params.batch_size,
         phases=[(name, 0 if name == "head" else phase.depth, phase.epochs) for name, phase, _ in phases],
-        learning_rate=chosen.backbone.learning_rate,
-        augment=chosen.augment.flip or chosen.augment.translation > 0,
-        head_units=chosen.head.units,
+        learning_rate=params.backbone.learning_rate,
+        augment=params.augment.flip or params.augment.translation > 0,
+        head_units=params.head.units,
         batch_norm=getattr(phases[-1][1], "batch_norm", "inference"),
     )
     return {"seconds": seconds, "accuracy": {}, "final": None}

@@ -26,9 +26,9 @@ import yaml
 
 from tests.helpers.project import Project
 
-RESUMED = re.compile(r"goes on from saved state")
+RESUMED = re.compile(r"resuming from saved state")
 # What a stage says when it has done, and saved, some more.
-WORK = re.compile(r": epoch \d+/|pictures/s")
+WORK = re.compile(r": epoch \d+/|images/s")
 
 
 @dataclass

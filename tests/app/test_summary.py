@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.config.test_params import composed
-from tests.helpers.examples import data, pictures
+from tests.helpers.examples import data, extraction, pictures, run
 from thaw.app.summary import (
     BLOCK_COLUMNS,
     Counts,
@@ -23,7 +23,7 @@ from thaw.config.schedule import chain_of
 from thaw.config.schema import Params
 from thaw.features.extract import extract_features
 from thaw.stage import TABLES
-from thaw.training.loop import Run, train_network
+from thaw.training.loop import train_network
 
 
 def chosen(*overrides: str) -> Params:
@@ -51,9 +51,8 @@ def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path):
     own = count_images(settings, settings.dataset.classes)
     assert (own.train, own.val) == (60, 9)  # 3 of 10 classes
     train, val = pictures(own.train), pictures(own.val)
-    extract_features(
-        tmp_path / "features", one, settings.head.pool, list("789"), train, val, settings.augment, settings.extract
-    )
+    of = extraction(train, val, settings.extract, pool=settings.head.pool, augment=settings.augment)
+    extract_features(tmp_path / "features", one, of)
     for depth, cut in planned_cuts(settings, one).items():
         files = list((tmp_path / "features").glob(f"depth{depth}-*.npy"))
         assert cut.stored
@@ -100,12 +99,15 @@ def test_the_estimate_of_a_phase_is_about_what_it_takes():
     one = build_untrained(settings)
     one.freeze(0)
     phase = settings.schedule.phases["all"]
-    run = Run("unfreeze@all", "all", phase, settings.batch_size, 0, [], phase.mixup)
+    of = run(
+        phase,
+        batch_size=settings.batch_size,
+        augment=settings.augment,
+        batch_norm=phase.batch_norm,
+        mixup=phase.mixup,
+    )
     started = time.perf_counter()
-    train_network(
-        one, run, data(pictures(own.train, 3), pictures(own.val, 3)), augment=settings.augment,
-        batch_norm=phase.batch_norm, report=lambda rows: None,
-    )  # fmt: skip
+    train_network(one, of, data(pictures(own.train, 3), pictures(own.val, 3)))
     taken = time.perf_counter() - started
     # Machines that run tests do other things beside.
     assert taken / 4 < estimated["unfreeze@all"] < taken * 4

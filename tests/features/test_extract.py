@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import SPOILT, augment, pictures, small_network
+from tests.helpers.examples import SPOILT, augment, extraction, pictures, small_network
 from thaw import paths
 from thaw.config.schema import Augment, Extract
 from thaw.data.examples import Examples
@@ -32,7 +32,8 @@ def settings(**chosen) -> Extract:
 
 
 def extract(folder: Path, how: Augment = VARIED, pool: str = "avg", train: Examples = TRAIN, **chosen) -> None:
-    extract_features(folder, small_network(), pool, CLASSES, train, VAL, how, settings(**chosen))
+    of = extraction(train, VAL, settings(**chosen), pool=pool, classes=CLASSES, augment=how)
+    extract_features(folder, small_network(), of)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -98,7 +99,7 @@ def test_cuts_are_stored_shallow_first_within_the_budget(tmp_path, capsys, budge
     assert read_features_info(tmp_path / "features")["cuts"] == cuts
     stored = {name.split("-")[0] for name in content(tmp_path / "features") if name.startswith("depth")}
     assert stored == {f"depth{depth}" for depth in cuts}
-    told = [line for line in capsys.readouterr().out.splitlines() if " values a picture, " in line]
+    told = [line for line in capsys.readouterr().out.splitlines() if " values an image, " in line]
     assert [line.split(":")[1].split(",")[0].strip() for line in told] == ["depth 0", "depth 1", "depth 2"]
     assert [line.endswith(", stored") for line in told] == [depth in cuts for depth in range(3)]
 
@@ -188,9 +189,7 @@ def test_what_exceeds_float16_is_stored_as_its_largest_number(tmp_path):
     network = small_network()
     scales = [layer for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)]
     scales[-1].gamma.assign(np.full(16, 1e8, "float32"))
-    extract_features(
-        tmp_path / "features", network, "avg", CLASSES, TRAIN, VAL, PLAIN, settings(cuts=[0], dtype="float16")
-    )
+    extract_features(tmp_path / "features", network, extraction(TRAIN, VAL, settings(cuts=[0], dtype="float16")))
     found = read_activations(tmp_path / "features", 0, 0).inputs
     assert np.isfinite(found).all()
     assert found.max() == np.finfo(np.float16).max
@@ -254,9 +253,8 @@ def test_features_of_another_origin_are_refused_by_name(tmp_path, monkeypatch):
         np.save(folder / "images.npy", TRAIN.inputs)
     blocks = {"low": "1" * 64, "high": "2" * 64}
     whole = features_origin(blocks, VARIED)
-    extract_features(
-        Path("features"), small_network(), "avg", CLASSES, TRAIN, VAL, VARIED, settings(cuts=[0]), origin=whole
-    )
+    of = extraction(TRAIN, VAL, settings(cuts=[0]), augment=VARIED, origin=whole)
+    extract_features(Path("features"), small_network(), of)
 
     def refusal(wanted) -> str:
         with pytest.raises(ThawError) as caught:

@@ -1,17 +1,21 @@
 """What several test files start from: pictures that can be told apart, and settings in full."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from thaw.backbones import BACKBONES
-from thaw.config.schema import Augment, Backbone, Training
+from thaw.config.schema import Augment, Backbone, Extract, Training
 from thaw.data.examples import Examples, TrainingData
+from thaw.features.extract import Extraction
 from thaw.network.build import Network
+from thaw.network.history import Row
 from thaw.network.seeds import seed_initialisers
 from thaw.training.loop import Run
+from thaw.training.reporting import EpochEnd, Observer
 
 
 def pictures(count: int, classes: int = 4, seed: int = 0) -> Examples:
@@ -34,6 +38,29 @@ def points(count: int, classes: int = 3, seed: int = 0, width: int = 6, spread: 
 def data(train: Examples, val: Examples | None = None, depth: int | None = None) -> TrainingData:
     """The same training examples in every epoch, and `val`, or the same again, for validation."""
     return TrainingData(depth, [train], val or train)
+
+
+@dataclass(frozen=True)
+class DataByEpoch(TrainingData):
+    """Training examples that are what `views` gives for an epoch, counted from 1."""
+
+    views: Callable[[int], Examples]
+
+    def view(self, epoch: int, epochs: int) -> Examples:
+        return self.views(epoch)
+
+
+class OnRows(Observer):
+    """Calls `report` with the rows so far, at the start and after each epoch."""
+
+    def __init__(self, report: Callable[[list[Row]], object]) -> None:
+        self.report = report
+
+    def on_start(self, rows: list[Row], resumed: bool) -> None:
+        self.report(rows)
+
+    def on_epoch(self, end: EpochEnd) -> None:
+        self.report(end.rows)
 
 
 def augment(**chosen) -> Augment:
@@ -61,8 +88,14 @@ def training(**chosen) -> Training:
 
 
 def run(settings: Training | None = None, **chosen) -> Run:
-    usual = {"stage": "unfreeze@all", "phase": "all", "batch_size": 8, "seed": 0, "history": []}
+    usual = {"stage": "unfreeze@all", "phase": "all", "batch_size": 8, "seed": 0}
+    usual |= {"augment": augment(), "batch_norm": "inference"}
     return Run(training=settings or training(), **usual | chosen)
+
+
+def extraction(train: Examples, val: Examples, settings: Extract, **chosen) -> Extraction:
+    usual = {"pool": "avg", "classes": ["cat", "dog", "frog", "horse"], "augment": augment()}
+    return Extraction(train=train, val=val, settings=settings, **usual | chosen)
 
 
 def small_network() -> Network:

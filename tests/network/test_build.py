@@ -115,8 +115,7 @@ def test_thawed_batch_norm_gets_a_momentum_that_the_epoch_can_follow(steps, mome
 def test_a_run_adapts_the_momentum_where_batch_norm_trains():
     network = build()
     network.freeze(BACKBONES["cnn"].layer_count - 7)
-    short = run(training(epochs=1))
-    train_network(network, short, data(EXAMPLES), augment=augment(), batch_norm="train", report=lambda rows: None)
+    train_network(network, run(training(epochs=1), batch_norm="train"), data(EXAMPLES))
     found = {
         layer.name: layer.momentum for layer in network.layers() if isinstance(layer, keras.layers.BatchNormalization)
     }
@@ -314,12 +313,6 @@ def test_in_mixed_precision_pictures_and_logits_stay_exact(mixed):
 def test_a_network_learns_in_mixed_precision(mixed):
     network = build(units=8)
     network.freeze(15)
-    rows = train_network(
-        network,
-        run(training(epochs=8, learning_rate=0.001)),
-        data(EXAMPLES),
-        augment=augment(flip=True),
-        batch_norm="inference",
-        report=lambda rows: None,
-    )
+    settings = run(training(epochs=8, learning_rate=0.001), augment=augment(flip=True))
+    rows = train_network(network, settings, data(EXAMPLES))
     assert rows[-1]["train_loss"] < 0.75 * rows[1]["train_loss"]

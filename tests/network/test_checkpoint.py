@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import numpy as safetensors
 
-from tests.helpers.examples import SPOILT, augment, data, pictures, run, scramble, training, weights
+from tests.helpers.examples import SPOILT, data, pictures, run, scramble, training, weights
 from thaw.errors import ThawError
 from thaw.network.build import Network, build_network
 from thaw.network.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
@@ -130,14 +130,7 @@ def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecesso
     network, info = load_checkpoint(tmp_path / "before")
     network.freeze(22)
     examples = pictures(16)
-    rows = train_network(
-        network,
-        run(training(epochs=4, learning_rate=0.003)),
-        data(examples),
-        augment=augment(),
-        batch_norm="inference",
-        report=lambda rows: None,
-    )
+    rows = train_network(network, run(training(epochs=4, learning_rate=0.003)), data(examples))
     assert not rows[0]["best"], "or all files would stay the same"
     save_checkpoint(tmp_path / "after", info, network)
     before, after = content(tmp_path / "before"), content(tmp_path / "after")

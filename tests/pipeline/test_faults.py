@@ -103,7 +103,7 @@ def test_a_stage_ends_when_dvc_is_gone_and_the_next_one_waits_for_it(ready):
     rest = process.stdout.readlines()  # ends when the stage, which has the other end, does
     assert "train_head: the dvc that started this is gone\n" in rest
     lines = until(second, "epoch ")
-    assert any("goes on from saved state" in line for line in lines)
+    assert any("resuming from saved state" in line for line in lines)
     os.killpg(second.pid, signal.SIGKILL)
     second.wait()
 
@@ -145,7 +145,7 @@ def test_two_processes_of_a_stage_do_not_write_at_once(ready):
     until(second, f"train_head: waiting for process {first.pid}, which does the same")
     first.send_signal(signal.SIGTERM)
     first.wait(30)
-    until(second, "goes on from saved state")
+    until(second, "resuming from saved state")
     second.kill()
     second.wait()
 
@@ -160,7 +160,7 @@ def test_fresh_starts_anew(ready):
     fresh.kill()
     fresh.wait()
     assert epochs(lines) == [1]
-    assert not any("goes on" in line for line in lines)
+    assert not any("resuming" in line for line in lines)
 
 
 def test_all_saved_state_can_be_dropped(ready):

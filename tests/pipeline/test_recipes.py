@@ -103,7 +103,7 @@ def test_cifar100_runs_from_an_archive_in_the_official_layout_and_stays_legible(
         "head.epochs=0", "schedule.phases.layers50.epochs=2", "schedule.phases.layers50.learning_rate=0.003",
         "dataset.limit=2000",
     )  # fmt: skip
-    assert "unfreeze@layers50: from pictures" in output
+    assert "unfreeze@layers50: training on images" in output
     # The first 50 layers end within the third block.
     order = [layer.name for layer in BACKBONES["mobilenetv2"].build(32, 0.35, None).layers]
     before, after = (

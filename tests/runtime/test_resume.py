@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 
 from tests.helpers.disks import read_only
-from tests.helpers.examples import SPOILT, augment, data, pictures, points, run, small_network, training
+from tests.helpers.examples import (
+    SPOILT,
+    DataByEpoch,
+    OnRows,
+    augment,
+    data,
+    extraction,
+    pictures,
+    points,
+    run,
+    small_network,
+    training,
+)
 from tests.helpers.project import ROOT
 from thaw.config.schema import Extract
 from thaw.data.examples import Examples
@@ -25,7 +37,8 @@ from thaw.network.seeds import seed_initialisers
 from thaw.runtime import files, resume
 from thaw.runtime.resume import FRESH, KEPT, STATE_JSON, State, drop_states, open_state, state_home
 from thaw.runtime.watched import read_watched
-from thaw.training.loop import train_model, train_network
+from thaw.training.loop import TrainingLoop, train_network
+from thaw.training.reporting import Printer
 
 ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.float32([7]), np.array(3, np.int64)]
 
@@ -402,7 +415,8 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup):
                 raise Killed
 
         views = [train, Examples(train.inputs * 1.1, train.labels)]
-        rows = train_model(head, run(settings, mixup=mixup, state=saved), lambda epoch: views[epoch % 2], val, report)
+        by_turns = DataByEpoch(None, lambda epoch: views[epoch % 2], val)
+        rows = TrainingLoop(head, run(settings, mixup=mixup), by_turns, [OnRows(report)], saved).run()
         return rows, head.get_weights()
 
     expected, weights = fit(None)
@@ -425,14 +439,9 @@ def test_a_network_with_batch_norm_and_augmentation_goes_on_in_the_same_bits(tmp
             if stop and len(rows) > 2:
                 raise Killed
 
-        rows = train_network(
-            network,
-            run(training(epochs=3), state=saved),
-            data(Examples(examples.inputs, examples.labels % 3)),
-            augment=augment(flip=True, translation=0.2),
-            batch_norm="train",
-            report=report,
-        )
+        of = run(training(epochs=3), augment=augment(flip=True, translation=0.2), batch_norm="train")
+        observers = [OnRows(report), Printer(of.stage, of.training)]
+        rows = train_network(network, of, data(Examples(examples.inputs, examples.labels % 3)), observers, saved)
         return rows, network.classifier().get_weights()
 
     expected, weights = fit(None)
@@ -441,7 +450,7 @@ def test_a_network_with_batch_norm_and_augmentation_goes_on_in_the_same_bits(tmp
     capsys.readouterr()
     rows, resumed = fit(State("s", tmp_path))
     told = capsys.readouterr().out
-    assert "goes on from saved state, after epoch 2/3" in told
+    assert "unfreeze@all: resuming from saved state, after epoch 2/3" in told
     assert len(re.findall("epoch ./3, ", told)) == 1
     assert rows == expected
     assert_equal_arrays(resumed, weights)
@@ -460,7 +469,8 @@ def test_early_stopping_counts_on(tmp_path, capsys):
                 raise Killed
 
         settings = training(epochs=9, patience=2, learning_rate=0.05)
-        return train_model(head, run(settings, state=saved), lambda epoch: train if epoch < 3 else wrong, val, report)
+        spoilt = DataByEpoch(None, lambda epoch: train if epoch < 3 else wrong, val)
+        return TrainingLoop(head, run(settings), spoilt, [OnRows(report)], saved).run()
 
     expected = fit(None)
     assert len(expected) < 10
@@ -476,7 +486,7 @@ TRAIN, VAL = pictures(20), pictures(9, seed=1)
 def extract(folder: Path, saved: State | None) -> dict[str, bytes]:
     varied = augment(flip=True, translation=0.2, views=2, seed=3)
     settings = Extract(cuts=[0, 1], budget_gb=1.0, dtype="float16", batch_size=4)
-    extract_features(folder, small_network(), "avg", ["a", "b", "c", "d"], TRAIN, VAL, varied, settings, saved)
+    extract_features(folder, small_network(), extraction(TRAIN, VAL, settings, augment=varied), saved)
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -499,7 +509,7 @@ def test_an_extraction_that_goes_on_ends_in_the_same_bytes(tmp_path, monkeypatch
     capsys.readouterr()
     assert extract(tmp_path / "features", State("extract", tmp_path / "state")) == expected
     # The validation set has two chunks, each view three.
-    assert capsys.readouterr().out.count("goes on from saved state") == [0, 1, 1, 2, 3][[0, 1, 2, 4, 7].index(chunks)]
+    assert capsys.readouterr().out.count("resuming from saved state") == [0, 1, 1, 2, 3][[0, 1, 2, 4, 7].index(chunks)]
 
 
 def test_an_extraction_that_goes_on_from_one_that_is_done_does_not_write_to_its_files(tmp_path):

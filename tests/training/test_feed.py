@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import points, run, training
+from tests.helpers.examples import data, points, run, training
 from thaw.data.examples import Examples
 from thaw.network import inference
 from thaw.network.build import build_head
@@ -12,7 +12,7 @@ from thaw.network.history import Row
 from thaw.network.inference import chunk_size, predict_chunks
 from thaw.network.seeds import seed_initialisers
 from thaw.training.feed import Batches, BatchPlan, Feed, WatchLoss
-from thaw.training.loop import train_model
+from thaw.training.loop import TrainingLoop
 
 CLASSES = 3
 
@@ -137,7 +137,7 @@ def test_where_the_examples_lie_does_not_show_in_the_result(request, mixup):
     def once() -> tuple[list[np.ndarray], list[Row]]:
         seed_initialisers(0, "test")
         head = build_head(train.inputs.shape[1], 8, 0.3, 3)
-        rows = train_model(head, run(training(), mixup=mixup), lambda epoch: train, val, lambda rows: None)
+        rows = TrainingLoop(head, run(training(), mixup=mixup), data(train, val)).run()
         return head.get_weights(), rows
 
     on_device, rows = once()
@@ -213,16 +213,16 @@ def test_the_first_bad_step_is_named_in_whatever_order_steps_are_looked_at():
 
 @pytest.mark.parametrize("steps_at_once", [1, 2])
 def test_it_is_told_how_many_steps_are_done(place, steps_at_once):
-    data, told = examples(12), []
-    feed = Feed(echo(), data, batch_size=2, mixes=False)
+    known, told = examples(12), []
+    feed = Feed(echo(), known, batch_size=2, mixes=False)
     feed.compile(keras.optimizers.SGD(0.01), steps_at_once)
-    feed.fit(data, BatchPlan.draw(12, 2, 0.0, 0), reach=told.append)
+    feed.fit(known, BatchPlan.draw(12, 2, 0.0, 0), reach=told.append)
     # From several threads, in any order.
     assert sorted(told) == list(range(steps_at_once, 7, steps_at_once))
     told.clear()
-    feed.evaluate(data, told.append)
+    feed.evaluate(known, told.append)
     assert sorted(told) == list(range(steps_at_once, 7, steps_at_once))
-    assert feed.steps(data) == 6
+    assert feed.steps(known) == 6
     assert feed.steps(examples(13)) == 7
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from tests.helpers.examples import augment, data, pictures, points, run, small_network, training
+from tests.helpers.examples import DataByEpoch, OnRows, augment, data, pictures, points, run, small_network, training
 from thaw.config.schema import Head
 from thaw.data.examples import Examples
 from thaw.errors import ThawError
@@ -21,7 +21,8 @@ from thaw.training import loop
 from thaw.training.adam import adam
 from thaw.training.class_weights import class_weight_array
 from thaw.training.feed import BatchPlan
-from thaw.training.loop import Run, train_model, train_network
+from thaw.training.loop import Run, TrainingLoop, steps_at_once, train_network
+from thaw.training.reporting import Printer
 from thaw.training.schedules import rate_schedule
 
 TRAIN, VAL = points(48, spread=0.4), points(21, seed=1, spread=0.4)
@@ -37,7 +38,7 @@ def new_head(dropout: float = 0.0) -> keras.Model:
 def fit(
     model: keras.Model, of: Run, views: Callable[[int], Examples] = lambda epoch: TRAIN, val: Examples = VAL
 ) -> list[Row]:
-    return train_model(model, of, views, val, lambda rows: None)
+    return TrainingLoop(model, of, DataByEpoch(None, views, val), [Printer(of.stage, of.training)]).run()
 
 
 def wrong_from(first: int) -> Callable[[int], Examples]:
@@ -168,7 +169,7 @@ def test_the_first_row_is_of_the_starting_weights():
     head = new_head()
     expected = accuracy(head, VAL)
     seen = []
-    rows = train_model(head, run(), lambda epoch: TRAIN, VAL, lambda so_far: seen.append(len(so_far)))
+    rows = TrainingLoop(head, run(), data(TRAIN, VAL), [OnRows(lambda so_far: seen.append(len(so_far)))]).run()
     assert rows[0]["val_accuracy"] == pytest.approx(expected), "the last short batch of validation counted in"
     assert rows[0]["train_loss"] is rows[0]["train_accuracy"] is None
     assert seen == [1, 2, 3, 4], "the curve starts before the first epoch"
@@ -246,15 +247,9 @@ def test_a_network_trains_equally_to_the_bit_with_augmentation_and_moving_statis
         network = small_network()
         network.attach("avg", None, 0.3, 4)
         network.freeze(4)
-        settings = run(training(epochs=2, learning_rate=0.003))
-        rows = train_network(
-            network,
-            settings,
-            data(examples),
-            augment=augment(flip=True, translation=0.1),
-            batch_norm="train",
-            report=lambda rows: None,
-        )
+        varied = augment(flip=True, translation=0.1)
+        settings = run(training(epochs=2, learning_rate=0.003), augment=varied, batch_norm="train")
+        rows = train_network(network, settings, data(examples))
         return network.classifier().get_weights(), rows
 
     (first, rows), (again, same_rows) = once(), once()
@@ -278,7 +273,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(spoilt):
 
 
 def test_a_batch_larger_than_the_training_set_is_refused_in_one_line():
-    with pytest.raises(ThawError, match=r"^batch_size: received 49; accepted: 1 to 48, the training pictures$"):
+    with pytest.raises(ThawError, match=r"^batch_size: received 49; accepted: 1 to 48, the training images$"):
         fit(new_head(), run(batch_size=49))
 
 
@@ -367,10 +362,11 @@ def test_a_run_says_how_long_its_steps_may_have_waited_for_data(capsys, streamed
 
 
 def test_steps_that_the_backend_does_at_once_do_not_show_in_the_result():
+    assert (steps_at_once(None), steps_at_once(0)) == (1, 16)
     one, many = new_head(0.3), new_head(0.3)
+    # 24 steps: 16 at once, and a rest.
     rows = [
-        train_model(head, run(), lambda epoch: TRAIN, VAL, lambda rows: None, steps_at_once=steps)
-        for head, steps in ((one, 1), (many, 4))
+        TrainingLoop(head, run(batch_size=2), data(TRAIN, VAL, depth)).run() for head, depth in ((one, None), (many, 0))
     ]
     assert rows[0] == rows[1]
     assert_equal_weights(one.get_weights(), many.get_weights())

@@ -10,7 +10,17 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import augment, data, measure_statistics, narrowest, pictures, run, training
+from tests.helpers.examples import (
+    OnRows,
+    augment,
+    data,
+    extraction,
+    measure_statistics,
+    narrowest,
+    pictures,
+    run,
+    training,
+)
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Extract
 from thaw.data.examples import TrainingData
@@ -42,17 +52,10 @@ def trained(
     network: Network, of: TrainingData, batch_norm: str, epochs: int, rate: float
 ) -> tuple[list[Row], list[np.ndarray]]:
     """The rows, and the weights after the last epoch, be it the best or not."""
-    settings = run(training(epochs=epochs, learning_rate=rate))
+    settings = run(training(epochs=epochs, learning_rate=rate), augment=PLAIN, batch_norm=batch_norm)
     seen = []
-    rows = train_network(
-        network,
-        settings,
-        of,
-        augment=PLAIN,
-        batch_norm=batch_norm,
-        report=lambda rows: seen.append(network.classifier().get_weights()),
-    )
-    return rows, seen[-1]
+    watch = OnRows(lambda rows: seen.append(network.classifier().get_weights()))
+    return train_network(network, settings, of, [watch]), seen[-1]
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_stored_activations_train_as_the_whole_network(tmp_path, sgd, name, froz
 
     suffix = started(name, frozen)
     settings = Extract(cuts=sorted({0, depth}), budget_gb=1.0, dtype=dtype, batch_size=8)
-    extract_features(tmp_path / "features", suffix, "avg", CLASSES, TRAIN, VAL, PLAIN, settings)
+    extract_features(tmp_path / "features", suffix, extraction(TRAIN, VAL, settings))
     stored = phase_data(tmp_path / "features", depth, CLASSES)
     assert stored.depth == depth
     suffix_rows, suffix_weights = trained(suffix, stored, batch_norm, epochs, rate)
@@ -116,7 +119,7 @@ def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_picture
     small = started("cnn", frozen_below("cnn", 1))
     varied = augment(flip=True, translation=0.2, views=3)
     settings = Extract(cuts=[0, 1], budget_gb=1.0, dtype="float32", batch_size=8)
-    extract_features(tmp_path / "features", small, "avg", CLASSES, TRAIN, VAL, varied, settings)
+    extract_features(tmp_path / "features", small, extraction(TRAIN, VAL, settings, augment=varied))
     stored = phase_data(tmp_path / "features", 1, CLASSES)
     views = [read_activations(tmp_path / "features", 1, view).inputs for view in range(3)]
     for epoch, view in ((1, 0), (2, 2), (3, 1), (4, 0)):

@@ -1,4 +1,4 @@
-"""Learning rates of a phase, tried in short runs from one start; what they reach on validation pictures tells which.
+"""Learning rates of a phase, tried in short runs from one start, and compared by validation accuracy.
 
 A range test of one run over growing rates (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017) does
 not suit a phase that starts from a trained network: its training loss is lowest before the first step, whatever the
@@ -16,7 +16,7 @@ from thaw.config.schedule import chain_of, phase_section, stage_of, start_of
 from thaw.config.schema import HEAD, Params
 from thaw.errors import NotFinite, ThawError
 
-# Two a decade, about.
+# About two per decade.
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
@@ -34,8 +34,8 @@ class Trial:
     val_loss: float
 
 
-def run_trials(chosen: Params, name: str, rates: Sequence[float], epochs: int) -> Iterator[Trial]:
-    """Train a phase from what the phase before has left, at each rate anew, and keep nothing of it.
+def run_trials(params: Params, name: str, rates: Sequence[float], epochs: int) -> Iterator[Trial]:
+    """Train a phase from its start at each rate, and keep nothing of it.
 
     Args:
         name: of the phase.
@@ -46,27 +46,31 @@ def run_trials(chosen: Params, name: str, rates: Sequence[float], epochs: int) -
         ParamError: there is no such phase.
         ThawError: what the phase starts from is missing.
     """
-    from thaw.training.phase import prepare_phase  # Keras
+    # These import Keras.
+    from thaw.training.loop import train_network
+    from thaw.training.phase import prepare_phase
+    from thaw.training.reporting import Printer
 
-    one = prepare_phase(chosen, name)
-    layers = [*one.network.layers(), *one.network.head.layers]
+    phase = prepare_phase(params, name)
+    layers = [*phase.network.layers(), *phase.network.head.layers]
     start = [layer.get_weights() for layer in layers]
-    own = one.run.training
-    warmup = own.warmup_epochs * epochs / max(own.epochs, epochs)
+    usual = phase.run.training
+    warmup = usual.warmup_epochs * epochs / max(usual.epochs, epochs)
     for rate in rates:
         for layer, weights in zip(layers, start, strict=True):
             layer.set_weights(weights)
-        settings = own.model_copy(
+        training = usual.model_copy(
             update={"epochs": epochs, "learning_rate": rate, "warmup_epochs": warmup, "patience": None}
         )
+        run = replace(phase.run, training=training)
         try:
-            rows = one.fit(chosen.augment, replace(one.run, training=settings), lambda rows: None)
+            rows = train_network(phase.network, run, phase.data, [Printer(run.stage, training)])
             yield Trial(rate, rows[-1]["val_accuracy"], rows[-1]["val_loss"])
         except NotFinite:
             yield Trial(rate, np.nan, np.nan)
 
 
-def refuse_stale(chosen: Params, name: str) -> None:
+def refuse_stale(params: Params, name: str) -> None:
     """Refuse to start from what other parameters than those of params.yaml have made.
 
     Raises:
@@ -77,45 +81,45 @@ def refuse_stale(chosen: Params, name: str) -> None:
     from thaw.config.naming import parse_yaml
     from thaw.network.checkpoint import read_checkpoint_info
 
-    before = start_of(phase_section(chosen, name))
-    read_checkpoint_info(before)
+    start = start_of(phase_section(params, name))
+    read_checkpoint_info(start)
     lock = Path("dvc.lock")
     if not lock.is_file():  # stages that were run without DVC
         return
-    chain = chain_of(chosen.schedule)
+    chain = chain_of(params.schedule)
     earlier = map(stage_of, chain[: chain.index(name)])
     now = parse_yaml(paths.PARAMS.read_text(encoding="utf-8"))
     stages = all_stages(now)
     stages = [*stages[: stages.index(stage_of(HEAD))], *earlier]
     changed = changed_params(now, recorded_stages(lock.read_text(encoding="utf-8")), stages)
     if changed:
-        raise ThawError(f"lr-range: {before} was made with another {changed[0]}; run `dvc repro` first")
+        raise ThawError(f"lr-range: {start} was made with another {changed[0]}; run `dvc repro` first")
 
 
-def suggestion(found: Sequence[Trial]) -> Trial:
+def suggestion(trials: Sequence[Trial]) -> Trial:
     """The trial of the highest validation accuracy, of the lowest loss among equals.
 
     Raises:
         ThawError: no trial's loss was finite.
     """
-    finite = [one for one in found if np.isfinite(one.val_loss)]
+    finite = [trial for trial in trials if np.isfinite(trial.val_loss)]
     if not finite:
         raise ThawError(
-            f"lr-range: no loss was finite at {', '.join(f'{one.rate:g}' for one in found)}; try lower --rates"
+            f"lr-range: no loss was finite at {', '.join(f'{trial.rate:g}' for trial in trials)}; try lower --rates"
         )
-    return max(finite, key=lambda one: (one.val_accuracy, -one.val_loss))
+    return max(finite, key=lambda trial: (trial.val_accuracy, -trial.val_loss))
 
 
-def draw_trials(path: Path, name: str, found: Sequence[Trial]) -> None:
+def draw_trials(path: Path, name: str, trials: Sequence[Trial]) -> None:
     """Draw validation accuracy by learning rate and mark the best."""
     from matplotlib.figure import Figure
 
     from thaw.figures.grids import save_figure
 
-    best = suggestion(found)
+    best = suggestion(trials)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([one.rate for one in found], [one.val_accuracy for one in found], marker="o")
+    axes.plot([trial.rate for trial in trials], [trial.val_accuracy for trial in trials], marker="o")
     axes.axvline(best.rate, color="C1", label=f"best: {best.rate:g}, {best.val_accuracy:.4f}")
     axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy", title=f"Phase {name}")
     axes.legend(frameon=False)

@@ -22,8 +22,8 @@ class TrainingData:
     """What a phase learns from.
 
     Attributes:
-        depth: the cut whose stored activations these are; None for pictures.
-        views: of the training examples, the first of the pictures as they are.
+        depth: the cut whose stored activations these are; None for images.
+        views: of the training examples, the first without augmentation.
         val: validation examples.
     """
 
@@ -34,7 +34,7 @@ class TrainingData:
     def view(self, epoch: int, epochs: int) -> Examples:
         """The view for an epoch, counted from 1 to `epochs`: they take turns, and the last epoch has the first.
 
-        Validation is on pictures as they are, too: in runs on real pictures an end on an augmented view
-        was up to half a percent worse.
+        Validation is not augmented, either: in runs on real images an end on an augmented view was up to half a
+        percent worse.
         """
         return self.views[(epochs - epoch) % len(self.views)]

@@ -1,4 +1,4 @@
-"""Features as training reads them: stored activations, their origin, and which cuts there are."""
+"""Stored features as training reads them. Start at `phase_data`."""
 
 from pathlib import Path
 from typing import Any
@@ -41,43 +41,43 @@ def features_origin(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
         blocks: sha256 of each block of the frozen backbone.
         augment: how views differ.
     """
-    pictures = {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}
-    return {"backbone": blocks, "dataset": pictures, "augmentation": augment.model_dump()}
+    splits = {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}
+    return {"backbone": blocks, "dataset": splits, "augmentation": augment.model_dump()}
 
 
 def refuse_other_origin(folder: Path, wanted: dict[str, Any]) -> None:
-    """Refuse features of another origin, as they are left where files were moved by hand.
+    """Refuse features of another origin, which remain where files were moved by hand.
 
     Args:
         folder: of the features.
-        wanted: as `origin_of` gives it, of the blocks alone that are frozen.
+        wanted: from `features_origin`, for the frozen blocks alone.
 
     Raises:
-        ThawError: names what is another.
+        ThawError: names the parts that differ.
     """
     origin = read_features_info(folder)["origin"]
     for name, parts in wanted.items():
-        theirs = origin.get(name, {})
-        other = [part for part, value in parts.items() if theirs.get(part) != value]
-        if other:
+        stored = origin.get(name, {})
+        differing = [part for part, value in parts.items() if stored.get(part) != value]
+        if differing:
             raise ThawError(
-                f"{folder}: made from another {name} ({', '.join(other)}); run `dvc repro` to make it again"
+                f"{folder}: made from another {name} ({', '.join(differing)}); run `dvc repro` to make it again"
             )
 
 
 def phase_data(folder: Path, depth: int, classes: list[str]) -> TrainingData:
-    """What a phase learns from whose cut has `depth` blocks above it: stored activations, or else pictures.
+    """The training data of a phase: activations stored at its cut, or images where none are stored.
 
     Args:
         folder: of the features.
-        depth: the cut.
-        classes: that the pictures are to show; those of the features have been chosen.
+        depth: of the cut.
+        classes: names, for images; stored features have classes of their own.
     """
-    stored = read_features_info(folder)
-    if depth not in stored["cuts"]:
+    info = read_features_info(folder)
+    if depth not in info["cuts"]:
         train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
         return TrainingData(None, [train], val)
-    views = [read_activations(folder, depth, view) for view in range(stored["views"])]
+    views = [read_activations(folder, depth, view) for view in range(info["views"])]
     return TrainingData(depth, views, read_activations(folder, depth, "val"))
 
 

@@ -1,6 +1,6 @@
 """The stage extract: activations of the frozen backbone for each view, in data/features; samples of the views."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,85 +32,103 @@ def extract(params: Params) -> float:
     train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
     settings = params.of("augment", "extract") | {"pool": params.head.pool, "classes": classes}
     inputs = [paths.BACKBONE, *paths.SPLITS_LEARNT]
+    extraction = Extraction(
+        pool=params.head.pool,
+        classes=classes,
+        train=train,
+        val=val,
+        augment=params.augment,
+        settings=params.extract,
+        origin=features_origin(block_hashes(paths.BACKBONE), params.augment),
+    )
     with open_state("extract", settings, inputs, str(active_device())) as state:
-        extract_features(
-            paths.FEATURES,
-            network,
-            params.head.pool,
-            classes,
-            train,
-            val,
-            params.augment,
-            params.extract,
-            state,
-            features_origin(block_hashes(paths.BACKBONE), params.augment),
-        )
+        extract_features(paths.FEATURES, network, extraction, state)
     save_views(paths.VIEWS, train, classes, params.augment)
     return state.earlier
 
 
-def extract_features(
-    folder: Path,
-    network: Network,
-    pool: str,
-    classes: list[str],
-    train: Examples,
-    val: Examples,
-    augment: Augment,
-    settings: Extract,
-    state: State | None = None,
-    origin: dict[str, Any] | None = None,
-) -> None:
-    """Pass every view of the training set, and the validation set as it is, through the backbone once.
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """What is passed through the backbone, and how; features follow from this and the backbone alone.
 
-    The first view is of the pictures as they are, which is how the network will see those that it is to
-    classify; the others are augmented.
+    Attributes:
+        pool: of the activations at the head's cut: avg or flatten.
+        classes: names of the labels' classes.
+        train, val: images, uint8 (n, 32, 32, 3), and labels.
+        augment: how views differ, how many there are, and their seed.
+        settings: cuts, budget, storage type, images per step.
+        origin: of the features, for `refuse_other_origin`.
+    """
+
+    pool: str
+    classes: list[str]
+    train: Examples
+    val: Examples
+    augment: Augment
+    settings: Extract
+    origin: dict[str, Any] = field(default_factory=dict)
+
+
+def extract_features(folder: Path, network: Network, extraction: Extraction, state: State | None = None) -> None:
+    """Pass every view of the training set, and the validation set, through the backbone once.
+
+    View 0 is not augmented, as the images to classify will not be; the others are.
 
     The activations at each cut within the budget are kept; which ones are, and their bytes, is printed.
 
     Args:
         folder: becomes the features: one .npy per cut and view, labels, and a JSON.
         network: the frozen backbone.
-        pool: of the head's cut: avg or flatten.
-        classes: what the labels mean.
-        train, val: pictures, uint8 (n, 32, 32, 3), and labels.
-        augment: how views differ, how many there are, and their seed.
-        settings: cuts, budget, storage type, pictures per step.
-        state: where what is done is saved after each chunk, and gone on from; None saves nothing.
-        origin: what `refuse_others` compares.
+        extraction: images and settings.
+        state: saves each finished chunk, and is resumed from; None saves nothing.
     """
-    rows = augment.views * len(train) + len(val)
-    planned = plan_cuts(network.widths(pool), rows, settings)
-    for one in planned:
-        print(f"extract: {one}", flush=True)
-    cuts = [one.depth for one in planned if one.stored]
+    augment, settings = extraction.augment, extraction.settings
+    rows = augment.views * len(extraction.train) + len(extraction.val)
+    planned = plan_cuts(network.widths(extraction.pool), rows, settings)
+    for cut in planned:
+        print(f"extract: {cut}", flush=True)
+    cuts = [cut.depth for cut in planned if cut.stored]
     with replacing_folder(folder) as beside:
-        save_array(beside / "train_labels.npy", train.labels)
-        save_array(beside / "val_labels.npy", val.labels)
+        save_array(beside / "train_labels.npy", extraction.train.labels)
+        save_array(beside / "val_labels.npy", extraction.val.labels)
         if cuts:
-            # What is not done must not lie in the stage's output, which DVC deletes before each run.
-            store = ActivationStore(beside if state is None else state.folder, cuts, settings, state)
-            model = storing(network.features(cuts, pool, augment), settings.dtype)
-            store.fill("val", model, augmentation_inputs(val.inputs, augment, False), ())
-            for view in range(augment.views):
-                inputs = augmentation_inputs(train.inputs, augment, view > 0)
-                store.fill(f"view{view}", model, inputs, (augment.seed, view))
-            if state is not None:
-                for file in store.files:
-                    link_or_copy(file, beside / file.name)
-        content = {"cuts": cuts, "views": augment.views, "pool": pool, "dtype": settings.dtype, "classes": classes}
-        seal_folder(beside / FEATURES_JSON, content | {"origin": origin or {}})
+            _store_activations(beside, network, cuts, extraction, state)
+        content = {
+            "cuts": cuts,
+            "views": augment.views,
+            "pool": extraction.pool,
+            "dtype": settings.dtype,
+            "classes": extraction.classes,
+        }
+        seal_folder(beside / FEATURES_JSON, content | {"origin": extraction.origin})
+
+
+def _store_activations(
+    folder: Path, network: Network, cuts: list[int], extraction: Extraction, state: State | None
+) -> None:
+    """Fill one file per cut and view in `folder`."""
+    augment, settings = extraction.augment, extraction.settings
+    # Unfinished files stay outside the stage's output: DVC deletes it before each run.
+    store = ActivationStore(folder if state is None else state.folder, cuts, settings, state)
+    model = storing(network.features(cuts, extraction.pool, augment), settings.dtype)
+    store.fill("val", model, augmentation_inputs(extraction.val.inputs, augment, False), ())
+    for view in range(augment.views):
+        inputs = augmentation_inputs(extraction.train.inputs, augment, view > 0)
+        store.fill(f"view{view}", model, inputs, (augment.seed, view))
+    if state is not None:
+        for file in store.files:
+            link_or_copy(file, folder / file.name)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What is to become of the activations at a cut.
+    """Whether the activations at a cut are stored, and their size.
 
     Attributes:
         depth: blocks above it.
-        values: of a picture.
-        size: bytes for all pictures.
-        left: bytes that the cuts before left of the budget.
+        values: per image.
+        size: bytes for all images.
+        left: bytes of the budget that shallower cuts left.
     """
 
     depth: int
@@ -124,15 +142,15 @@ class Cut:
 
     def __str__(self) -> str:
         why = "stored" if self.stored else f"streamed: over the {self.left / 1e9:.2f} GB left of extract.budget_gb"
-        return f"depth {self.depth}, {self.values:,} values a picture, {self.size / 1e9:.3f} GB, {why}"
+        return f"depth {self.depth}, {self.values:,} values an image, {self.size / 1e9:.3f} GB, {why}"
 
 
 def plan_cuts(widths: dict[int, int], rows: int, settings: Extract) -> list[Cut]:
-    """Which cuts to store: shallow first, as long as all of them fit the budget.
+    """Decide which cuts to store: the shallowest first, each that fits what is left of the budget.
 
     Args:
-        widths: values per picture at each depth.
-        rows: pictures in all views and in validation.
+        widths: values per image at each depth.
+        rows: images in all views and in validation.
         settings: cuts, budget_gb, dtype.
     """
     planned, left = [], round(settings.budget_gb * 1e9)

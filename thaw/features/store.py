@@ -32,8 +32,8 @@ class ActivationStore:
     ) -> None:
         """Run one view through the backbone; memory does not grow with the dataset.
 
-        What is random in a chunk follows from `seed` and the chunk's number, so that it does not
-        matter where a run goes on.
+        What is random in a chunk follows from `seed` and the chunk's number, so it does not matter where a run
+        resumes.
         """
         started = time.perf_counter()
         count = len(keras.tree.flatten(inputs)[0])
@@ -45,13 +45,13 @@ class ActivationStore:
         del sums[self._whole(stores, sums, size) :]
         done = min(len(sums) * size, count)
         if done:
-            print(f"extract: {view} goes on from saved state, after {done:,} pictures", flush=True)
+            print(f"extract: {view}, resuming from saved state, after {done:,} images", flush=True)
 
         def before(number: int) -> None:
             reseed_layers(model, *seed, number)
 
-        with Progress(f"extract: {view}", count, "pictures", done) as doing:
-            chunks = predict_chunks(model, inputs, self.settings.batch_size, before, len(sums), doing.reach)
+        with Progress(f"extract: {view}", count, "images", done) as progress:
+            chunks = predict_chunks(model, inputs, self.settings.batch_size, before, len(sums), progress.reach)
             for place, activations in chunks:
                 for store, values in zip(stores, activations, strict=True):
                     store[place] = values
@@ -61,18 +61,18 @@ class ActivationStore:
         for store in stores:
             store.flush()
         seconds = time.perf_counter() - started
-        print(f"extract: {view}, {count:,} pictures, {(count - done) / seconds:,.0f} pictures/s", flush=True)
+        print(f"extract: {view}, {count:,} images, {(count - done) / seconds:,.0f} images/s", flush=True)
 
     def _open(self, depth: int, view: str, shape: tuple[int, ...]) -> np.memmap:
         file, dtype = self.folder / f"{cut_name(depth)}-{view}.npy", np.dtype(self.settings.dtype)
-        # Of a run that is done, for which others waited, DVC's cache may have the same file, read-only.
+        # DVC's cache may hold the same file, read-only, of a finished run that this one waited for.
         if file.exists() and file.stat().st_nlink > 1:
             with replacing(file) as own:
                 shutil.copyfile(file, own)
         try:
             store = np.load(file, mmap_mode="r+", allow_pickle=False)
         except (OSError, ValueError, EOFError):
-            store = None  # not there yet, or cut off: begun anew, as its checksums will not fit
+            store = None  # not there yet, or cut off: started anew, as its checksums will not fit
         if store is None or (store.shape, store.dtype) != (shape, dtype):
             store = np.lib.format.open_memmap(file, "w+", dtype, shape)
         # The disk's room is taken now: where it ran out while the map is written, the process would be killed.
@@ -82,7 +82,7 @@ class ActivationStore:
         return store
 
     def _whole(self, stores: list[np.memmap], sums: list[int], size: int) -> int:
-        """How many chunks are as they were written: a machine that crashed may have lost some."""
+        """Number of chunks that are as they were written: a machine that crashed may have lost some."""
         for number, checksum in enumerate(sums):
             place = slice(number * size, (number + 1) * size)
             if _checksum([store[place] for store in stores]) != checksum:
@@ -98,7 +98,7 @@ def _checksum(arrays: Sequence[np.ndarray]) -> int:
 
 
 def storing(model: keras.Model, dtype: str) -> keras.Model:
-    """The model with its outputs in the storage type, turned into it where they are computed."""
+    """The model with its outputs converted to the storage type on the device."""
     return keras.Model(model.input, [_Stored(dtype)(output) for output in model.outputs])
 
 

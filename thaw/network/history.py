@@ -1,4 +1,4 @@
-"""The rows of a training history: one for each epoch of all phases."""
+"""The rows of a training history: one for each epoch of all phases, and one for what each phase starts from."""
 
 from typing import Any
 
@@ -8,13 +8,11 @@ COLUMNS = ["epoch", "phase", "learning_rate", "train_loss", "train_accuracy", "v
 Row = dict[str, Any]
 
 
-def last_scores(history: list[Row]) -> dict[str, float] | None:
-    """Loss and accuracy in validation that the phases so far ended with; None where there was none."""
-    for row in reversed(history):
-        if row["best"]:
-            return {"loss": row["val_loss"], "accuracy": row["val_accuracy"]}
-    return None
+def best_row(rows: list[Row]) -> Row:
+    """The row of the weights that the rows' last phase ended with."""
+    return next(row for row in reversed(rows) if row["best"])
 
 
 def rank(row: Row) -> tuple[float, float]:
+    """Orders epochs: the highest validation accuracy is best, among equals the lowest validation loss."""
     return row["val_accuracy"], -row["val_loss"]

@@ -25,7 +25,7 @@ CHUNK_BYTES = 256e6
 
 
 class CountBatches(keras.callbacks.Callback):
-    """Tells how many batches are done; no step waits for that."""
+    """Reports the number of finished batches; no step waits for that."""
 
     # Keras then calls from other threads, in any order; only the training thread is to touch the model.
     async_safe = True
@@ -41,7 +41,7 @@ class CountBatches(keras.callbacks.Callback):
 
 
 def compiles(model: keras.Model) -> bool:
-    """Whether XLA compiles a model: on TensorFlow not one that moves pictures about, of which Keras would warn."""
+    """Whether XLA compiles a model: not where a layer cannot be compiled, of which Keras would warn."""
     return active_device().xla and all(layer.supports_jit for layer in model._flatten_layers())
 
 

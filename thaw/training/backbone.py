@@ -11,9 +11,10 @@ from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
 from thaw.network.weights import load_backbone, weights_origin
 from thaw.runtime.resume import open_state
 from thaw.training.loop import Run, train_network
-from thaw.training.record import reporter
+from thaw.training.record import Recorder
+from thaw.training.reporting import Printer
 
-# On top of a source task: nothing that the backbone could leave the work to.
+# The head of a source task, so small that the backbone must learn the task.
 SOURCE_HEAD: dict[str, Any] = {"pool": "avg", "units": None, "dropout": 0.0}
 
 
@@ -31,9 +32,9 @@ def make_backbone(params: Params) -> float:
         backbone={"name": section.name, "image_size": section.image_size, "alpha": section.alpha},
         weights=weights_origin(section, params.seed),
     )
-    report = reporter("backbone", "backbone")
+    recorder = Recorder("backbone", "backbone")
     if section.source is None:
-        report([])
+        recorder.write([])
         save_checkpoint(paths.BACKBONE, info, network)
         return 0.0
     info.head = SOURCE_HEAD
@@ -41,15 +42,18 @@ def make_backbone(params: Params) -> float:
     network.attach(**SOURCE_HEAD, classes=len(info.classes))
     network.freeze(0)
     train, val = (Examples(*read_split(split, info.classes)) for split in ("train", "val"))
+    run = Run(
+        stage="backbone",
+        phase="source",
+        training=section.source,
+        batch_size=params.batch_size,
+        seed=params.seed,
+        augment=params.augment,
+        batch_norm="train",
+    )
     settings = params.of("batch_size", "seed", "augment", "backbone") | {"weights": info.weights}
     with open_state("backbone", settings, paths.SPLITS_LEARNT, str(active_device())) as state:
-        info.history = train_network(
-            network,
-            Run("backbone", "source", section.source, params.batch_size, params.seed, [], state=state),
-            TrainingData(None, [train], val),
-            augment=params.augment,
-            batch_norm="train",
-            report=report,
-        )
+        observers = [recorder, Printer(run.stage, run.training)]
+        info.history = train_network(network, run, TrainingData(None, [train], val), observers, state)
         save_checkpoint(paths.BACKBONE, info, network)
     return state.earlier

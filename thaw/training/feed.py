@@ -1,4 +1,4 @@
-"""How examples reach a model: by row where they lie on the device, batch by batch where they are too many."""
+"""How examples reach a model: by row number where they lie on the device, batch by batch where they are too many."""
 
 import math
 import time
@@ -133,7 +133,7 @@ class Rows(keras.layers.Layer):
 
 
 class Blend(keras.layers.Layer):
-    """share * own + (1 - share) * other, of two batches (n, ...) and shares (n,), in float32; pictures stay uint8."""
+    """share * own + (1 - share) * other, of two batches (n, ...) and shares (n,), in float32; images stay uint8."""
 
     def __init__(self) -> None:
         super().__init__(name="blend", dtype="float32")
@@ -149,7 +149,7 @@ class Blend(keras.layers.Layer):
 
 
 class WatchLoss(CountBatches):
-    """Ends an epoch soon after a step whose loss is not finite, too; no step waits for the look at it either."""
+    """Counts batches, and ends an epoch soon after a loss that is not finite; no step waits for either."""
 
     def __init__(self, reach: Callable[[int], None] = unseen) -> None:
         super().__init__(reach)
@@ -174,7 +174,7 @@ class WatchLoss(CountBatches):
 class Feed:
     """A model with its way of being fed.
 
-    Examples of up to `device.chosen.data_gb` are kept on the device, and batches only name them: the
+    Examples of up to `active_device().data_gb` are kept on the device, and batches only name them: the
     step then waits for nothing. What is larger is read batch by batch.
 
     Attributes:
@@ -198,7 +198,7 @@ class Feed:
 
         def entry(name: str):
             if self.rows is None:
-                # uint8 pictures as they are; the model casts the activations that it is given.
+                # uint8 images as they are; the model casts the activations that it is given.
                 numbers = inputs = keras.Input(like.inputs.shape[1:], dtype=like.inputs.dtype.name, name=name)
             else:
                 numbers = keras.Input((), dtype="int32", name=name)
@@ -270,7 +270,7 @@ class Feed:
         return {name: values[0] for name, values in logs.items()}
 
     def steps(self, examples: Examples) -> int:
-        """How many it takes to evaluate so many."""
+        """Steps that it takes to evaluate these examples."""
         return math.ceil(len(examples) / self.batch_size)
 
     def evaluate(self, examples: Examples, reach: Callable[[int], None] = unseen) -> dict[str, float]:

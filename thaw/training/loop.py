@@ -1,10 +1,9 @@
-"""One training run at one cut: epochs, learning rate, early stopping, the best epoch restored."""
+"""One training run at one cut. Start at `TrainingLoop.run`, which reads like a table of contents."""
 
 import math
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -13,30 +12,33 @@ from thaw.config.schema import Augment, Training
 from thaw.data.examples import Examples, TrainingData
 from thaw.errors import NotFinite, ThawError
 from thaw.network.build import Network, adapt_batch_norm
-from thaw.network.history import Row, last_scores, rank
+from thaw.network.history import Row, best_row, rank
 from thaw.network.seeds import reseed_layers
-from thaw.runtime.progress import Progress, format_duration
+from thaw.runtime.progress import Progress
 from thaw.runtime.resume import State
 from thaw.training.adam import adam
 from thaw.training.feed import BatchPlan, Feed
+from thaw.training.reporting import EpochEnd, Observer, Pass
+from thaw.training.saving import Snapshots
 from thaw.training.schedules import rate_schedule, stops_early
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run is, apart from the model and the data.
+    """The settings of a run: all that its result follows from, apart from network and data.
 
     Attributes:
         stage: the DVC stage, such as unfreeze@all; randomness is drawn by its name.
-        phase: what the curve calls it.
+        phase: its name in the history.
         training: epochs, learning rate and the like.
         batch_size: examples per step.
         seed: of everything random in it.
-        history: rows of the phases before; epochs are counted on from them, and the weights they ended with
+        augment: of images, drawn anew in each epoch; stored activations are not augmented.
+        batch_norm: mode of trainable BatchNorm, inference or train.
+        history: rows of the phases before. Epochs are counted on from them, and the weights that they ended with
             are not evaluated again.
         mixup: alpha of mixed training inputs; 0 never mixes.
-        state: where the run is saved after each epoch, and goes on from; None saves nothing.
-        class_weights: what an example of each class counts in the training loss, (classes,); None all the same.
+        class_weights: weight of each class in the training loss, (classes,); None: all the same.
     """
 
     stage: str
@@ -44,206 +46,234 @@ class Run:
     training: Training
     batch_size: int
     seed: int
-    history: list[Row]
+    augment: Augment
+    batch_norm: str
+    history: list[Row] = field(default_factory=list)
     mixup: float = 0.0
-    state: State | None = None
     class_weights: np.ndarray | None = None
-
-
-def train_model(
-    model: keras.Model,
-    run: Run,
-    views: Callable[[int], Examples],
-    val: Examples,
-    report: Callable[[list[Row]], None],
-    steps_at_once: int = 1,
-) -> list[Row]:
-    """Train a model and leave in it the weights of its best epoch.
-
-    The best epoch is the one of the highest validation accuracy, of the lowest validation loss
-    among equals; the weights that the run starts from count as epoch 0, so that no run ends worse
-    on validation than it began.
-
-    Args:
-        model: from inputs to logits; what is to stay as it is, is frozen.
-        run: the settings.
-        views: the training examples of an epoch, counted from 1.
-        val: validation examples.
-        report: called with the rows so far at the start and after each epoch.
-        steps_at_once: steps for which the backend's compiled code goes on by itself.
-
-    Returns:
-        One row per epoch, the first for the starting weights: epoch (counted through all phases),
-        phase, learning_rate (halfway through the epoch), train_loss, train_accuracy, val_loss,
-        val_accuracy, and best, which is true for the row whose weights the model has now.
-
-    Raises:
-        NotFinite: a loss or a weight is no longer finite.
-    """
-    training = run.training
-    before = run.history[-1]["epoch"] if run.history else 0
-    first = views(1)
-    steps = len(first) // run.batch_size
-    if steps == 0:
-        raise ThawError(f"batch_size: received {run.batch_size}; accepted: 1 to {len(first)}, the training pictures")
-    schedule = rate_schedule(training, steps)
-    trains = Feed(model, first, run.batch_size, mixes=run.mixup > 0)
-    validates = Feed(model, val, run.batch_size, mixes=False)
-    optimizer = adam(schedule)
-    trains.compile(optimizer, steps_at_once)
-    validates.compile(None, steps_at_once)
-
-    best_weights = model.get_weights()
-    if run.state is None or run.state.content is None:
-        start = last_scores(run.history) or _validate(f"{run.stage}: before the first epoch", validates, val)[0]
-        rows = [_row(before, run.phase, None, None, start)]
-        best = rows[0]
-    else:
-        rows, best, best_weights = _resume(run.state, model, optimizer, best_weights)
-        print(f"{run.stage}: goes on from saved state, after epoch {len(rows) - 1}/{training.epochs}", flush=True)
-    report(rows)
-    stepping, spent = 0.0, []
-    for epoch in range(len(rows), training.epochs + 1):
-        if stops_early(training, epoch - 1, best["epoch"] - before):
-            print(f"{run.stage}: no better validation accuracy in {training.patience} epochs; stopping", flush=True)
-            break
-        started = time.perf_counter()
-        examples = first if epoch == 1 else views(epoch)
-        plan = BatchPlan.draw(len(examples), run.batch_size, run.mixup, run.seed, run.stage, epoch)
-        reseed_layers(model, run.seed, run.stage, "layers", epoch)
-        what = f"{run.stage}: epoch {epoch} of {training.epochs}"
-        with Progress(what, steps, "steps") as doing:
-            logs = trains.fit(examples, plan, run.class_weights, doing.reach)
-        stepping += time.perf_counter() - started
-
-        def rate_at(epochs: float) -> float:
-            return float(schedule(epochs * steps)) if callable(schedule) else schedule
-
-        if trains.bad_step is not None:
-            raise _not_finite(run, "the loss", epoch, trains.bad_step, rate_at(epoch - 1 + trains.bad_step / steps))
-        rate = rate_at(epoch - 0.5)
-        found, extra = _validate(what, validates, val)
-        rows.append(_row(before + epoch, run.phase, rate, logs, found))
-        weights = model.get_weights()
-        # ReLU turns NaN into 0 on some devices: a network may be broken and its loss not show it.
-        if not all(np.isfinite(weight).all() for weight in weights):
-            raise _not_finite(run, "a weight", epoch, steps, rate_at(epoch))
-        if not math.isfinite(rows[-1]["val_loss"]):
-            raise _not_finite(run, "the loss in validation", epoch, steps, rate_at(epoch))
-        if rank(rows[-1]) > rank(best):
-            best, best_weights = rows[-1], weights
-        if run.state is not None:
-            _save(run.state, rows, rows.index(best), weights, optimizer)
-        report(rows)
-        seconds = time.perf_counter() - started
-        spent.append(seconds - doing.extra() - extra)
-        print(_line(run, epoch, rows[-1], seconds, spent), flush=True)
-    if stepping:
-        share = trains.seconds / stepping
-        print(f"{run.stage}: waited for data at most {share:.1%} of {stepping:.1f} s of steps", flush=True)
-    model.set_weights(best_weights)
-    for row in rows:
-        row["best"] = row is best
-    return rows
-
-
-def _validate(what: str, feed: Feed, val: Examples) -> tuple[dict[str, float], float]:
-    """Loss and accuracy, and the seconds that a first step took longer than others."""
-    with Progress(f"{what}, validation", feed.steps(val), "steps") as doing:
-        return feed.evaluate(val, doing.reach), doing.extra()
-
-
-def _save(
-    state: State, rows: list[Row], best: int, weights: list[np.ndarray], optimizer: keras.optimizers.Optimizer
-) -> None:
-    """Save all that the next epoch needs; random layers and the order of examples follow from its number."""
-    epoch = len(rows) - 1
-    arrays = {
-        f"weights-{epoch}": weights,
-        f"optimizer-{epoch}": [variable.numpy() for variable in optimizer.variables],
-    }
-    state.save({"rows": rows, "best": best}, arrays, keep=[f"weights-{best}"])
-
-
-def _resume(
-    state: State, model: keras.Model, optimizer: keras.optimizers.Optimizer, start: list[np.ndarray]
-) -> tuple[list[Row], Row, list[np.ndarray]]:
-    """Fill model and optimizer; the rows so far, the best of them, and its weights, `start` for the first."""
-    rows, best = state.content["rows"], state.content["best"]
-    epoch = len(rows) - 1
-    model.set_weights(state.arrays(f"weights-{epoch}"))
-    for variable, value in zip(optimizer.variables, state.arrays(f"optimizer-{epoch}"), strict=True):
-        variable.assign(value)
-    return rows, rows[best], state.arrays(f"weights-{best}") if best else start
 
 
 def train_network(
     network: Network,
     run: Run,
     data: TrainingData,
-    *,
-    augment: Augment,
-    batch_norm: str,
-    report: Callable[[list[Row]], None],
+    observers: Sequence[Observer] = (),
+    state: State | None = None,
 ) -> list[Row]:
-    """Train what is thawed of a network, and its head, from the cut that the data starts at.
+    """Train the trainable part of a network, and its head, from the cut that the data starts at.
 
     Args:
-        network: frozen up to its cut; has the weights of the best epoch afterwards.
+        network: frozen below its cut; has the weights of the best epoch afterwards.
         run: the settings.
-        data: pictures, which are augmented anew each epoch, or activations stored at or below the cut.
-        augment: of pictures.
-        batch_norm: mode of thawed BatchNorm, inference or train.
-        report: as for `fit`.
+        data: images, or activations stored at or below the cut.
+        observers: told in this order, after the state is saved.
+        state: where the run is saved after each epoch, and resumed from; None saves nothing.
 
     Returns:
-        The rows of `fit`.
+        The rows of `TrainingLoop.run`.
     """
-    if batch_norm == "train":
+    if run.batch_norm == "train":
         adapt_batch_norm(network.layers(), steps=len(data.views[0]) // run.batch_size)
-
-    def views(epoch: int) -> Examples:
-        return data.view(epoch, run.training.epochs)
-
-    model = network.classifier(data.depth, augment, batch_norm)
-    return train_model(model, run, views, data.val, report, steps_at_once(data.depth))
+    model = network.classifier(data.depth, run.augment, run.batch_norm)
+    return TrainingLoop(model, run, data, observers, state).run()
 
 
 def steps_at_once(depth: int | None) -> int:
-    """Steps for which compiled code goes on by itself at a cut.
+    """Steps per call of the compiled code, for training data stored at a depth; None for images.
 
     What Keras does between two steps takes a fifth as long as a step of the head alone.
     """
     return 16 if depth == 0 else 1
 
 
-def _row(epoch: int, phase: str, rate: float | None, train: dict | None, val: dict) -> Row:
-    numbers = {
-        "learning_rate": rate,
-        "train_loss": train["loss"] if train else None,
-        "train_accuracy": train["accuracy"] if train else None,
-        "val_loss": val["loss"],
-        "val_accuracy": val["accuracy"],
-    }
-    # 7 digits are what float32 has; more would only be noise to read.
-    return {"epoch": epoch, "phase": phase} | {
-        name: None if value is None else float(f"{value:.7g}") for name, value in numbers.items()
-    }
+class TrainingLoop:
+    """Trains a model and leaves the weights of its best epoch in it.
 
+    The best epoch has the highest validation accuracy, among equals the lowest validation loss. The weights that
+    the run starts from count as epoch 0, so no run ends worse on validation than it began.
+    """
 
-def _not_finite(run: Run, what: str, epoch: int, step: int, rate: float) -> NotFinite:
-    return NotFinite(
-        f"{run.stage}: {what} is not finite at epoch {epoch}/{run.training.epochs}, step {step}, learning rate "
-        f"{rate:.2g}; a lower learning_rate may help; the epochs before are saved"
-    )
+    def __init__(
+        self,
+        model: keras.Model,
+        run: Run,
+        data: TrainingData,
+        observers: Sequence[Observer] = (),
+        state: State | None = None,
+    ) -> None:
+        """Get ready to train.
 
+        Args:
+            model: from inputs to logits; its frozen layers stay as they are.
+            run: the settings.
+            data: inputs of the model, and labels.
+            observers, state: as for `train_network`.
 
-def _line(run: Run, epoch: int, row: Row, seconds: float, spent: list[float]) -> str:
-    # What the first epoch took, and did not compile in its first step, it may still have compiled later.
-    left = statistics.median(spent[1:] or spent) * (run.training.epochs - epoch)
-    return (
-        f"{run.stage}: epoch {epoch}/{run.training.epochs}, {seconds:.1f} s, "
-        f"{f'at most {format_duration(left)} left, ' if epoch < run.training.epochs else ''}"
-        f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}, "
-        f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
-    )
+        Raises:
+            ThawError: a batch has more examples than there are.
+        """
+        self.model, self.settings, self.data = model, run, data
+        self.snapshots = None if state is None else Snapshots(state)
+        self.observers = [*observers] if self.snapshots is None else [self.snapshots, *observers]
+        self.epochs = run.training.epochs
+        self.earlier_epochs = run.history[-1]["epoch"] if run.history else 0
+        examples = data.view(1, self.epochs)
+        self.steps = len(examples) // run.batch_size
+        if self.steps == 0:
+            raise ThawError(
+                f"batch_size: received {run.batch_size}; accepted: 1 to {len(examples)}, the training images"
+            )
+        self.learning_rate = rate_schedule(run.training, self.steps)
+        self.optimizer = adam(self.learning_rate)
+        self.train_feed = Feed(model, examples, run.batch_size, mixes=run.mixup > 0)
+        self.val_feed = Feed(model, data.val, run.batch_size, mixes=False)
+        self.train_feed.compile(self.optimizer, steps_at_once(data.depth))
+        self.val_feed.compile(None, steps_at_once(data.depth))
+        self.rows: list[Row] = []
+        self.best = 0
+        self.best_weights: list[np.ndarray] = []
+
+    def run(self) -> list[Row]:
+        """Train all epochs, or those that saved state leaves.
+
+        Returns:
+            One row per epoch, the first for the starting weights: epoch (counted through all phases), phase,
+            learning_rate (halfway through the epoch), train_loss, train_accuracy, val_loss, val_accuracy, and best,
+            which is true for the row whose weights the model has now.
+
+        Raises:
+            NotFinite: a loss or a weight is no longer finite.
+        """
+        self._start_or_resume()
+        for epoch in range(len(self.rows), self.epochs + 1):
+            if self._stops_before(epoch):
+                break
+            examples, plan = self._draw_plan(epoch)
+            training = self._train(epoch, examples, plan)
+            self._refuse_training_loss(epoch)
+            validation = self._validate(f"epoch {epoch} of {self.epochs}, validation")
+            weights = self.model.get_weights()
+            self._refuse_weights(epoch, weights, validation)
+            self._add_row(epoch, training, validation)
+            self._keep_best(weights)
+            self._tell_epoch(epoch, training, validation, weights)
+        self._tell_end()
+        self._restore_best()
+        return self.rows
+
+    def _start_or_resume(self) -> None:
+        saved = None if self.snapshots is None else self.snapshots.resume(self.model, self.optimizer)
+        if saved is None:
+            self.rows, self.best, self.best_weights = [self._first_row()], 0, self.model.get_weights()
+        else:
+            self.rows, self.best, self.best_weights = saved
+        for observer in self.observers:
+            observer.on_start(self.rows, resumed=saved is not None)
+
+    def _first_row(self) -> Row:
+        """The row of the starting weights, which the phase before has evaluated where there is one."""
+        if self.settings.history:
+            row = best_row(self.settings.history)
+            scores = {"loss": row["val_loss"], "accuracy": row["val_accuracy"]}
+        else:
+            scores = self._validate("before the first epoch").scores
+        return self._row(0, None, None, scores)
+
+    def _stops_before(self, epoch: int) -> bool:
+        return stops_early(self.settings.training, epoch - 1, self.best)
+
+    def _draw_plan(self, epoch: int) -> tuple[Examples, BatchPlan]:
+        """The examples of an epoch and their order; everything random follows from the epoch's number."""
+        run, examples = self.settings, self.data.view(epoch, self.epochs)
+        reseed_layers(self.model, run.seed, run.stage, "layers", epoch)
+        return examples, BatchPlan.draw(len(examples), run.batch_size, run.mixup, run.seed, run.stage, epoch)
+
+    def _train(self, epoch: int, examples: Examples, plan: BatchPlan) -> Pass:
+        def fit(reach: Callable[[int], None]) -> dict[str, float]:
+            return self.train_feed.fit(examples, plan, self.settings.class_weights, reach)
+
+        return self._pass(f"epoch {epoch} of {self.epochs}", self.train_feed, self.steps, fit)
+
+    def _validate(self, what: str) -> Pass:
+        def evaluate(reach: Callable[[int], None]) -> dict[str, float]:
+            return self.val_feed.evaluate(self.data.val, reach)
+
+        return self._pass(what, self.val_feed, self.val_feed.steps(self.data.val), evaluate)
+
+    def _pass(
+        self, what: str, feed: Feed, steps: int, work: Callable[[Callable[[int], None]], dict[str, float]]
+    ) -> Pass:
+        started, waited = time.perf_counter(), feed.seconds
+        with Progress(f"{self.settings.stage}: {what}", steps, "steps") as progress:
+            scores = work(progress.reach)
+        return Pass(
+            scores=scores,
+            seconds=time.perf_counter() - started,
+            waiting=feed.seconds - waited,
+            compiling=progress.extra(),
+        )
+
+    def _refuse_training_loss(self, epoch: int) -> None:
+        if (step := self.train_feed.bad_step) is not None:
+            raise self._not_finite("the loss", epoch, step)
+
+    def _refuse_weights(self, epoch: int, weights: list[np.ndarray], validation: Pass) -> None:
+        # ReLU turns NaN into 0 on some devices: a network may be broken and its loss not show it.
+        if not all(np.isfinite(weight).all() for weight in weights):
+            raise self._not_finite("a weight", epoch, self.steps)
+        if not math.isfinite(validation.scores["loss"]):
+            raise self._not_finite("the loss in validation", epoch, self.steps)
+
+    def _not_finite(self, what: str, epoch: int, step: int) -> NotFinite:
+        rate = self._rate_at(epoch - 1 + step / self.steps)
+        return NotFinite(
+            f"{self.settings.stage}: {what} is not finite at epoch {epoch}/{self.epochs}, step {step}, learning rate "
+            f"{rate:.2g}; a lower learning_rate may help; the epochs before are saved"
+        )
+
+    def _add_row(self, epoch: int, training: Pass, validation: Pass) -> None:
+        self.rows.append(self._row(epoch, self._rate_at(epoch - 0.5), training.scores, validation.scores))
+
+    def _row(self, epoch: int, rate: float | None, training: dict[str, float] | None, val: dict[str, float]) -> Row:
+        numbers = {
+            "learning_rate": rate,
+            "train_loss": training["loss"] if training else None,
+            "train_accuracy": training["accuracy"] if training else None,
+            "val_loss": val["loss"],
+            "val_accuracy": val["accuracy"],
+        }
+        # 7 digits are what float32 has; more would only be noise to read.
+        return {"epoch": self.earlier_epochs + epoch, "phase": self.settings.phase} | {
+            name: None if value is None else float(f"{value:.7g}") for name, value in numbers.items()
+        }
+
+    def _rate_at(self, epochs: float) -> float:
+        """The learning rate after so many epochs of this run, which may be a part of one."""
+        rate = self.learning_rate
+        return float(rate(epochs * self.steps)) if callable(rate) else rate
+
+    def _keep_best(self, weights: list[np.ndarray]) -> None:
+        if rank(self.rows[-1]) > rank(self.rows[self.best]):
+            self.best, self.best_weights = len(self.rows) - 1, weights
+
+    def _tell_epoch(self, epoch: int, training: Pass, validation: Pass, weights: list[np.ndarray]) -> None:
+        end = EpochEnd(
+            epoch=epoch,
+            rows=self.rows,
+            best=self.best,
+            weights=weights,
+            optimizer=self.optimizer,
+            training=training,
+            validation=validation,
+        )
+        for observer in self.observers:
+            observer.on_epoch(end)
+
+    def _tell_end(self) -> None:
+        for observer in self.observers:
+            observer.on_end(stopped_early=len(self.rows) <= self.epochs)
+
+    def _restore_best(self) -> None:
+        self.model.set_weights(self.best_weights)
+        for number, row in enumerate(self.rows):
+            row["best"] = number == self.best

@@ -1,29 +1,35 @@
 """What a training stage leaves for people to see: a curve as CSV, a metrics file, and DVCLive's live view."""
 
-from collections.abc import Callable
-
 from thaw import paths
-from thaw.network.history import COLUMNS, Row
+from thaw.network.history import COLUMNS, Row, best_row
 from thaw.runtime.files import write_json
 from thaw.runtime.tables import write_table
+from thaw.training.reporting import EpochEnd, Observer
 
 
-def reporter(stage: str, phase: str) -> Callable[[list[Row]], None]:
-    """What `training.fit` calls after each epoch: rewrites the curve, and logs to DVCLive where it is installed."""
-    live = _live(stage)
-    logged = 0
+class Recorder(Observer):
+    """Rewrites the curve after each epoch, and logs to DVCLive where it is installed."""
 
-    def report(rows: list[Row]) -> None:
-        nonlocal logged
-        write_table(paths.CURVES / f"{phase}.csv", rows, COLUMNS)
-        for row in rows[logged:] if live is not None else ():
+    def __init__(self, stage: str, phase: str) -> None:
+        self.curve = paths.CURVES / f"{phase}.csv"
+        self._live = _live(stage)
+        self._logged = 0
+
+    def on_start(self, rows: list[Row], resumed: bool) -> None:
+        self.write(rows)
+
+    def on_epoch(self, end: EpochEnd) -> None:
+        self.write(end.rows)
+
+    def write(self, rows: list[Row]) -> None:
+        """Write all rows to the curve, and those that are new to DVCLive."""
+        write_table(self.curve, rows, COLUMNS)
+        for row in rows[self._logged :] if self._live is not None else ():
             for name in COLUMNS[2:]:
                 if row[name] is not None:
-                    live.log_metric(name.replace("_", "/", 1), row[name])
-            live.next_step()
-        logged = len(rows)
-
-    return report
+                    self._live.log_metric(name.replace("_", "/", 1), row[name])
+            self._live.next_step()
+        self._logged = len(rows)
 
 
 def _live(stage: str):
@@ -37,5 +43,5 @@ def _live(stage: str):
 
 def write_metrics(phase: str, rows: list[Row]) -> None:
     """metrics/phases/<phase>.json: the validation accuracy that the phase ends with, under a name of its own."""
-    best = next(row for row in rows if row["best"])
-    write_json(paths.METRICS / "phases" / f"{phase}.json", {"val_accuracy": {phase: best["val_accuracy"]}})
+    metrics = {"val_accuracy": {phase: best_row(rows)["val_accuracy"]}}
+    write_json(paths.METRICS / "phases" / f"{phase}.json", metrics)

@@ -15,6 +15,7 @@ from thaw.config.naming import flat, schedule_word
 from thaw.config.schedule import stage_of
 from thaw.config.schema import HEAD
 from thaw.datasets import DATASETS
+from thaw.network.history import best_row
 from thaw.runtime.progress import format_duration
 
 # Rows of a table that are shown without a click.
@@ -115,7 +116,7 @@ def _phases(run: Run) -> list[dict[str, Any]]:
             "color": chips.get(phase),
             "trainable": trainable.get(phase, ""),
             "first": rows[0]["val_accuracy"] if rows else None,
-            "best": next((row for row in rows if row["best"]), None),
+            "best": best_row(rows) if rows else None,
             "epochs": len(rows) - 1,
             **run.spent[stage],
         })  # fmt: skip
