@@ -1,4 +1,4 @@
-"""What a run will be, before it is started: blocks, cuts, phases, parameters, and how long it may take here."""
+"""A run before it is started: its blocks, cuts, phases and parameters, and an estimate of how long it takes here."""
 
 import math
 import time
@@ -39,46 +39,46 @@ _LONG_ENOUGH = 1.0
 
 @dataclass(frozen=True)
 class Counts:
-    """Pictures of each split that show the chosen classes; of some classes, what they are on average."""
+    """Images of each split that show the selected classes; for a selection, estimated from the average."""
 
     train: int
     val: int
     test: int
 
 
-def count_images(chosen: Params, classes: list | None) -> Counts:
-    row, dataset = DATASETS[chosen.dataset.name], chosen.dataset
+def count_images(params: Params, classes: list | None) -> Counts:
+    row, dataset = DATASETS[params.dataset.name], params.dataset
     val = round(row.train_count * dataset.val_fraction)
     train = dataset.limit or row.train_count - val
     share = len(classes or row.classes) / len(row.classes)
     return Counts(*(round(count * share) for count in (train, val, row.test_count)))
 
 
-def planned_cuts(chosen: Params, one: Network) -> dict[int, Cut]:
-    """What is to become of the activations at each cut, by depth."""
-    pictures = count_images(chosen, chosen.dataset.classes)
-    rows = chosen.augment.views * pictures.train + pictures.val
-    return {cut.depth: cut for cut in plan_cuts(one.widths(chosen.head.pool), rows, chosen.extract)}
+def planned_cuts(params: Params, network: Network) -> dict[int, Cut]:
+    """Size of the activations at each cut, and whether they are stored, by depth."""
+    counts = count_images(params, params.dataset.classes)
+    rows = params.augment.views * counts.train + counts.val
+    return {cut.depth: cut for cut in plan_cuts(network.widths(params.head.pool), rows, params.extract)}
 
 
-def build_untrained(chosen: Params) -> Network:
-    """The network of random weights, with its head; speed and size do not depend on their values."""
+def build_untrained(params: Params) -> Network:
+    """The network with random weights and its head; speed and size do not depend on the weights."""
     seed_initialisers(0, "summary")
-    one = build_network(chosen.backbone.name, chosen.backbone.image_size, chosen.backbone.alpha)
-    head, classes = chosen.head, chosen.dataset.classes or DATASETS[chosen.dataset.name].classes
-    one.attach(head.pool, head.units, head.dropout, len(classes))
-    return one
+    network = build_network(params.backbone.name, params.backbone.image_size, params.backbone.alpha)
+    head, classes = params.head, params.dataset.classes or DATASETS[params.dataset.name].classes
+    network.attach(head.pool, head.units, head.dropout, len(classes))
+    return network
 
 
-def block_rows(chosen: Params, one: Network) -> list[list[str]]:
-    """A row of BLOCK_COLUMNS for each block from the top; the last tells what becomes of what enters the block."""
-    cuts = planned_cuts(chosen, one)
+def block_rows(params: Params, network: Network) -> list[list[str]]:
+    """A row of BLOCK_COLUMNS for each block from the top; the last tells whether its inputs are stored."""
+    cuts = planned_cuts(params, network)
 
     def kept(depth: int) -> str:
         cut = cuts.get(depth)
         return "-" if cut is None else f"{cut.size / 1e9:.3f} GB {'stored' if cut.stored else 'streamed'}"
 
-    parts = [("head", one.head), *((block.name, block) for block in reversed(one.blocks))]
+    parts = [("head", network.head), *((block.name, block) for block in reversed(network.blocks))]
     return [
         [name, str(depth), _layers(part), f"{part.count_params():,}", _shape(part), kept(depth)]
         for depth, (name, part) in enumerate(parts)
@@ -95,7 +95,7 @@ def _shape(part: keras.Model) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """What a phase trains, and how."""
+    """What a phase trains, and on what data."""
 
     name: str
     epochs: int
@@ -105,58 +105,58 @@ class Row:
     frozen: int
 
     def cells(self) -> list[str]:
-        source = "pictures" if self.depth is None else f"stored, depth {self.depth}"
+        source = "images" if self.depth is None else f"stored, depth {self.depth}"
         return [self.name, self.thawed, f"{self.trainable:,}", f"{self.frozen:,}", source, str(self.epochs)]
 
 
-def phase_row(chosen: Params, one: Network, name: str) -> Row:
-    """Freeze a network as a phase has it, and say so."""
-    section = phase_section(chosen, name)
-    depth = thaw_network(one, section)
-    cut = planned_cuts(chosen, one).get(depth)
-    parts = [*one.blocks, one.head]
+def phase_row(params: Params, network: Network, name: str) -> Row:
+    """Freeze a network as a phase does, and describe the phase."""
+    section = phase_section(params, name)
+    depth = thaw_network(network, section)
+    cut = planned_cuts(params, network).get(depth)
+    parts = [*network.blocks, network.head]
     trainable = sum(math.prod(weight.shape) for part in parts for weight in part.trainable_weights)
     total = sum(part.count_params() for part in parts)
     return Row(
         name,
         section.epochs,
         depth if cut is not None and cut.stored else None,
-        one.thawed(),
+        network.thawed(),
         trainable,
         total - trainable,
     )
 
 
-def estimate_seconds(chosen: Params, one: Network) -> Iterator[tuple[str, float]]:
-    """How long the stages that compute may take on this device, from a second of each one's steps.
+def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, float]]:
+    """Estimate how long the stages that compute take on this device, from a second of each stage's steps.
 
     Yields:
-        Name of the stage, and seconds, the making ready of the first step included; early stopping may spare some.
+        Name of the stage, and seconds, including compilation of the first step; early stopping may save some.
     """
-    own = count_images(chosen, chosen.dataset.classes)
-    source = chosen.backbone.source
+    own = count_images(params, params.dataset.classes)
+    source = params.backbone.source
     if source is not None:
-        one.freeze(0)
-        yield "backbone", _training(one, chosen, source, None, count_images(chosen, source.classes), "train")
-    stored = [cut.depth for cut in planned_cuts(chosen, one).values() if cut.stored]
-    yield "extract", _extraction(one, chosen, stored, chosen.augment.views * own.train + own.val) if stored else 0.0
-    for name in chain_of(chosen.schedule):
-        row, section = phase_row(chosen, one, name), phase_section(chosen, name)
+        network.freeze(0)
+        yield "backbone", _training(network, params, source, None, count_images(params, source.classes), "train")
+    stored = [cut.depth for cut in planned_cuts(params, network).values() if cut.stored]
+    yield "extract", _extraction(network, params, stored, params.augment.views * own.train + own.val) if stored else 0.0
+    for name in chain_of(params.schedule):
+        row, section = phase_row(params, network, name), phase_section(params, name)
         mode = section.batch_norm if isinstance(section, Phase) else "inference"
-        yield stage_of(name), _training(one, chosen, section, row.depth, own, mode)
-    yield "evaluate", _prediction(one, chosen, own.train + own.val + own.test)
+        yield stage_of(name), _training(network, params, section, row.depth, own, mode)
+    yield "evaluate", _prediction(network, params, own.train + own.val + own.test)
 
 
 def _training(
-    one: Network, chosen: Params, section: Head | Phase | Source, depth: int | None, pictures: Counts, batch_norm: str
+    network: Network, params: Params, section: Head | Phase | Source, depth: int | None, counts: Counts, batch_norm: str
 ) -> float:
     """Of a phase: the first step and all others, and validation after each epoch."""
     if not section.epochs:
         return 0.0
-    model = one.classifier(depth, chosen.augment, batch_norm)
-    mixup, size = getattr(section, "mixup", 0.0), chosen.batch_size
-    shape, dtype = model.inputs[0].shape[1:], "uint8" if depth is None else chosen.extract.dtype
-    examples, val = (_blank(count, shape, dtype) for count in (pictures.train, pictures.val))
+    model = network.classifier(depth, params.augment, batch_norm)
+    mixup, size = getattr(section, "mixup", 0.0), params.batch_size
+    shape, dtype = model.inputs[0].shape[1:], "uint8" if depth is None else params.extract.dtype
+    examples, val = (_blank(count, shape, dtype) for count in (counts.train, counts.val))
     feed = Feed(model, examples, size, mixes=mixup > 0)
     feed.compile(adam(rate_schedule(section, 1)), steps_at_once(depth))
     plan = BatchPlan.draw(len(examples), size, mixup, 0)
@@ -181,37 +181,37 @@ def _part(plan: BatchPlan, steps: int) -> BatchPlan:
     return BatchPlan(*(None if part is None else part[:steps] for part in parts))
 
 
-def _pictures(count: int) -> np.ndarray:
+def _blank_images(count: int) -> np.ndarray:
     return np.zeros((count, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
 
 
-def _extraction(one: Network, chosen: Params, cuts: list[int], rows: int) -> float:
-    model = storing(one.features(cuts, chosen.head.pool, chosen.augment), chosen.extract.dtype)
+def _extraction(network: Network, params: Params, cuts: list[int], rows: int) -> float:
+    model = storing(network.features(cuts, params.head.pool, params.augment), params.extract.dtype)
 
     def run(batches: int) -> None:
-        images = _pictures(batches * chosen.extract.batch_size)
-        for _ in predict_chunks(model, augmentation_inputs(images, chosen.augment, True), chosen.extract.batch_size):
+        images = _blank_images(batches * params.extract.batch_size)
+        for _ in predict_chunks(model, augmentation_inputs(images, params.augment, True), params.extract.batch_size):
             pass
 
-    first, batch = _speed(run, rows // chosen.extract.batch_size + 1)
-    return first + batch * rows / chosen.extract.batch_size
+    first, batch = _speed(run, rows // params.extract.batch_size + 1)
+    return first + batch * rows / params.extract.batch_size
 
 
-def _prediction(one: Network, chosen: Params, rows: int) -> float:
-    model = one.classifier()
+def _prediction(network: Network, params: Params, rows: int) -> float:
+    model = network.classifier()
 
     def run(batches: int) -> None:
-        images = _pictures(batches * chosen.batch_size)
-        for _ in predict_chunks(model, images, chosen.batch_size):
+        images = _blank_images(batches * params.batch_size)
+        for _ in predict_chunks(model, images, params.batch_size):
             pass
 
-    first, batch = _speed(run, rows // chosen.batch_size + 1)
-    return first + batch * rows / chosen.batch_size
+    first, batch = _speed(run, rows // params.batch_size + 1)
+    return first + batch * rows / params.batch_size
 
 
 def _speed(run, most: int) -> tuple[float, float]:
     """Seconds of the first call, and of one step of those after it."""
-    # As many at once as the head's compiled code goes on for by itself.
+    # As many as the head's compiled code runs at once.
     steps = min(16, most)
     started = time.perf_counter()
     run(steps)
