@@ -17,12 +17,13 @@ from thaw.errors import ThawError
 from thaw.network.build import build_head
 from thaw.network.history import Row
 from thaw.network.seeds import seed_initialisers
+from thaw.runtime.resume import State
 from thaw.training import loop
 from thaw.training.adam import adam
 from thaw.training.class_weights import class_weight_array
-from thaw.training.feed import BatchPlan
+from thaw.training.feed import BatchPlan, Feed
 from thaw.training.loop import Run, TrainingLoop, steps_at_once, train_network
-from thaw.training.reporting import Printer
+from thaw.training.reporting import EpochEnd, Observer, Printer
 from thaw.training.schedules import rate_schedule
 
 TRAIN, VAL = points(48, spread=0.4), points(21, seed=1, spread=0.4)
@@ -163,6 +164,43 @@ def test_a_run_that_only_does_harm_ends_with_the_weights_that_it_started_from():
     assert [row["best"] for row in rows] == [True, False, False]
     assert rows[0]["val_accuracy"] > max(rows[1]["val_accuracy"], rows[2]["val_accuracy"])
     assert_equal_weights(head.get_weights(), before)
+
+
+def test_each_epoch_fetches_the_weights_once_and_validates_once(monkeypatch):
+    fetched, validated = [], []
+    get_weights, evaluate = keras.Model.get_weights, Feed.evaluate
+    monkeypatch.setattr(keras.Model, "get_weights", lambda model: fetched.append(1) or get_weights(model))
+    monkeypatch.setattr(Feed, "evaluate", lambda *given: validated.append(1) or evaluate(*given))
+    fit(new_head(), run(training(epochs=3)))
+    assert len(fetched) == len(validated) == 4, "and once before the first epoch"
+
+
+def test_observers_are_told_in_their_order_once_the_state_is_saved(tmp_path):
+    told, state = [], State("unfreeze@all", tmp_path)
+
+    class Listener(Observer):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_start(self, rows: list[Row], resumed: bool) -> None:
+            told.append((self.name, "start", len(rows), resumed))
+
+        def on_epoch(self, end: EpochEnd) -> None:
+            assert len(state.content["rows"]) == end.epoch + 1
+            told.append((self.name, "epoch", end.epoch, len(end.rows) - 1))
+
+        def on_end(self, stopped_early: bool) -> None:
+            told.append((self.name, "end", stopped_early))
+
+    TrainingLoop(new_head(), run(training(epochs=2)), data(TRAIN, VAL), [Listener("a"), Listener("b")], state).run()
+    events = [("start", 1, False), ("epoch", 1, 1), ("epoch", 2, 2), ("end", False)]
+    assert told == [(name, *event) for event in events for name in "ab"]
+
+
+def test_a_run_that_stops_early_says_why(capsys):
+    fit(learnt(), run(training(epochs=7, patience=2)), wrong_from(1))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == "unfreeze@all: validation accuracy did not improve in 2 epochs: stopping"
 
 
 def test_the_first_row_is_of_the_starting_weights():
