@@ -86,7 +86,7 @@ def test_vgg16_has_the_operations_that_are_published():
 
 
 def test_where_there_is_no_gpu_the_table_says_so():
-    rows = [{"backbone": name, "image_size": 224} for name in gpu.BACKBONES]
+    rows = [{"backbone": name, "image_size": 224} for name in gpu.NAMES]
     text = gpu.table({"rows": rows, "peak_tflops": None, "device": "cpu"})
     assert text.count(gpu.NOT_MEASURED) == 10 * len(rows) + 1
 
