@@ -330,7 +330,7 @@ def test_a_trained_model_is_asked_about_pictures(project, photographs):
     assert shares == sorted(shares, reverse=True)
     assert {one["class"] for one in found[0]["classes"]} < {"7", "8", "9"}
     output = project.run(*command[:-2], str(photographs / "more/notes.txt"), check=False)
-    assert output.splitlines()[-1] == "predict: no picture to look at"
+    assert output.splitlines()[-1] == "predict: no image to look at"
     output = project.run(*command, "--model", "models/none", check=False)
     assert output.startswith("models/none: no checkpoint there")
 
@@ -350,7 +350,7 @@ def test_an_exported_file_is_checked_against_the_checkpoint(project, tmp_path):
         output = project.run("python", "-m", "thaw", "export", "--format", "tflite", "--output", str(file))
     finally:
         project.git("checkout", "--", "params.yaml")
-    said = rf"{file}: the probabilities of 107 test pictures are models/all's, to [0-9.]+e-0[4-9] at most"
+    said = rf"{file}: the probabilities of 107 test images are models/all's, to [0-9.]+e-0[4-9] at most"
     assert re.fullmatch(said, output.strip()), "and nothing of the framework's"
     assert file.stat().st_size > 100_000
 
