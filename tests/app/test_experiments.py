@@ -82,9 +82,10 @@ def test_parameters_that_have_not_run_are_not_told_as_if_they_had(project):
 @pytest.mark.slow
 @pytest.mark.parametrize("revision", [None, "wide", "HEAD"])
 def test_a_page_of_the_workspace_a_commit_or_an_experiment(project, revision):
-    status = project.git("status", "--porcelain", "--ignored", "--", ":!*.html", ":!**/__pycache__")
-    output = project.run("python", "-m", "thaw", "report", *([revision] if revision else []))
-    assert project.git("status", "--porcelain", "--ignored", "--", ":!*.html", ":!**/__pycache__") == status
+    status = project.git("status", "--porcelain", "--ignored", "--", ":!*.html")
+    command = ["python", "-m", "thaw", "report", *([revision] if revision else [])]
+    output = project.run(*command, PYTHONDONTWRITEBYTECODE="1")
+    assert project.git("status", "--porcelain", "--ignored", "--", ":!*.html") == status
     path = project.folder / output.split()[0]
     assert path.name == (f"report-{revision}.html" if revision else "report.html")
     text = path.read_text(encoding="utf-8")
