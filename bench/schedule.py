@@ -260,7 +260,7 @@ def _plain(network):
     from thaw.network.modes import InMode
 
     def build(augment, batch_norm: str) -> keras.Model:
-        pictures, x = network.pictures(augment, always=False)
+        pictures, x = network.image_input(augment, always=False)
         for block in network.blocks:
             x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
         return keras.Model(pictures, network.head(network.pooled(x)))

@@ -23,7 +23,7 @@ SHAPES = {
 }
 WITH_BATCH_NORM = ["resnet50", "resnet18", "mobilenetv2", "cnn"]
 CUTS = [(name, depth) for name, row in BACKBONES.items() for depth in range(len(row.blocks) + 1)]
-# Two pictures of each class; more would only take longer.
+# Two images of each class; more would only take longer.
 EXAMPLES = pictures(8)
 
 
@@ -175,7 +175,7 @@ def test_a_count_of_layers_freezes_in_the_middle_of_a_block():
         ("mobilenetv2", keras.applications.mobilenet_v2.preprocess_input),
     ],
 )
-def test_pictures_are_normalised_as_the_imagenet_weights_expect(name, preprocess):
+def test_images_are_normalised_as_the_imagenet_weights_expect(name, preprocess):
     row = BACKBONES[name]
     ours = Normalise(row.mean, row.std, row.channels)(EXAMPLES.inputs)
     # It works in place on an array of floats.

@@ -24,12 +24,12 @@ def build(image_size: int = 16, pool: str = "avg", units: int | None = None, dro
 
 
 def depth_of_pictures(network: Network) -> int:
-    """The cut below all blocks, where the activations are the normalised pictures."""
+    """The cut below all blocks, where the activations are the normalised images."""
     return len(network.blocks)
 
 
 def seen(network: Network, how=None, *seed: object) -> np.ndarray:
-    """The pictures of 0 to 255 that the lowest block gets."""
+    """The images of 0 to 255 that the lowest block gets."""
     model = network.features([depth_of_pictures(network)], "avg", how)
     reseed_layers(model, *seed)
     inputs = augmentation_inputs(EXAMPLES.inputs, how, augmented=True) if how else EXAMPLES.inputs
@@ -159,11 +159,11 @@ def test_features_use_the_statistics_that_batch_norm_has_whatever_the_mode_and_w
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_features_without_augmentation_are_of_the_pictures_as_they_are():
+def test_features_without_augmentation_are_of_the_images_as_they_are():
     np.testing.assert_allclose(seen(build(32)), EXAMPLES.inputs, atol=1e-3)
 
 
-def test_features_with_augmentation_are_of_pictures_as_they_are_where_the_input_says_so():
+def test_features_with_augmentation_are_of_images_as_they_are_where_the_input_says_so():
     network, varied = build(32), augment(flip=True, contrast=0.3)
     both = predicted(
         network.features([1], "avg", varied), augmentation_inputs(EXAMPLES.inputs, varied, augmented=False)
@@ -171,10 +171,10 @@ def test_features_with_augmentation_are_of_pictures_as_they_are_where_the_input_
     np.testing.assert_array_equal(both[0], predicted(network.features([1], "avg", None))[0])
 
 
-def test_features_with_augmentation_are_of_augmented_pictures_in_predict():
+def test_features_with_augmentation_are_of_augmented_images_in_predict():
     views = seen(build(32), augment(flip=True), 0).round().astype(np.uint8)
-    same = [np.array_equal(view, picture) for view, picture in zip(views, EXAMPLES.inputs, strict=True)]
-    mirrored = [np.array_equal(view, picture[:, ::-1]) for view, picture in zip(views, EXAMPLES.inputs, strict=True)]
+    same = [np.array_equal(view, image) for view, image in zip(views, EXAMPLES.inputs, strict=True)]
+    mirrored = [np.array_equal(view, image[:, ::-1]) for view, image in zip(views, EXAMPLES.inputs, strict=True)]
     assert all(a or b for a, b in zip(same, mirrored, strict=True))
     assert any(same)
     assert any(mirrored)
@@ -183,7 +183,7 @@ def test_features_with_augmentation_are_of_augmented_pictures_in_predict():
 @pytest.mark.parametrize(
     "chosen", [{"flip": True}, {"translation": 0.2}, {"rotation": 0.1}, {"zoom": 0.2}, {"contrast": 0.3}]
 )
-def test_each_augmentation_changes_pictures_by_its_seed_and_stays_within_their_range(chosen):
+def test_each_augmentation_changes_images_by_its_seed_and_stays_within_their_range(chosen):
     network, settings = build(32), augment(**chosen)
     first = seen(network, settings, 5, 0)
     assert not np.allclose(first, EXAMPLES.inputs, atol=1)
@@ -240,7 +240,7 @@ def test_dropout_in_the_head_drops_in_training_alone_and_by_the_seed():
 
 
 @pytest.mark.parametrize("image_size", [16, 64])
-def test_the_network_takes_stored_pictures_and_resizes_them_without_rounding(image_size):
+def test_the_network_takes_stored_images_and_resizes_them_without_rounding(image_size):
     network = build(image_size)
     assert network.classifier().input_shape == (None, 32, 32, 3)
     assert predicted(network.classifier())[0].shape == (32, CLASSES)
@@ -292,7 +292,7 @@ def mixed():
     keras.config.set_dtype_policy("float32")
 
 
-def test_in_mixed_precision_pictures_and_logits_stay_exact(mixed):
+def test_in_mixed_precision_images_and_logits_stay_exact(mixed):
     varied = augment(flip=True, translation=0.3)
     network = build(image_size=20)
     pixels = seen(network, varied, 0)

@@ -233,7 +233,7 @@ def rehash(file: Path) -> None:
     [
         ({"block3_conv1_bn__gamma": np.ones(127, "float32")}, "has (127,) for block3_conv1_bn/gamma; expected (128,)"),
         ({"block3_conv1_bn__gamma": None}, "has nothing for block3_conv1_bn/gamma; expected (128,)"),
-        ({"more__kernel": np.ones(3, "float32")}, "has more/kernel, which the network has not"),
+        ({"more__kernel": np.ones(3, "float32")}, "has more/kernel, which the network does not have"),
     ],
     ids=["wrong shape", "missing tensor", "extra tensor"],
 )

@@ -67,8 +67,8 @@ def test_another_backend_in_the_environment_is_refused(project):
     project.run("python", "-m", "thaw", "params", "recipe=demo")
     output = project.run("python", "-m", "stages.train_head", check=False, KERAS_BACKEND="jax")
     assert output == (
-        "train_head: backend: received 'tensorflow'; accepted: jax, which the variable KERAS_BACKEND asks for; "
-        "unset one of the two\n"
+        "train_head: backend: received 'tensorflow'; accepted: jax, the value of the environment variable "
+        "KERAS_BACKEND; change or unset one\n"
     )
 
 

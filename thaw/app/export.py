@@ -11,7 +11,7 @@ import numpy as np
 from thaw.backbones import BACKBONES
 from thaw.errors import ThawError
 from thaw.network.backend import quiet
-from thaw.network.build import PICTURE_SIZE, Network
+from thaw.network.build import IMAGE_SIZE, Network
 
 # Largest difference of a probability from the checkpoint's that is accepted. Other programs add up in another order.
 TOLERANCE = 1e-3
@@ -23,7 +23,7 @@ def standalone(network: Network) -> keras.Model:
     Takes pictures, uint8 (n, 32, 32, 3), and gives probabilities, float32 (n, classes).
     """
     row = BACKBONES[network.name]
-    pictures = keras.Input((PICTURE_SIZE, PICTURE_SIZE, 3), dtype="uint8", name="pictures")
+    pictures = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="pictures")
     x = keras.layers.Rescaling(1.0, name="as_float")(pictures)
     # Normalisation, and the order of the channels, are one product for each position.
     kernel = np.diag(1 / np.array(row.std))
@@ -32,7 +32,7 @@ def standalone(network: Network) -> keras.Model:
     normalise = keras.layers.Conv2D(3, 1, trainable=False, name="normalise")
     x = normalise(x)
     normalise.set_weights([kernel[None, None].astype("float32"), -(np.array(row.mean) / row.std).astype("float32")])
-    if network.image_size != PICTURE_SIZE:
+    if network.image_size != IMAGE_SIZE:
         x = keras.layers.Resizing(network.image_size, network.image_size, name="resize")(x)
     for block in network.blocks:
         x = block(x, training=False)
@@ -57,7 +57,7 @@ def write_export(network: Network, form: str, path: Path) -> None:
             import tf2onnx  # noqa: F401
         except ModuleNotFoundError:
             raise _missing(form) from None
-        model(np.zeros((1, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8))  # Keras exports no model that was never called
+        model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))  # Keras exports no model that was never called
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # tf2onnx asks NumPy for what it no longer has
             model.export(path, format="onnx", verbose=False)

@@ -15,7 +15,7 @@ from thaw.datasets import DATASETS
 from thaw.features.extract import Cut, plan_cuts
 from thaw.features.store import storing
 from thaw.network.augmentation import augmentation_inputs
-from thaw.network.build import PICTURE_SIZE, Network, build_network
+from thaw.network.build import IMAGE_SIZE, Network, build_network
 from thaw.network.inference import predict_chunks
 from thaw.network.seeds import seed_initialisers
 from thaw.training.adam import adam
@@ -182,7 +182,7 @@ def _part(plan: BatchPlan, steps: int) -> BatchPlan:
 
 
 def _blank_images(count: int) -> np.ndarray:
-    return np.zeros((count, PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
+    return np.zeros((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
 
 
 def _extraction(network: Network, params: Params, cuts: list[int], rows: int) -> float:

@@ -1,1 +1,1 @@
-"""The network in blocks: built, folded, augmented, saved, loaded and run."""
+"""The network in blocks: built, folded, augmented, saved, loaded and run. Start at `build.Network`."""

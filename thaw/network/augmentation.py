@@ -1,4 +1,4 @@
-"""Augmentation as Keras layers, which run on the device."""
+"""Augmentation as random Keras layers, which run on the device. Start at `augmentation_layers`."""
 
 import keras
 import numpy as np
@@ -7,57 +7,65 @@ from thaw.config.schema import Augment
 from thaw.network.modes import InMode
 from thaw.network.seeds import reseed_layers
 
-# Input of a model that augments some pictures only: bool (n,), which of them.
+# Second input of a model that augments some images only: bool (n,), True for each image to augment.
 SWITCH = "augmented"
 
-
-# Keras's random layers take a seed when they are made; `seeds.reseed` sets their state before use.
-# Half a precision would move pixels, whatever the network computes in.
+# The seed of a Keras random layer is only its first state: `seeds.reseed_layers` sets the state before use.
+# Augmentation computes in float32 whatever the precision of the network: half precision would move pixels.
 _OPTIONS = {"seed": 0, "dtype": "float32"}
 
 
 def augmentation_layers(augment: Augment, always: bool = False) -> list[keras.Layer]:
-    """The random layers that `augment` asks for, over pictures of 0 to 255, in the order of use.
+    """The random layers that `augment` names, in the order of use, for images with pixels of 0 to 255.
 
-    They augment in training, or also in inference where `always` says so.
+    Args:
+        augment: settings; a setting of 0 or False adds no layer.
+        always: augment in inference, too, not in training alone.
     """
-    chosen = []
+    layers: list[keras.Layer] = []
     if augment.flip:
-        chosen.append(keras.layers.RandomFlip("horizontal", **_OPTIONS, name="flip"))
+        layers.append(keras.layers.RandomFlip("horizontal", **_OPTIONS, name="flip"))
     if augment.translation:
         shift = augment.translation
-        # By whole pixels: interpolation would blur every training picture and no other.
-        chosen.append(
+        # By whole pixels: interpolation would blur the training images alone.
+        layers.append(
             keras.layers.RandomTranslation(shift, shift, interpolation="nearest", **_OPTIONS, name="translation")
         )
     if augment.rotation:
-        chosen.append(keras.layers.RandomRotation(augment.rotation, **_OPTIONS, name="rotation"))
+        layers.append(keras.layers.RandomRotation(augment.rotation, **_OPTIONS, name="rotation"))
     if augment.zoom:
-        chosen.append(keras.layers.RandomZoom(augment.zoom, **_OPTIONS, name="zoom"))
+        layers.append(keras.layers.RandomZoom(augment.zoom, **_OPTIONS, name="zoom"))
     if augment.contrast:
-        chosen.append(keras.layers.RandomContrast(augment.contrast, **_OPTIONS, name="contrast"))
+        layers.append(keras.layers.RandomContrast(augment.contrast, **_OPTIONS, name="contrast"))
     if keras.backend.backend() == "jax":
-        # Keras says they cannot be compiled, which is so on TensorFlow, and would compile nothing of the model.
-        for layer in chosen:
+        # Keras marks these layers as not compilable by XLA, which is true on TensorFlow alone, and a single such
+        # layer keeps the whole model from being compiled.
+        for layer in layers:
             layer.supports_jit = True
-    return [InMode(layer, training=True) for layer in chosen] if always else chosen
+    return [InMode(layer, training=True) for layer in layers] if always else layers
 
 
 def augmentation_inputs(images: np.ndarray, augment: Augment, augmented: bool) -> np.ndarray | dict[str, np.ndarray]:
-    """What `Network.features` takes of pictures, to augment all or none of them."""
+    """Input of the model of `Network.features`: images and, where `augment` changes any, which ones to augment.
+
+    Args:
+        images: uint8 (n, 32, 32, 3).
+        augment: settings.
+        augmented: augment all images, or none.
+    """
     if augment.changes_nothing:
         return images
-    return {"pictures": images, SWITCH: np.full(len(images), augmented)}
+    return {"images": images, SWITCH: np.full(len(images), augmented)}
 
 
 def draw_views(images: np.ndarray, augment: Augment) -> list[np.ndarray]:
-    """Pictures, uint8 (n, 32, 32, 3), as they may look in each view; as they are in the first."""
-    x = pictures = keras.Input(images.shape[1:], dtype="uint8")
+    """Images, uint8 (n, 32, 32, 3), in each view: unaugmented in the first, augmented at random in each other one."""
+    x = inputs = keras.Input(images.shape[1:], dtype="uint8")
     for layer in augmentation_layers(augment, always=True):
         x = layer(x)
-    model = keras.Model(pictures, x)
-    drawn = [images]
+    model = keras.Model(inputs, x)
+    views = [images]
     for number in range(1, augment.views):
         reseed_layers(model, augment.seed, number)
-        drawn.append(np.asarray(model.predict(images, verbose=0)).round().clip(0, 255).astype(np.uint8))
-    return drawn
+        views.append(np.asarray(model.predict(images, verbose=0)).round().clip(0, 255).astype(np.uint8))
+    return views

@@ -1,7 +1,7 @@
-"""The one place where backend and device are chosen and set up, before anything imports Keras.
+"""Backend and device: set up here alone, before anything imports Keras. Start at `use_backend`.
 
-Backend, device, compiler and precision follow from the parameters and from what the machine has; what
-was chosen is printed, since it decides the last bits of every result.
+Backend, device, compiler and precision follow from the parameters and from the hardware. Each stage prints
+them: they decide the last bits of every result.
 """
 
 import faulthandler
@@ -18,22 +18,22 @@ from thaw.errors import ParamError
 from thaw.runtime.gpus import give_back_gpu
 from thaw.runtime.progress import in_terminal
 
-# First compute capability of NVIDIA whose matrix units take bfloat16 (Ampere).
+# Least compute capability of an NVIDIA GPU whose tensor cores compute in bfloat16 (Ampere).
 _BFLOAT16 = (8, 0)
 
 
 @dataclass(frozen=True)
 class ComputeDevice:
-    """What computes, and how.
+    """Device, compiler and precision of all models of a process.
 
     Attributes:
         backend: tensorflow or jax.
         kind: cpu or gpu.
-        name: of the GPU, or the number of cores.
-        xla: whether models are compiled by XLA. Plain TensorFlow is faster on a CPU, 4 to 10 times
+        name: name of the GPU, or the number of cores.
+        xla: whether XLA compiles models. Plain TensorFlow is faster on a CPU, 4 to 10 times
             for MobileNetV2.
         precision: Keras's dtype policy.
-        data_gb: examples of up to so many gigabytes are kept on the device while they are learnt.
+        data_gb: gigabytes of training examples that are kept on the device, at most.
     """
 
     backend: str = "tensorflow"
@@ -55,35 +55,35 @@ _active = ComputeDevice()
 
 
 def active_device() -> ComputeDevice:
-    """What `use_backend` has set up; a CPU before that."""
+    """The device that `use_backend` set up; before that, a CPU."""
     return _active
 
 
 def use_backend(backend: str, settings: Device) -> ComputeDevice:
-    """Make Keras compute with `backend`, repeatably, on the device there is. Called before anything imports Keras.
+    """Make Keras compute deterministically with `backend`, on a GPU where there is one.
 
-    A GPU that this process has taken is given back where the backend does not use it.
+    Called before anything imports Keras. A GPU that this process holds is released if the backend does not use it.
 
     Returns:
-        What was chosen, which `active_device` gives from here on.
+        The device, which `active_device` returns from now on.
 
     Raises:
-        ParamError: KERAS_BACKEND says otherwise, or the backend is not installed.
+        ParamError: KERAS_BACKEND names another backend, or the backend is not installed.
     """
     global _active
     _load(backend)
-    device = decide_device(backend, settings, *_found(backend))
-    if device.kind == "cpu":  # also where there is a GPU, and the backend has no CUDA
+    device = decide_device(backend, settings, *_detect_device(backend))
+    if device.kind == "cpu":  # a machine with a GPU, too, if the backend was installed without CUDA
         give_back_gpu()
     import keras
 
     if backend == "tensorflow" and not device.xla:
         import tensorflow as tf
 
-        # Same bits twice on one machine; on JAX that is so without asking. With XLA Keras takes one of the two alone.
+        # Two runs on one machine give the same bits. JAX is deterministic anyway; Keras accepts either this or XLA.
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(device.precision)
-    if not in_terminal():  # the bars of downloads of weights, drawn over and over
+    if not in_terminal():  # a log would get every redraw of the progress bars of downloaded weights
         keras.config.disable_interactive_logging()
         os.environ.setdefault("TQDM_DISABLE", "1")
     _active = device
@@ -91,11 +91,14 @@ def use_backend(backend: str, settings: Device) -> ComputeDevice:
 
 
 def decide_device(backend: str, settings: Device, kind: str, name: str, capability: tuple[int, int]) -> ComputeDevice:
-    """What `auto` means on a device.
+    """Replace each `auto` of the settings by its value for a device.
 
     Args:
+        backend: tensorflow or jax.
+        settings: section `device` of the parameters.
         kind: cpu or gpu.
-        capability: compute capability of a GPU.
+        name: name of the device.
+        capability: compute capability of a GPU, as (major, minor).
     """
     gpu = kind == "gpu"
     xla, precision, data_gb = settings.xla, settings.precision, settings.data_gb
@@ -104,21 +107,23 @@ def decide_device(backend: str, settings: Device, kind: str, name: str, capabili
     if precision == "auto":
         precision = "mixed_bfloat16" if gpu and capability >= _BFLOAT16 else "float32"
     if data_gb == "auto":
-        # Well within what either has beside a network and its activations.
+        # Well below the memory that is free beside a network and its activations.
         data_gb = 8.0 if gpu else 0.5
     return ComputeDevice(backend, kind, name, xla, precision, data_gb)
 
 
 def _load(backend: str) -> None:
-    set_already = os.environ.get("KERAS_BACKEND", backend)
-    if set_already != backend:
+    environment_backend = os.environ.get("KERAS_BACKEND", backend)
+    if environment_backend != backend:
         raise ParamError(
-            "backend", backend, f"{set_already}, which the variable KERAS_BACKEND asks for; unset one of the two"
+            "backend",
+            backend,
+            f"{environment_backend}, the value of the environment variable KERAS_BACKEND; change or unset one",
         )
     os.environ["KERAS_BACKEND"] = backend
     try:
         with quiet():
-            import keras  # noqa: F401, with what it loads of the backend
+            import keras  # noqa: F401, imports the backend, too
     except ModuleNotFoundError as error:
         project = {"tensorflow": ".", "jax": '".[jax]"'}[backend]
         raise ParamError(
@@ -127,12 +132,12 @@ def _load(backend: str) -> None:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # It warns of functions traced anew, which several models in one stage mean.
+        # TensorFlow warns that functions are traced again, which is normal with several models in one stage.
         tf.get_logger().setLevel("ERROR")
 
 
-def _found(backend: str) -> tuple[str, str, tuple[int, int]]:
-    """Kind and name of the first device, and a GPU's compute capability."""
+def _detect_device(backend: str) -> tuple[str, str, tuple[int, int]]:
+    """Kind, name and compute capability of the first device; (0, 0) for a CPU."""
     if backend == "jax":
         import jax
 
@@ -143,15 +148,18 @@ def _found(backend: str) -> tuple[str, str, tuple[int, int]]:
     else:
         import tensorflow as tf
 
-        listed = tf.config.list_physical_devices("GPU")
-        if listed:
-            details = tf.config.experimental.get_device_details(listed[0])
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            details = tf.config.experimental.get_device_details(gpus[0])
             return "gpu", details.get("device_name", "unknown"), details.get("compute_capability", (0, 0))
     return "cpu", f"{cores()} cores", (0, 0)
 
 
 def provenance() -> dict[str, object]:
-    """All that decides the bits of a result besides code, parameters and data: no time, no path, no host."""
+    """Backend, device and versions, which decide the bits of a result beside code, parameters and data.
+
+    No time, path or host name is among them: two equal runs write equal files.
+    """
     device = _active
     packages = ("keras", device.backend, "numpy")
     return {
@@ -166,31 +174,31 @@ def provenance() -> dict[str, object]:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what TensorFlow's libraries write to standard error while they are loaded from the screen.
+    """Hide what TensorFlow's C++ prints to stderr while it is imported.
 
-    It comes from C++, before any setting of a log level takes effect; errors come as exceptions, and of a
-    crash, as on a processor without what they need, Python tells where it was. Who sets TF_CPP_MIN_LOG_LEVEL
-    to 0, 1 or 2 sees all.
+    No log level takes effect before the import. Nothing that matters is lost: errors are raised as exceptions,
+    and faulthandler still prints where a crash happened, such as one for a missing processor instruction.
+    TF_CPP_MIN_LOG_LEVEL=0 (or 1 or 2) shows everything.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         yield
         return
     sys.stderr.flush()
-    screen, watched = os.dup(2), faulthandler.is_enabled()
-    if not watched:
-        faulthandler.enable(screen)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    stderr, was_enabled = os.dup(2), faulthandler.is_enabled()
+    if not was_enabled:
+        faulthandler.enable(stderr)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(screen, 2)
-        if not watched:
+        os.dup2(stderr, 2)
+        if not was_enabled:
             faulthandler.disable()
-        os.close(screen)
+        os.close(stderr)

@@ -1,4 +1,7 @@
-"""The network in blocks: built, cut, frozen, and put together again as Keras models."""
+"""The network in blocks: built, cut, frozen, and assembled into Keras models.
+
+Start at `build_network`, which makes a `Network`; its `classifier` is what a phase trains.
+"""
 
 import itertools
 import math
@@ -14,18 +17,18 @@ from thaw.network.augmentation import SWITCH, augmentation_layers
 from thaw.network.folding import fold, foldable_pairs
 from thaw.network.modes import InMode
 
-# Side of the pictures in data/processed, in pixels.
-PICTURE_SIZE = 32
+# Side of the images in data/processed, in pixels.
+IMAGE_SIZE = 32
 
 
 @dataclass
 class Network:
-    """A backbone in blocks and, once there is one, a head.
+    """A backbone in blocks and, after `attach`, a head.
 
     Attributes:
-        name, image_size, alpha: which backbone, as in the parameters.
+        name, image_size, alpha: of the backbone, as in the parameters.
         blocks: bottom to top, each a keras.Model from one tensor to one tensor.
-        order: names of the backbone's `model.layers`, which `layers: N` counts in.
+        order: names of the backbone's `model.layers`, in which `layers: N` counts.
         pool: avg or flatten; None without a head.
         head: keras.Model from pooled features (d,) to logits (classes,); None without a head.
     """
@@ -35,7 +38,7 @@ class Network:
     alpha: float | None
     blocks: list[keras.Model]
     order: list[str]
-    # Any, not `| None`: what uses the two comes after `attach`.
+    # Any, not `| None`: all code that uses the two runs after `attach`.
     pool: Any = None
     head: Any = None
     _pairs: list[dict[str, keras.layers.Layer]] = field(init=False, repr=False)
@@ -44,13 +47,13 @@ class Network:
         self._pairs = [foldable_pairs(block) for block in self.blocks]
 
     def attach(self, pool: str, units: int | None, dropout: float, classes: int) -> None:
-        """Put a new head on top; its weights follow `seeds.initialise`."""
+        """Put a new head on top; `seeds.seed_initialisers` decides its initial weights."""
         self.pool = pool
         width = _pool(pool)(keras.KerasTensor(self.blocks[-1].output.shape)).shape[-1]
         self.head = build_head(width, units, dropout, classes)
 
     def freeze(self, layers: int) -> None:
-        """Freeze the first `layers` of the backbone's `model.layers`; thaw the others and the head."""
+        """Freeze the first `layers` of the backbone's `model.layers`; make the others and the head trainable."""
         frozen = set(self.order[:layers])
         for layer in self.layers():
             layer.trainable = layer.name not in frozen
@@ -58,117 +61,119 @@ class Network:
             self.head.trainable = True
 
     def thawed(self) -> str:
-        """What is to be trained besides the head, in words, for people."""
-        parts = {block.name: [layer.trainable for layer in block.layers if layer.weights] for block in self.blocks}
-        names = [name for name, trainable in parts.items() if any(trainable)]
+        """The trainable blocks besides the head, in words, such as `block4 and above`."""
+        flags = {block.name: [layer.trainable for layer in block.layers if layer.weights] for block in self.blocks}
+        names = [name for name, trainable in flags.items() if any(trainable)]
         if not names:
             return "nothing but the head"
-        if len(names) == len(parts) and all(parts[names[0]]):
+        if len(names) == len(flags) and all(flags[names[0]]):
             return "all blocks"
-        lowest = names[0] if all(parts[names[0]]) else f"part of {names[0]}"
+        lowest = names[0] if all(flags[names[0]]) else f"part of {names[0]}"
         return lowest if len(names) == 1 else f"{lowest} and above"
 
     def depth_above(self, layers: int) -> int:
-        """The least depth whose cut has all that is thawed above it when the first `layers` are frozen.
+        """Depth of the shallowest cut below every trainable layer, if the first `layers` are frozen.
 
-        A cut within a block counts for the boundary below it: two tensors may cross it.
+        A cut lies between two blocks: within a block, more than one tensor may cross it.
         """
         ends = itertools.accumulate(count for _, count in BACKBONES[self.name].blocks)
         return sum(end > layers for end in ends)
 
     def layers(self) -> list[keras.Layer]:
-        """The backbone's layers that hold or may hold weights, bottom to top."""
+        """The backbone's layers but for the inputs of its blocks, bottom to top."""
         return [layer for block in self.blocks for layer in block.layers if not is_input(layer)]
 
     def widths(self, pool: str) -> dict[int, int]:
-        """Values per picture at the cut of each depth; at 0 after pooling."""
+        """Number of activations per image at the cut of each depth; at depth 0, after pooling."""
         top = len(self.blocks)
         shapes = {top - number: block.input.shape for number, block in enumerate(self.blocks)}
         shapes[0] = _pool(pool)(keras.KerasTensor(self.blocks[-1].output.shape)).shape
         return {depth: math.prod(shape[1:]) for depth, shape in shapes.items()}
 
     def features(self, depths: Sequence[int], pool: str, augment: Augment | None) -> keras.Model:
-        """From pictures to the activations at each cut, in inference mode.
+        """A model from images to the activations at each cut, in inference mode.
 
-        Takes pictures, uint8 (n, 32, 32, 3); with augmentation a dict of these and of which ones are
-        to be augmented, as `augmentation.inputs` makes it: one model, traced once, for both.
+        Its input is images, uint8 (n, 32, 32, 3). With augmentation it is a dict of images and of which ones to
+        augment, as `augmentation_inputs` makes it, so that one model, traced once, serves for both.
 
         Args:
-            depths: cuts, as the number of blocks above; at 0 the activations are pooled, (n, d).
+            depths: the cuts; a depth is the number of blocks above. At 0 the activations are pooled, (n, d).
             pool: avg or flatten.
-            augment: how; where that changes nothing, or is None, the pictures are taken as they are.
+            augment: settings of augmentation; None for none.
 
         Returns:
-            A model of one output for each of `depths`.
+            A model with one output for each of `depths`.
         """
-        inputs, x = self.pictures(augment, always=True)
-        at = {len(self.blocks): x}
-        for number, block in enumerate(self._runs("inference"), start=1):
+        inputs, x = self.image_input(augment, always=True)
+        activations = {len(self.blocks): x}
+        for number, block in enumerate(self._callable_blocks("inference"), start=1):
             x = block(x)
-            at[len(self.blocks) - number] = x
-        at[0] = _pool(pool)(x)
-        return keras.Model(inputs, [at[depth] for depth in depths])
+            activations[len(self.blocks) - number] = x
+        activations[0] = _pool(pool)(x)
+        return keras.Model(inputs, [activations[depth] for depth in depths])
 
     def classifier(
         self, depth: int | None = None, augment: Augment | None = None, batch_norm: str = "inference"
     ) -> keras.Model:
-        """From pictures, or from the activations at a cut, to logits, float32 (n, classes).
+        """A model from images, or from the activations at a cut, to logits, float32 (n, classes).
 
         Args:
-            depth: the cut that the model starts from, as the number of blocks above; it takes what
-                `features` gives there. None starts from pictures, uint8 (n, 32, 32, 3).
-            augment: augment pictures in training; None never does.
-            batch_norm: inference (statistics stay, also where thawed) or train. Frozen BatchNorm is
-                always in inference mode, as Keras has it for layers that are not trainable.
+            depth: the cut where the model starts, as the number of blocks above; its input is the output of
+                `features` at that depth. None starts from images, uint8 (n, 32, 32, 3).
+            augment: settings of augmentation, for training alone; None for none.
+            batch_norm: inference (moving statistics are used and kept, in trainable layers, too) or train. Frozen
+                BatchNorm is always in inference mode, as in Keras.
         """
         if depth == 0:
             features = keras.Input(self.head.input.shape[1:], name="features")
             return keras.Model(features, self.head(features))
         if depth is None:
-            inputs, x = self.pictures(augment, always=False)
+            inputs, x = self.image_input(augment, always=False)
             depth = len(self.blocks)
         else:
             x = inputs = keras.Input(self.blocks[-depth].input.shape[1:], name="activations")
-        for block in self._runs(batch_norm)[-depth:]:
+        for block in self._callable_blocks(batch_norm)[-depth:]:
             x = block(x)
         return keras.Model(inputs, self.head(self.pooled(x)))
 
     def pooled(self, x):
-        """What the head takes of the last activations."""
+        """The input of the head: the last activations, pooled."""
         return _pool(self.pool)(x)
 
-    def _runs(self, batch_norm: str) -> list[keras.Layer]:
-        """The blocks, to be called, with BatchNorm in a mode, and folded where it is in inference mode."""
-        runs = []
+    def _callable_blocks(self, batch_norm: str) -> list[keras.Layer]:
+        """The blocks with BatchNorm in the given mode; BatchNorm in inference mode is folded into convolutions."""
+        blocks = []
         for block, pairs in zip(self.blocks, self._pairs, strict=True):
-            trains = [
+            trained = [
                 layer.name
                 for layer in block.layers
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and batch_norm == "train"
             ]
-            folded = fold(block, pairs, keep=trains)
-            runs.append(folded if trains else InMode(folded, training=False))
-        return runs
+            folded = fold(block, pairs, keep=trained)
+            blocks.append(folded if trained else InMode(folded, training=False))
+        return blocks
 
-    def pictures(self, augment: Augment | None, always: bool):
-        """The input, and the tensor that the lowest block takes: augmented, normalised, resized.
+    def image_input(self, augment: Augment | None, always: bool):
+        """The input of a model, and the tensor for the lowest block: augmented, normalised and resized images.
 
-        Augmentation happens in training or, where `always` says so, whenever the input asks for it.
+        Args:
+            augment: settings of augmentation; None for none.
+            always: augment the images that a second input names, in any mode; otherwise all images in training.
         """
-        row = BACKBONES[self.name]
-        inputs = pictures = keras.Input((PICTURE_SIZE, PICTURE_SIZE, 3), dtype="uint8", name="pictures")
-        # Resizing gives the type that it gets, on JAX: pictures that are not augmented would lose fractions.
-        x = plain = keras.ops.cast(pictures, "float32")
+        backbone = BACKBONES[self.name]
+        inputs = images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="images")
+        # On JAX, Resizing keeps the type of its input: as uint8, unaugmented images would lose fractions.
+        x = plain = keras.ops.cast(images, "float32")
         layers = augmentation_layers(augment, always) if augment else []
         for layer in layers:
             x = layer(x)
         if always and layers:
             switch = keras.Input((), dtype="bool", name=SWITCH)
             x = keras.ops.where(keras.ops.reshape(switch, (-1, 1, 1, 1)), x, plain)
-            inputs = {"pictures": pictures, SWITCH: switch}
-        # In float32 whatever the blocks compute in. Before resizing, which is linear: so few pixels cost less.
-        x = Normalise(row.mean, row.std, row.channels, dtype="float32", name="normalise")(x)
-        if self.image_size != PICTURE_SIZE:
+            inputs = {"images": images, SWITCH: switch}
+        # In float32, whatever the precision of the blocks. Before resizing, which is linear: fewer pixels cost less.
+        x = Normalise(backbone.mean, backbone.std, backbone.channels, dtype="float32", name="normalise")(x)
+        if self.image_size != IMAGE_SIZE:
             x = keras.layers.Resizing(self.image_size, self.image_size, dtype="float32", name="resize")(x)
         return inputs, x
 
@@ -177,16 +182,16 @@ class Normalise(keras.layers.Layer):
     """Subtract the mean and divide by the standard deviation of each channel.
 
     Args:
-        mean, std: three numbers each, of pixels from 0 to 255, in the order of `channels`.
-        channels: rgb, or bgr to turn the channels round first.
+        mean, std: three numbers each, for pixels of 0 to 255, in the order of `channels`.
+        channels: rgb, or bgr to reverse the channels first.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], channels: str, **options) -> None:
         super().__init__(**options)
         self.mean, self.std, self.channels = tuple(mean), tuple(std), channels
 
-    def call(self, pictures):
-        x = keras.ops.cast(pictures, self.compute_dtype)
+    def call(self, images):
+        x = keras.ops.cast(images, self.compute_dtype)
         if self.channels == "bgr":
             x = keras.ops.flip(x, axis=-1)
         mean = keras.ops.convert_to_tensor(self.mean, self.compute_dtype)
@@ -200,19 +205,19 @@ class Normalise(keras.layers.Layer):
 
 
 def build_network(name: str, image_size: int, alpha: float | None, weights: str | None = None) -> Network:
-    """A backbone of the table in blocks, without a head.
+    """A backbone in blocks, without a head.
 
     Args:
-        name: a row of BACKBONES.
-        image_size: side of the resized pictures, in pixels.
-        alpha: width, where the backbone has one.
-        weights: imagenet, or None for random values (they follow `seeds.initialise`).
+        name: a key of BACKBONES.
+        image_size: side of the resized images, in pixels.
+        alpha: width multiplier; None for a backbone without one.
+        weights: imagenet, or None for random values, which `seeds.seed_initialisers` decides.
     """
     return split_backbone(name, BACKBONES[name].build(image_size, alpha, weights), alpha)
 
 
 def split_backbone(name: str, model: keras.Model, alpha: float | None) -> Network:
-    """Cut a backbone's model into the blocks of its row; the blocks share its layers."""
+    """Cut a backbone's model into the blocks that BACKBONES lists for it; the blocks share its layers."""
     blocks, start, last = [], model.input, 0
     for block, count in BACKBONES[name].blocks:
         last += count
@@ -224,24 +229,25 @@ def split_backbone(name: str, model: keras.Model, alpha: float | None) -> Networ
 
 
 def build_head(width: int, units: int | None, dropout: float, classes: int) -> keras.Model:
-    """From features (width,) to logits (classes,): Dense and ReLU where `units` says so, Dropout, Dense.
+    """The head, from features (width,) to logits (classes,): Dense with ReLU if `units` is given, Dropout, Dense.
 
-    The softmax is the loss's and `evaluation.softmax`'s, which is exact where a probability is near 0.
+    It ends in logits: the loss and `inference.softmax` compute the softmax, exactly also where a probability
+    is near 0.
     """
     x = features = keras.Input((width,), name="features")
     if units is not None:
         x = keras.layers.Dense(units, activation="relu", name="hidden")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    # In float32 also where the blocks compute in bfloat16, whose 8 bits would round the loss.
+    # In float32, also if the blocks compute in bfloat16: its 8 bits of precision would round the loss.
     logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
     return keras.Model(features, logits, name="head")
 
 
 def adapt_batch_norm(layers: Sequence[keras.Layer], steps: int) -> None:
-    """Give thawed BatchNorm layers a momentum that `steps` steps an epoch can follow.
+    """Set the momentum of trainable BatchNorm layers for epochs of `steps` steps.
 
-    MobileNetV2's 0.999 leaves the moving statistics behind for epochs. max(1 - 10 / steps, 0.9) is
+    With MobileNetV2's 0.999 the moving statistics lag for epochs. max(1 - 10 / steps, 0.9) is
     from Kornblith et al., "Do Better ImageNet Models Transfer Better?" (2019), appendix A.5.
     """
     for layer in layers:

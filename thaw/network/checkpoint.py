@@ -1,6 +1,6 @@
-"""A checkpoint: a folder of one safetensors file per block, one for the head, and one small JSON.
+"""Checkpoints: folders of one safetensors file per block, one for the head, and checkpoint.json.
 
-A block that stays frozen has the same bytes in every phase, so DVC's cache stores it once.
+A frozen block has the same bytes in every phase, so DVC's cache stores it once. Start at `load_checkpoint`.
 """
 
 from dataclasses import dataclass, field
@@ -27,15 +27,15 @@ HEAD_FILE = "head"
 
 @dataclass
 class CheckpointInfo:
-    """What checkpoint.json holds, next to the files.
+    """The content of checkpoint.json beside the hashes of the files.
 
     Attributes:
         backbone: name, image_size, alpha.
-        weights: where the backbone's values came from: origin, and the sha256 of a file or the seed.
+        weights: origin of the backbone's weights, with the sha256 of a file or with the seed.
         head: pool, units, dropout; None for a backbone without a head.
-        classes: what the head tells apart, in its order; empty without a head.
-        history: one row per epoch of all phases up to this one (see thaw.training).
-        thawed: what each of these phases trains, in words.
+        classes: names of the classes, in the order of the logits; empty without a head.
+        history: one row per epoch of all phases up to this one (columns in thaw.network.history).
+        thawed: the trainable blocks of each of these phases, in words.
     """
 
     backbone: dict[str, Any]
@@ -47,19 +47,19 @@ class CheckpointInfo:
 
 
 def save_checkpoint(folder: Path, info: CheckpointInfo, network: "Network") -> None:
-    """Write a network as a checkpoint, whole or not at all; what was in `folder` is replaced."""
+    """Write a checkpoint in place of `folder`, whole or not at all."""
     parts = {block.name: block for block in network.blocks}
     if network.head is not None:
         parts[HEAD_FILE] = network.head
     with replacing_folder(folder) as beside:
         for name, part in parts.items():
-            # No metadata: safetensors writes its keys in random order.
+            # Without metadata: safetensors writes its keys in random order.
             (beside / f"{name}.safetensors").write_bytes(safetensors.save(_tensors(part)))
         seal_folder(beside / CHECKPOINT_JSON, vars(info))
 
 
 def read_checkpoint_info(folder: Path) -> CheckpointInfo:
-    """The JSON of a checkpoint.
+    """The checkpoint.json of a folder.
 
     Raises:
         ThawError: it is missing or damaged.
@@ -68,7 +68,7 @@ def read_checkpoint_info(folder: Path) -> CheckpointInfo:
 
 
 def block_hashes(folder: Path) -> dict[str, str]:
-    """The sha256 of each block's file, by the block's name, and of the head's."""
+    """The sha256 of the file of each block and of the head, by name."""
     return {name.removesuffix(".safetensors"): value for name, value in _read(folder)[1].hashes.items()}
 
 
@@ -76,12 +76,12 @@ def _read(folder: Path) -> tuple[CheckpointInfo, SealedFolder]:
     sealed = SealedFolder(folder / CHECKPOINT_JSON)
     try:
         return CheckpointInfo(**sealed.content), sealed
-    except TypeError:  # of another version of thaw
+    except TypeError:  # written by another version of thaw
         raise damaged(sealed.path) from None
 
 
 def load_checkpoint(folder: Path, with_head: bool = True) -> tuple["Network", CheckpointInfo]:
-    """Build the network of a checkpoint and fill in its weights.
+    """Build the network of a checkpoint and load its weights.
 
     Raises:
         ThawError: a file is missing, damaged, or does not fit.
@@ -91,15 +91,15 @@ def load_checkpoint(folder: Path, with_head: bool = True) -> tuple["Network", Ch
     info, sealed = _read(folder)
     network = build_network(**info.backbone)
     for block in network.blocks:
-        _fill(block, sealed.file(f"{block.name}.safetensors"))
+        _load_weights(block, sealed.file(f"{block.name}.safetensors"))
     if with_head and info.head is not None:
         network.attach(**info.head, classes=len(info.classes))
-        _fill(network.head, sealed.file(f"{HEAD_FILE}.safetensors"))
+        _load_weights(network.head, sealed.file(f"{HEAD_FILE}.safetensors"))
     return network, info
 
 
 def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
-    """The weights of a block or head under `layer/variable`; layers are named by us or by the architecture."""
+    """The weights of a block or head by `layer/variable`; none of the layer names is Keras's counter."""
     return {
         f"{layer.name}/{weight.name}": np.ascontiguousarray(weight.numpy())
         for layer in part.layers
@@ -107,18 +107,18 @@ def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
     }
 
 
-def _fill(part: "keras.Model", file: Path) -> None:
+def _load_weights(part: "keras.Model", file: Path) -> None:
     try:
         tensors = safetensors.load_file(file)
-    except (OSError, SafetensorError):  # its hash was right a moment ago
+    except (OSError, SafetensorError):  # changed since its hash was checked
         raise damaged(file) from None
     for layer in part.layers:
         for weight in layer.weights:
             name = f"{layer.name}/{weight.name}"
             value = tensors.pop(name, None)
             if value is None or value.shape != tuple(weight.shape):
-                has = "nothing" if value is None else value.shape
-                raise ThawError(f"{file}: has {has} for {name}; expected {tuple(weight.shape)}")
+                shape = "nothing" if value is None else value.shape
+                raise ThawError(f"{file}: has {shape} for {name}; expected {tuple(weight.shape)}")
             weight.assign(value)
     if tensors:
-        raise ThawError(f"{file}: has {next(iter(tensors))}, which the network has not")
+        raise ThawError(f"{file}: has {next(iter(tensors))}, which the network does not have")

@@ -1,9 +1,9 @@
-"""A convolution and the BatchNorm after it as one operation, where BatchNorm is in inference mode.
+"""Folding: a convolution and the BatchNorm after it as one operation, if BatchNorm is in inference mode.
 
-BatchNorm's mean, variance, scale and shift are then factors of the kernel and a bias, so that nothing
-passes over the activations twice (Jacob et al., "Quantization and Training of Neural Networks for
+Start at `fold`. BatchNorm's mean, variance, scale and shift become factors of the kernel and a bias, so that
+one operation reads the activations instead of two (Jacob et al., "Quantization and Training of Neural Networks for
 Efficient Integer-Arithmetic-Only Inference", 2018, section 3.2). The layers and their weights stay as
-they are: the product is part of the graph, and a thawed kernel, scale or shift learns through it.
+they are: the product is part of the graph, so gradients reach a trainable kernel, scale or shift.
 """
 
 from collections import Counter
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import keras
 
-# Base class of the depthwise one is another, of the separable and transposed ones too.
+# Keras derives depthwise, separable and transposed convolutions from other classes than Conv2D.
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
 class Folded(keras.layers.Layer):
-    """What BatchNorm in inference mode makes of a convolution's output, computed as one convolution.
+    """A convolution with the BatchNorm after it, in inference mode, computed as one convolution.
 
     Args:
         conv: Conv2D or DepthwiseConv2D, channels last, without an activation.
@@ -29,7 +29,7 @@ class Folded(keras.layers.Layer):
 
     def call(self, x):
         ops, conv, norm = keras.ops, self.conv, self.norm
-        # In the type of the weights; under a mixed policy only the product is rounded.
+        # In the type of the weights: under a mixed policy, only the product is rounded.
         scale = ops.rsqrt(norm.moving_variance + norm.epsilon)
         if norm.scale:
             scale = scale * norm.gamma
@@ -45,7 +45,7 @@ class Folded(keras.layers.Layer):
         }
         kernel = ops.cast(conv.kernel, scale.dtype)
         if isinstance(conv, keras.layers.DepthwiseConv2D):
-            # (height, width, channels, outputs of each): the outputs of one channel follow each other.
+            # The kernel is (height, width, channels, outputs per channel): outputs of one channel are adjacent.
             kernel = ops.cast(kernel * ops.reshape(scale, (*kernel.shape[2:],)), x.dtype)
             y = ops.depthwise_conv(x, kernel, **options)
         else:
@@ -57,10 +57,10 @@ class Folded(keras.layers.Layer):
 
 
 class Fused(keras.layers.Layer):
-    """BatchNorm as Keras computes it, by TensorFlow's one operation where it trains on batch statistics.
+    """BatchNorm that TensorFlow computes in one operation while it trains on batch statistics.
 
-    Keras makes a dozen operations of it, forwards and backwards: on a CPU they take about twice as long. Elsewhere,
-    and in inference, this is the layer itself.
+    Keras's own takes a dozen operations, forwards and backwards, and about twice as long on a CPU. In inference,
+    and on other backends, this is the layer itself.
 
     Args:
         norm: BatchNormalization over the last axis.
@@ -83,7 +83,7 @@ class Fused(keras.layers.Layer):
             epsilon=norm.epsilon,
             is_training=True,
         )
-        # It gives the variance of what the batch is a sample of; Keras keeps the batch's own.
+        # TensorFlow returns the unbiased variance; Keras's moving variance averages the biased one.
         count = tf.cast(tf.size(x) / channels, "float32")
         for moving, batch in ((norm.moving_mean, mean), (norm.moving_variance, variance * (count - 1) / count)):
             moving.assign(moving * norm.momentum + batch * (1 - norm.momentum))
@@ -94,44 +94,44 @@ class Fused(keras.layers.Layer):
 
 
 def foldable_pairs(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """The convolutions that a BatchNorm of a functional model can be folded into, by the BatchNorm's name.
+    """Convolutions of a functional model that a BatchNorm can be folded into, by the BatchNorm's name.
 
     Args:
-        model: none of whose layers has been called a second time.
+        model: each of its layers is called once.
     """
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     maker = {id(layer.output): layer for layer in layers}
     uses = Counter(id(tensor) for layer in layers for tensor in keras.tree.flatten(layer.input))
     uses.update(id(tensor) for tensor in model.outputs)
-    found = {}
+    pairs = {}
     for norm in layers:
         if isinstance(norm, keras.layers.BatchNormalization) and uses[id(norm.input)] == 1:
             conv = maker.get(id(norm.input))
             if isinstance(conv, _CONVOLUTIONS) and _is_plain(conv) and norm.axis in (-1, 3):
-                found[norm.name] = conv
-    return found
+                pairs[norm.name] = conv
+    return pairs
 
 
 def _is_plain(conv: keras.layers.Layer) -> bool:
     return conv.activation is keras.activations.linear and conv.data_format == "channels_last"
 
 
-def fold(model: keras.Model, found: dict[str, keras.layers.Layer], keep: Sequence[str] = ()) -> keras.Model:
-    """The same model over the same weights, with BatchNorm folded, or computed at once where it is kept.
+def fold(model: keras.Model, pairs: dict[str, keras.layers.Layer], keep: Sequence[str] = ()) -> keras.Model:
+    """The same model over the same weights, with BatchNorm folded or, if kept, fused.
 
     Args:
         model: functional.
-        found: what `pairs` gives for it.
-        keep: names of BatchNorm layers to leave as they are, since they train on batch statistics.
+        pairs: `foldable_pairs(model)`.
+        keep: names of BatchNorm layers that train on batch statistics and so cannot be folded.
     """
-    found = {name: conv for name, conv in found.items() if name not in keep}
-    inside = {conv.name for conv in found.values()}
+    folded = {name: conv for name, conv in pairs.items() if name not in keep}
+    convolutions = {conv.name for conv in folded.values()}
 
     def call(layer: keras.layers.Layer, *arguments, **options):
-        if layer.name in inside:
-            return arguments[0]  # goes on to the BatchNorm, whose turn comes with it
-        if layer.name in found:
-            return Folded(found[layer.name], layer)(*arguments)
+        if layer.name in convolutions:
+            return arguments[0]  # the input, for `Folded` in place of the BatchNorm
+        if layer.name in folded:
+            return Folded(folded[layer.name], layer)(*arguments)
         if layer.name in keep:
             return Fused(layer)(*arguments)
         return layer(*arguments, **options)

@@ -1,9 +1,8 @@
-"""The rows of a training history: one for each epoch of all phases, and one for what each phase starts from."""
+"""The training history: one row for each epoch of all phases, and one for the weights that each phase starts from."""
 
 from typing import Any
 
 COLUMNS = ["epoch", "phase", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
-
 
 Row = dict[str, Any]
 

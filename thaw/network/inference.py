@@ -1,4 +1,4 @@
-"""Outputs of a model, chunk by chunk."""
+"""Inference: the outputs of a model, chunk by chunk. Start at `predict_chunks`."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,17 +17,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-# Examples between two conversions of predictions from and to NumPy, at most, and bytes that they may take.
+# Limits of a chunk, the examples of one call of Keras's `predict`: their number, and bytes of inputs and outputs.
 CHUNK = 16_384
-
-
 CHUNK_BYTES = 256e6
 
 
 class CountBatches(keras.callbacks.Callback):
     """Reports the number of finished batches; no step waits for that."""
 
-    # Keras then calls from other threads, in any order; only the training thread is to touch the model.
+    # Keras calls these methods from other threads, in any order: they must not touch the model.
     async_safe = True
 
     def __init__(self, reach: Callable[[int], None] = unseen) -> None:
@@ -46,7 +44,7 @@ def compiles(model: keras.Model) -> bool:
 
 
 def chunk_size(model: keras.Model, batch_size: int) -> int:
-    """Examples that `predict` gives at once: whole batches, as far as they fit."""
+    """Number of examples of a chunk: whole batches, within CHUNK and CHUNK_BYTES."""
     tensors = keras.tree.flatten([model.inputs, model.outputs])
     size = sum(math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize for tensor in tensors)
     most = max(1, min(CHUNK, int(CHUNK_BYTES / size)))
@@ -61,26 +59,32 @@ def predict_chunks(
     first: int = 0,
     reach: Callable[[int], None] = unseen,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    """The outputs of a model chunk by chunk, so that memory does not grow with the examples.
+    """The outputs of a model chunk by chunk, so that memory does not grow with the number of examples.
 
     Args:
-        before: called with the number of each chunk ahead of it.
-        first: number of the chunk to start from.
-        reach: called with the number of examples done, after each batch and from any thread.
+        model: its random layers are the caller's to reseed, in `before`.
+        inputs: array (n, ...), or a dict of such arrays.
+        batch_size: examples per step.
+        before: called before each chunk, with the chunk's number.
+        first: number of the first chunk to compute.
+        reach: called after each batch, from any thread, with the number of finished examples.
 
     Yields:
-        Which examples the chunk holds, and an array for each output of the model.
+        The slice of examples of a chunk, and an array for each output of the model.
     """
     model.jit_compile = compiles(model)
     count, size = len(keras.tree.flatten(inputs)[0]), chunk_size(model, batch_size)
     for number in range(first, math.ceil(count / size)):
         before(number)
         place = slice(number * size, min((number + 1) * size, count))
-        # The last batch is filled up: another shape would be made ready for first, 0.7 s for MobileNetV2 on a CPU.
+        # The last batch is padded: a batch of another shape is traced first, 0.7 s for MobileNetV2 on a CPU.
         short = -(place.stop - place.start) % batch_size if count > batch_size else 0
         rows = np.r_[place, np.full(short, place.stop - 1)]
         chunk = keras.tree.map_structure(lambda array, rows=rows: np.asarray(array[rows]), inputs)
-        count_up = CountBatches(lambda batches, place=place: reach(min(place.start + batches * batch_size, place.stop)))
-        outputs = model.predict(chunk, batch_size=batch_size, verbose=0, callbacks=[count_up])
-        # A list also where there is one output, which Keras gives without it.
+
+        def reach_batch(batches: int, place: slice = place) -> None:
+            reach(min(place.start + batches * batch_size, place.stop))
+
+        outputs = model.predict(chunk, batch_size=batch_size, verbose=0, callbacks=[CountBatches(reach_batch)])
+        # Flattened, since Keras returns a single output without a list.
         yield place, [output[: place.stop - place.start] for output in keras.tree.flatten(outputs)]

@@ -1,21 +1,21 @@
-"""The mode of a layer, training or inference, fixed against the model around it."""
+"""`InMode` fixes the mode of a layer, training or inference, independently of the model that contains it."""
 
 import keras
 
 
 class InMode(keras.layers.Layer):
-    """A layer that runs in one mode whatever the model around it does.
+    """A layer that runs in one mode, whatever the mode of the model that contains it.
 
-    A plain `layer(x, training=False)` in a functional model does not do that: `fit` overrides it, so
-    that thawed BatchNorm would use batch statistics in training.
+    A plain `layer(x, training=False)` in a functional model is not enough: `fit` overrides the argument, and
+    trainable BatchNorm would use batch statistics.
     """
 
     def __init__(self, layer: keras.Layer, training: bool) -> None:
-        # The layer inside casts its inputs itself, where it computes in another type.
+        # No autocast: the wrapped layer casts its inputs to its own type.
         super().__init__(name=f"{layer.name}_{'training' if training else 'inference'}", autocast=False)
         self.layer, self.mode = layer, training
 
-    # No `training` argument, so that Keras has nothing to override.
+    # Without an argument `training`, which Keras would override.
     def call(self, x):
         return self.layer(x, training=self.mode)
 

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: ImageNet, a file, or seeded random values."""
+"""A backbone's weights: from ImageNet, from a file, or seeded random values. Start at `load_backbone`."""
 
 import re
 from pathlib import Path
@@ -14,102 +14,106 @@ from thaw.network.build import Network, split_backbone
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.files import sha256
 
-# Layers of a classifier on top, which a file "with top" has and a backbone has not.
+# Layers of the classifier in a file "with top"; a backbone does not have them.
 CLASSIFIER = {"fc1", "fc2", "fc1000", "predictions", "probs", "Logits"}
 
 
-def load_backbone(chosen: Backbone, seed: int) -> Network:
-    """Build the backbone that the parameters ask for, with its weights.
+def load_backbone(section: Backbone, seed: int) -> Network:
+    """Build the backbone of the parameters and load its weights.
+
+    Args:
+        section: section `backbone` of the parameters.
+        seed: of random weights.
 
     Raises:
-        ParamError: ImageNet weights that cannot be downloaded, or a file that does not fit.
+        ParamError: ImageNet weights cannot be downloaded, or a weights file does not fit.
     """
     seed_initialisers(seed, "backbone")
-    build = BACKBONES[chosen.name].build
-    if chosen.weights == "imagenet":
+    build = BACKBONES[section.name].build
+    if section.weights == "imagenet":
         try:
-            model = build(chosen.image_size, chosen.alpha, "imagenet")
-        except Exception as error:  # Keras and kagglehub raise bare ones
+            model = build(section.image_size, section.alpha, "imagenet")
+        except Exception as error:  # Keras and kagglehub raise plain `Exception`
             cause = (str(error).strip() or repr(error)).splitlines()[0]
             raise ParamError(
-                "backbone.weights", "imagenet", f"the path of a weights file, where they cannot be had: {cause}"
+                "backbone.weights", "imagenet", f"the path of a weights file, if they cannot be downloaded: {cause}"
             ) from None
     else:
-        model = build(chosen.image_size, chosen.alpha, None)
-        if chosen.weights != "none":
-            load_weights_file(model, Path(chosen.weights))
-    return split_backbone(chosen.name, model, chosen.alpha)
+        model = build(section.image_size, section.alpha, None)
+        if section.weights != "none":
+            load_weights_file(model, Path(section.weights))
+    return split_backbone(section.name, model, section.alpha)
 
 
-def weights_origin(chosen: Backbone, seed: int) -> dict[str, object]:
-    """What a checkpoint says of its backbone's weights: no path, and no seed that made no difference."""
-    told: dict[str, object] = {"origin": chosen.weights}
-    if chosen.weights not in ("imagenet", "none"):
-        told = {"origin": "file", "sha256": sha256(Path(chosen.weights))}
-    if chosen.weights == "none" or chosen.source is not None:
-        told["seed"] = seed
-    if chosen.source is not None:
-        told["source"] = chosen.source.model_dump()
-    return told
+def weights_origin(section: Backbone, seed: int) -> dict[str, object]:
+    """Origin of a backbone's weights, for checkpoint.json: a file's hash but no path, and the seed if it was used."""
+    origin: dict[str, object] = {"origin": section.weights}
+    if section.weights not in ("imagenet", "none"):
+        origin = {"origin": "file", "sha256": sha256(Path(section.weights))}
+    if section.weights == "none" or section.source is not None:
+        origin["seed"] = seed
+    if section.source is not None:
+        origin["source"] = section.source.model_dump()
+    return origin
 
 
 def load_weights_file(model: keras.Model, path: Path) -> None:
-    """Load a weights file into a backbone, compared first, so that a misfit names its layer.
+    """Load a weights file into a backbone; all shapes are compared first, so that an error names the layer.
 
     Args:
         model: the backbone, without its classifier.
-        path: an HDF5 file in keras.applications' layout (with or without the classifier), or as
-            Keras 3's `save_weights` writes it.
+        path: an HDF5 file in keras.applications' layout (with or without the classifier), or one that
+            Keras 3's `save_weights` wrote.
 
     Raises:
-        ParamError: no such file, or the first layer that does not fit.
+        ParamError: the file is missing or damaged, or a layer does not fit; the message names the first.
     """
     try:
         with h5py.File(path, "r") as file:
             if "layer_names" in file.attrs:
-                found = _in_order(file)
+                stored = _read_applications_layout(file)
             elif "layers" in file:
-                found = _by_class(file, model)
+                stored = _read_keras3_layout(file, model)
             else:
                 raise ParamError("backbone.weights", str(path), "a file in keras.applications' or Keras 3's layout")
-    except (OSError, KeyError, ValueError):  # KeyError: what the file lists is not all in it
+    except (OSError, KeyError, ValueError):  # KeyError: the file lists a layer that it does not hold
         raise ParamError("backbone.weights", str(path), "an HDF5 weights file that is not damaged") from None
     layers = [layer for layer in model.layers if layer.weights]
     for number, layer in enumerate(layers):
-        name, values = found[number] if number < len(found) else ("no such layer", [])
-        wanted, has = [tuple(w.shape) for w in layer.weights], [value.shape for value in values]
-        if wanted != has:
+        name, values = stored[number] if number < len(stored) else ("no such layer", [])
+        expected, shapes = [tuple(w.shape) for w in layer.weights], [value.shape for value in values]
+        if expected != shapes:
             raise ParamError(
                 "backbone.weights",
                 str(path),
-                f"a file that fits layer {layer.name} of {model.name} with {wanted}; "
-                f"layer {number + 1} of the {len(found)} in this one ({name}) has {has}",
+                f"a file that fits layer {layer.name} of {model.name} with {expected}; "
+                f"layer {number + 1} of the {len(stored)} in this one ({name}) has {shapes}",
             )
-    extra = [name for name, _ in found[len(layers) :] if name not in CLASSIFIER]
+    extra = [name for name, _ in stored[len(layers) :] if name not in CLASSIFIER]
     if extra:
         raise ParamError(
             "backbone.weights",
             str(path),
             f"a file of the {len(layers)} layers of {model.name} alone; this one also has {extra[0]}",
         )
-    for layer, (_, values) in zip(layers, found, strict=False):
+    for layer, (_, values) in zip(layers, stored, strict=False):
         layer.set_weights(values)
 
 
-def _in_order(file: h5py.File) -> list[tuple[str, list[np.ndarray]]]:
-    """Layers with weights in the order of keras.applications' files, where names may differ from ours."""
-    found = []
+def _read_applications_layout(file: h5py.File) -> list[tuple[str, list[np.ndarray]]]:
+    """Layers with weights in the order of a file of keras.applications; its names may differ from the model's."""
+    stored = []
     for name in map(_text, file.attrs["layer_names"]):
         weights = [file[name][_text(weight)][()] for weight in file[name].attrs["weight_names"]]
         if weights:
-            found.append((name, weights))
-    return found
+            stored.append((name, weights))
+    return stored
 
 
-def _by_class(file: h5py.File, model: keras.Model) -> list[tuple[str, list[np.ndarray]]]:
-    """Layers with weights in the model's order, under the names that Keras 3 gives: class and number."""
+def _read_keras3_layout(file: h5py.File, model: keras.Model) -> list[tuple[str, list[np.ndarray]]]:
+    """Layers with weights in the model's order; Keras 3 names them by class and number in its files."""
     counts: dict[str, int] = {}
-    found = []
+    stored = []
     for layer in model.layers:
         kind = _snake_case(type(layer).__name__)
         number = counts[kind] = counts.get(kind, -1) + 1
@@ -118,16 +122,16 @@ def _by_class(file: h5py.File, model: keras.Model) -> list[tuple[str, list[np.nd
         name = f"{kind}_{number}" if number else kind
         variables = file["layers"].get(f"{name}/vars", {})
         values = [variables[key][()] for key in sorted(variables, key=int)]
-        found.append((name, values))
-    names = {name for name, _ in found}
+        stored.append((name, values))
+    names = {name for name, _ in stored}
     for name, group in file["layers"].items():
         if name not in names and len(group.get("vars", ())):
-            found.append((name, []))
-    return found
+            stored.append((name, []))
+    return stored
 
 
 def _snake_case(name: str) -> str:
-    """Conv2D to conv2d and BatchNormalization to batch_normalization, as Keras names layers in its files."""
+    """Keras's name of a layer class in its files, such as batch_normalization for BatchNormalization."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
