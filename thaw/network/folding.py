@@ -85,8 +85,11 @@ class Fused(keras.layers.Layer):
         )
         # TensorFlow returns the unbiased variance; Keras's moving variance averages the biased one.
         count = tf.cast(tf.size(x) / channels, "float32")
-        for moving, batch in ((norm.moving_mean, mean), (norm.moving_variance, variance * (count - 1) / count)):
-            moving.assign(moving * norm.momentum + batch * (1 - norm.momentum))
+        share = 1 - norm.momentum
+        # One factor: TensorFlow makes one of them where it knows the batch's size, and else would round three times.
+        steps = ((norm.moving_mean, mean * share), (norm.moving_variance, variance * ((count - 1) * (share / count))))
+        for moving, step in steps:
+            moving.assign(moving * norm.momentum + step)
         return y
 
     def compute_output_shape(self, input_shape):
