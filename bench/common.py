@@ -4,22 +4,9 @@ import json
 import platform
 import subprocess
 import sys
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-
-def load(overrides: list[str]):
-    """The parameters of params.yaml or, with overrides as `-S` takes them, of conf/."""
-    from thaw.config.compose import compose_params
-    from thaw.stage import read_params
-
-    if not overrides:
-        return read_params()
-    with tempfile.TemporaryDirectory() as folder:
-        compose_params(overrides, Path(folder) / "params.yaml")
-        return read_params(Path(folder) / "params.yaml")
 
 
 def settings(chosen) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench import common, torch_peer
+from thaw.stage import composed_params
 
 NAMES = ("resnet50", "vgg16", "mobilenetv2")
 NOT_MEASURED = "not measured"
@@ -37,7 +38,7 @@ def main() -> None:
     from thaw.config.schema import Device
     from thaw.network.backend import use_backend
 
-    auto = Device(xla="auto", precision="auto", data_gb="auto")
+    auto = Device(xla="auto", precision="auto")
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     chosen = use_backend(backend, auto)
     print(chosen, flush=True)
@@ -130,7 +131,9 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     seed_initialisers(0, "bench")
     built = build_network(name, size, 1.0 if name == "mobilenetv2" else None)
     built.attach("avg", 256, 0.3, 10)
-    augment = Augment(flip=True, translation=0.1, rotation=0.0, zoom=0.0, contrast=0.0, views=1, seed=0)
+    augment = Augment(
+        name="standard", flip=True, translation=0.1, rotation=0.0, zoom=0.0, contrast=0.0, views=1, seed=0
+    )
     generator = np.random.default_rng(0)
     count = batch * steps
     images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
@@ -192,7 +195,7 @@ def whole(name: str, tiny: bool) -> dict[str, Any]:
     from thaw.network.cut import frozen_layers
 
     overrides = [f"backbone={name}", "backbone.weights=none", f"backbone.image_size={32 if tiny else 96}"]
-    params = common.load(overrides)
+    params = composed_params(overrides)
     if tiny:
         once = {"epochs": 1, "warmup_epochs": 0.0}
         phases = {key: phase.model_copy(update=once) for key, phase in params.schedule.phases.items()}

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench import common
+from thaw.stage import composed_params
 
 DEPTH = 1
 
@@ -39,7 +40,7 @@ def main() -> None:
     for pictures in arguments.pictures:
         runs.append(common.apart("bench.scale", "--one", pictures, *arguments.overrides))
         print(runs[-1], flush=True)
-    params = common.load(arguments.overrides)
+    params = composed_params(arguments.overrides)
     result = {"machine": common.machine("keras", params.backend, "numpy"), "settings": common.settings(params)}
     common.write(arguments.output, result | {"runs": runs})
     print(table(runs))
@@ -49,8 +50,8 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
     """Seconds per picture of extraction and of training, once-only seconds, and peak memory."""
     from thaw.network.backend import active_device, use_backend
 
-    params = common.load(overrides)
-    use_backend(params.backend, params.device)
+    params = composed_params(overrides)
+    use_backend(params.backend, params.device, params.run.data_gb)
 
     from bench.clock import Clock
     from thaw.data.examples import Examples, TrainingData

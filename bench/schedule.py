@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import common
+from thaw.stage import composed_params
 
 SIDES = ("notebook", "thaw", "pytorch")
 
@@ -59,7 +60,7 @@ def main() -> None:
         print(_line(done), flush=True)
         return done
 
-    params = common.load(arguments.overrides)
+    params = composed_params(arguments.overrides)
     sides = [side for side in SIDES if side != "pytorch" or (_has_torch(params) and not arguments.no_pytorch)]
     search: dict[str, dict[float, float]] = {}
     if arguments.case == "best":
@@ -100,9 +101,9 @@ def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str
     from thaw.network.backend import use_backend
     from thaw.network.cut import frozen_layers
 
-    params = common.load(overrides)
+    params = composed_params(overrides)
     if side != "pytorch":
-        use_backend(params.backend, params.device)
+        use_backend(params.backend, params.device, params.run.data_gb)
     from thaw.data.examples import Examples
     from thaw.runtime.memory import PeakMemory
 

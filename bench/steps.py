@@ -54,7 +54,7 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     from thaw.config.schema import Device
     from thaw.network.backend import use_backend
 
-    use_backend("tensorflow", Device(xla="auto", precision="float32", data_gb="auto"))
+    use_backend("tensorflow", Device(xla="auto", precision="float32"))
     import time
 
     import numpy as np

@@ -9,7 +9,7 @@ from thaw.config.schema import Device
 from thaw.network import backend
 from thaw.network.backend import active_device, use_backend
 
-use_backend(os.environ.get("KERAS_BACKEND", "tensorflow"), Device(xla="auto", precision="float32", data_gb="auto"))
+use_backend(os.environ.get("KERAS_BACKEND", "tensorflow"), Device(xla="auto", precision="float32"))
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 from thaw import paths
 from thaw.backbones import BACKBONES
 from thaw.config.checks import Tables
-from thaw.config.load import load_params
+from thaw.config.compose import compose
+from thaw.config.load import check_params, load_params
 from thaw.config.schema import Params
 from thaw.datasets import DATASETS
 from thaw.errors import ParamError, ThawError, out_of_memory
@@ -61,6 +62,11 @@ def read_params(path: Path = paths.PARAMS) -> Params:
     return load_params(TABLES, path)
 
 
+def composed_params(overrides: list[str]) -> Params:
+    """Checked parameters: what conf/ composes to with overrides, or params.yaml where there are none."""
+    return check_params(compose(overrides), TABLES) if overrides else read_params()
+
+
 def run_stage(name: str) -> None:
     """Run a stage as a program.
 
@@ -88,7 +94,7 @@ def run_stage(name: str) -> None:
                 take_gpu(name)
             started = time.perf_counter()  # to wait is no work
             if stage.keras:
-                print(f"{name}: {use_backend(params.backend, params.device)}", flush=True)
+                print(f"{name}: {use_backend(params.backend, params.device, params.run.data_gb)}", flush=True)
                 write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
             work = getattr(import_module(stage.module), stage.function)
             seconds = (work(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started

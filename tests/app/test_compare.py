@@ -19,20 +19,17 @@ from thaw.app.lockfile import (
     recorded_stages,
     training_stages,
 )
-from thaw.config.compose import compose_params
-from thaw.config.naming import schedule_word
+from thaw.config.compose import compose
 from thaw.errors import ThawError
 
 
 @pytest.fixture(scope="module")
-def params(tmp_path_factory):
+def params():
     """What conf/ composes to under overrides, each composed once."""
-    folder = tmp_path_factory.mktemp("params")
 
     @functools.cache
     def composed(*overrides):
-        compose_params(list(overrides), folder / "params.yaml")
-        return yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+        return compose(list(overrides))
 
     return lambda *overrides: copy.deepcopy(composed(*overrides))
 
@@ -54,21 +51,6 @@ def test_a_lock_that_a_merge_has_left_its_marks_in_is_told():
     assert recorded_stages("schema: '2.0'\nstages: {a: {cmd: b}}\n") == {"a": {"cmd": "b"}}
     with pytest.raises(ThawError, match="dvc.lock: not a YAML file"):
         recorded_stages("<<<<<<< HEAD\nstages:\n=======\n>>>>>>> other\n")
-
-
-@pytest.mark.parametrize("name", ["gradual", "full", "head-only", "scratch"])
-def test_a_shipped_schedule_has_its_files_name(params, name):
-    assert schedule_word(params(f"schedule={name}")) == name
-
-
-def test_a_schedule_keeps_its_name_when_a_value_is_changed(params):
-    assert schedule_word(params("schedule=gradual", "schedule.phases.all.epochs=7")) == "gradual"
-    assert schedule_word(params("schedule=full", "schedule.phases.all.batch_norm=train")) == "full"
-
-
-def test_a_schedule_of_ones_own_is_called_by_its_phases(params):
-    assert schedule_word(params("recipe=demo")) == "head+top+all"
-    assert schedule_word(params("schedule=gradual", "schedule.phases.depth2.depth=3")) == "head+depth1+depth2+all"
 
 
 def test_experiments_that_differ_by_seeds_are_one_set_up(grid):
@@ -114,6 +96,31 @@ def test_what_differs_within_a_backbone_is_a_column(grid, params):
         "backbone": "vgg16", "schedule": "full", "head.units": "64", "phases.all.epochs": "3",
     }  # fmt: skip
     assert found[0].label["head.units"] == "256"
+
+
+def test_a_schedule_whose_values_were_changed_keeps_its_name_and_has_them_beside_it(params):
+    changed = params("schedule.phases.depth2.depth=3", "schedule.phases.all.epochs=7")
+    found, _ = group_setups([Experiment("a", params(), 0.6, 1), Experiment("b", changed, 0.5, 1)])
+    assert [setup.label for setup in found] == [
+        {"phases.depth2.depth": "2", "phases.all.epochs": "5"},
+        {"phases.depth2.depth": "3", "phases.all.epochs": "7"},
+    ]
+
+
+def test_a_head_or_augmentation_is_a_column_where_the_backbone_does_not_decide_it(params):
+    names = [("a", "head=gap"), ("b", "head=flatten"), ("c", "augment=strong")]
+    made = [Experiment(name, params(override), 0.9 - n / 10, 1) for n, (name, override) in enumerate(names)]
+    found, in_step = group_setups(made)
+    assert [setup.label for setup in found] == [
+        {"head": "gap", "augment": "standard"}, {"head": "flatten", "augment": "standard"},
+        {"head": "flatten", "augment": "strong"},
+    ]  # fmt: skip
+    assert {"head.pool", "head.dropout", "augment.rotation"} <= set(in_step)
+
+
+def test_what_changes_no_result_is_no_column(params):
+    made = [Experiment(name, params(f"run.data_gb={name}"), 0.5, 1) for name in "12"]
+    assert [setup.label for setup in group_setups(made)[0]] == [{}]
 
 
 def test_a_parameter_that_one_does_not_have_is_a_dash(params):

@@ -19,8 +19,9 @@ from thaw.app.report.curves import COLORS, curves
 from thaw.app.report.page import render
 from thaw.app.report.read import Run
 from thaw.app.report.write import write
+from thaw.config.compose import compose
 from thaw.config.naming import flat
-from thaw.config.overrides import composed, overrides_for
+from thaw.config.overrides import overrides_for
 from thaw.errors import ThawError
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def history(phases):
 
 def run_of(classes, *overrides, matrix=None):
     """A run of made-up figures, with the real parameters of some overrides."""
-    params = composed(list(overrides))
+    params = compose(list(overrides))
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(classes)), 20)
     guesses = np.where(random.random(len(labels)) < 0.8, labels, random.integers(0, len(classes), len(labels)))
@@ -65,7 +66,7 @@ def run_of(classes, *overrides, matrix=None):
         experiment=False,
         changed=[],
         params=params,
-        defaults=composed([]),
+        defaults=compose([]),
         overrides=list(overrides),
         metrics=scores | {"calibration_error": 0.021, "train_accuracy": 0.9, "val_accuracy": 0.82},
         spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in all_stages(params)},
@@ -255,9 +256,9 @@ def test_commands_of_a_workspace_a_commit_and_an_experiment(ten):
     ],
 )  # fmt: skip
 def test_parameters_are_typed_again_in_the_fewest_values(overrides, shortest):
-    params = composed(overrides)
+    params = compose(overrides)
     found = overrides_for(params)
-    assert flat(composed(found)) == flat(params)
+    assert flat(compose(found)) == flat(params)
     if shortest is not None:
         assert sorted(found) == sorted(shortest)
 

@@ -11,7 +11,7 @@ from thaw.app.commands import predict
 from thaw.app.compare import comparison_table, group_setups
 from thaw.app.experiments import Experiment
 from thaw.app.versions import model_versions, other_versions, recorded_versions
-from thaw.config.overrides import composed
+from thaw.config.compose import compose
 from thaw.errors import ThawError
 
 INSTALLED = {"python": "3.13.1", "keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"}
@@ -54,7 +54,7 @@ def test_installed_versions_are_those_of_the_packages(monkeypatch):
 
 
 def test_the_comparison_names_the_experiments_that_other_versions_made():
-    params = composed([])
+    params = compose([])
     runs = [
         Experiment(name, params | {"seed": seed}, 0.5, 10, recorded_versions([{"versions": made}]))
         for seed, (name, made) in enumerate({"new": INSTALLED, "old": OLD, "older": OLD}.items())

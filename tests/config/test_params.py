@@ -4,20 +4,19 @@ import copy
 import functools
 import re
 import shutil
-import subprocess
-import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from dvc.utils.hydra import compose_and_dump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw import paths
 from thaw.backbones import BACKBONES
+from thaw.config.compose import compose, compose_params
 from thaw.config.load import check_params
 from thaw.config.schema import Phase
 from thaw.datasets import DATASETS
@@ -25,6 +24,7 @@ from thaw.errors import ParamError, ThawError
 from thaw.network.cut import frozen_layers
 from thaw.stage import TABLES, read_params
 from thaw.training.class_weights import weights_by_name
+from tools.parameters import every_key, page
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / paths.CONF
@@ -36,17 +36,8 @@ GROUPS = {
 
 
 @functools.cache
-def composed_text(*overrides: str, conf: Path = CONF) -> str:
-    """params.yaml as DVC composes it."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "params.yaml"
-        compose_and_dump(str(output), str(conf), None, "config", str(conf), list(overrides))
-        return output.read_text(encoding="utf-8")
-
-
-@functools.cache
 def composed_once(*overrides: str, conf: Path = CONF) -> dict:
-    return yaml.safe_load(composed_text(*overrides, conf=conf))
+    return compose(list(overrides), conf)
 
 
 def composed(*overrides: str, conf: Path = CONF) -> dict:
@@ -69,15 +60,46 @@ def refusal(raw: Any) -> str:
 # --- what is shipped ---
 
 
-@pytest.mark.parametrize("override", [f"{group}={option}" for group in sorted(GROUPS) for option in GROUPS[group]])
-def test_every_option_and_every_recipe_is_accepted(override):
-    check_params(composed(override), TABLES)
+OPTIONS = [(f"{group}={option}",) for group in sorted(GROUPS) for option in GROUPS[group]]
+PAIRS = [
+    (f"backbone={backbone}", f"schedule={schedule}")
+    for backbone in GROUPS["backbone"]
+    for schedule in GROUPS["schedule"]
+]
 
 
-@pytest.mark.parametrize("schedule", GROUPS["schedule"])
-@pytest.mark.parametrize("backbone", GROUPS["backbone"])
-def test_every_backbone_goes_with_every_schedule(backbone, schedule):
-    check_params(composed(f"backbone={backbone}", f"schedule={schedule}"), TABLES)
+@pytest.mark.parametrize("overrides", [(), *OPTIONS, *PAIRS], ids=" ".join)
+def test_whatever_conf_composes_to_is_accepted_and_read_as_it_stands(overrides):
+    raw = composed(*overrides)
+    assert check_params(raw, TABLES).model_dump(exclude_unset=True) == raw
+
+
+@pytest.mark.parametrize("overrides", [(), *OPTIONS], ids=" ".join)
+def test_a_section_has_the_name_of_its_file(overrides):
+    raw = composed(*overrides)
+    for group in ("dataset", "backbone", "head", "augment", "schedule"):
+        assert (CONF / group / f"{raw[group]['name']}.yaml").is_file()
+    assert (CONF / "recipe" / f"{raw['recipe']}.yaml").is_file()
+    for override in overrides:
+        group, _, option = override.partition("=")
+        assert (raw["recipe"] if group == "recipe" else raw[group]["name"]) == option
+
+
+def test_a_name_stays_when_a_single_value_is_changed():
+    raw = composed("recipe=demo", "schedule.phases.top.depth=2", "head.units=7")
+    assert (raw["recipe"], raw["schedule"]["name"], raw["head"]["name"]) == ("demo", "recipe/demo", "gap")
+
+
+@pytest.mark.parametrize("schedule", ["gradual", "full"])
+def test_a_phase_is_changed_taken_out_and_added(schedule):
+    more = ["+schedule/phase@schedule.phases.more=usual", "+schedule.phases.more={after: all, depth: all}"]
+    raw = composed(f"schedule={schedule}", *more, "schedule.final=more", "schedule.phases.all.epochs=3")
+    check_params(raw, TABLES)
+    assert list(raw["schedule"]["phases"])[-2:] == ["all", "more"]
+    assert raw["schedule"]["phases"]["all"]["epochs"] == 3
+    raw = composed("schedule=gradual", "~schedule.phases.all", "schedule.final=depth2")
+    check_params(raw, TABLES)
+    assert list(raw["schedule"]["phases"]) == ["depth1", "depth2"]
 
 
 def test_every_row_of_the_tables_has_its_yaml():
@@ -101,7 +123,7 @@ def test_the_weights_file_is_the_one_that_is_given(tmp_path):
 @pytest.mark.parametrize("backbone", GROUPS["backbone"])
 def test_without_a_weights_file_dvc_has_a_file_of_the_checkout_to_hash(backbone, weights):
     file = composed(f"backbone={backbone}", f"backbone.weights={weights}")["backbone"]["weights_file"]
-    assert file == f"conf/backbone/{backbone}.yaml"
+    assert file == f"thaw/backbones/{backbone}.py"  # a dependency already
     assert (ROOT / file).is_file()
 
 
@@ -203,65 +225,66 @@ def test_the_scratch_schedule_trains_no_head_and_takes_no_weights():
     assert raw["backbone"]["weights"] == "none"
 
 
-def git(*arguments: str) -> str | None:
-    """What git prints; None where there is no git, no repository or no commit."""
-    try:
-        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return None
+# --- every parameter is explained once ---
 
 
-def test_the_committed_params_are_what_conf_composes_to():
-    committed = git("show", "HEAD:params.yaml")
-    changed = git("status", "--porcelain", "--", "params.yaml", "conf")
-    if committed is None or changed is None:
-        pytest.skip("no git, or no commit that has params.yaml")
-    if changed:
-        pytest.skip(f"not as committed: {' '.join(changed.split())}")
-    assert yaml.safe_load(committed) == composed(), "params.yaml is not what conf/ composes to; run `make params`"
-
-
-# --- every parameter is explained where it is set ---
-
-
-def leaves(node: yaml.MappingNode, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The keys that hold a value, and their line numbers; `defaults` only chooses and overrides."""
+def leaves(node: yaml.MappingNode, above: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
+    """The keys that hold a value, by dotted name, and their line numbers."""
     for key, value in node.value:
         name = (*above, key.value)
         if isinstance(value, yaml.MappingNode) and value.value:
             yield from leaves(value, name)
-        elif name != ("defaults",) and above != ("defaults",):
-            yield name, key.start_mark.line
+        elif name[0] != "defaults":
+            yield ".".join(name), key.start_mark.line
 
 
-def is_explained(lines: list[str], line: int) -> bool:
-    above = lines[line - 1].strip() if line else ""
-    return " #" in lines[line] or (above.startswith("#") and not above.startswith("# @package"))
+def comment_above(lines: list[str], line: int) -> str:
+    """The comment that ends above a line, in one line."""
+    first = line
+    while first and lines[first - 1].strip().startswith("#"):
+        first -= 1
+    return " ".join(text.strip().removeprefix("# ") for text in lines[first:line])
 
 
-@pytest.mark.parametrize(
-    "file", [file.relative_to(CONF).as_posix() for file in sorted(CONF.rglob("*.yaml")) if file.parent.name != "recipe"]
-)
-def test_every_key_of_conf_has_a_comment_above_it_or_behind_it(file):
+# The files that have all keys of a section, and where their keys stand in the parameters.
+EXPLAINING = {
+    "config.yaml": "",
+    "dataset/base/usual.yaml": "dataset.",
+    "backbone/base/usual.yaml": "backbone.",
+    "head/base/usual.yaml": "head.",
+    "augment/none.yaml": "augment.",
+    "schedule/phase/usual.yaml": "schedule.phases.<phase>.",
+    "schedule/head-only.yaml": "schedule.",
+}
+
+
+@pytest.mark.parametrize("file", EXPLAINING)
+def test_a_comment_above_each_key_is_what_the_schema_says_of_it(file):
     text = (CONF / file).read_text(encoding="utf-8")
-    lines = text.splitlines()
-    unexplained = []
-    # What a file sets of another group, as a schedule does that trains no head, is explained in that group.
-    group = file.split("/")[0] if lines[0] == "# @package _global_" else None
+    keys = {key.name: key for key in every_key()}
     for name, line in leaves(yaml.compose(text)):
-        if group and name[0] != group:
-            continue
-        if name[-1] == "sha256":
-            # The comment above `url` speaks of the hash of what it leads to.
-            explained = lines[line - 1].startswith("url:") and is_explained(lines, line - 1)
-        elif name == ("backbone", "name"):
-            # The file is about this one name; its first lines say who that is.
-            explained = is_explained(lines, next(at for at, text in enumerate(lines) if not text.startswith("#")))
-        else:
-            explained = is_explained(lines, line)
-        if not explained:
-            unexplained.append(f"{'.'.join(name)} in line {line + 1}")
-    assert unexplained == []
+        key = keys[EXPLAINING[file] + name]
+        assert key.does in comment_above(text.splitlines(), line), key.name
+
+
+def test_the_page_of_parameters_is_the_schemas():
+    def without_defaults(text: str) -> list[str]:  # which are conf/'s, and so a user's own
+        return [re.sub(r" \| [^|]*( \| [^|]* \|)$", r"\1", line) for line in text.splitlines()]
+
+    committed = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
+    assert without_defaults(committed) == without_defaults(page()), "python -m tools.parameters"
+
+
+def test_every_key_is_explained_in_one_file_of_conf():
+    explained = Counter(
+        prefix + name
+        for file, prefix in EXPLAINING.items()
+        for name, _ in leaves(yaml.compose((CONF / file).read_text(encoding="utf-8")))
+    )
+    # What thaws is each phase's own, and a source task some recipes'.
+    own = {"schedule.phases.<phase>.depth", "schedule.phases.<phase>.layers"}
+    wanted = {key.name for key in every_key() if not key.name.startswith("backbone.source.")} - own
+    assert explained == dict.fromkeys(wanted | {"schedule.phases"}, 1)
 
 
 @pytest.mark.parametrize("recipe", GROUPS["recipe"])
@@ -329,7 +352,7 @@ BAD = [
     *each("device.xla", "on", 1, 0, None, []),
     Bad("device.xla", False, base=("backend=jax",)),
     *each("device.precision", "float16", "bfloat16", *ONE_OF),
-    *each("device.data_gb", -1, -0.1, NAN, INF, "1", None, True),
+    *each("run.data_gb", -1, -0.1, NAN, INF, "1", None, True),
     *each("seed", *SEEDS),
     *each("batch_size", *WHOLE_FROM_1),
     # More than the training pictures there are: all, some, of some classes, of the source task.
@@ -367,7 +390,7 @@ BAD = [
     Bad("backbone.image_size", 15, base=CNN),
     *each("backbone.learning_rate", *RATES),
     *each("backbone.learning_rate_all", *RATES),
-    *each("backbone.alpha", 1.0, 0),
+    *each("backbone.alpha", 1.0, 0, MISSING),
     *each("backbone.alpha", 0, -1, 5, 0.6, True, NAN, INF, "1.0", None, MISSING, base=MOBILENET),
     *each("backbone.alpha", 0, -1, 5, NAN, INF, MISSING, base=(*MOBILENET, "backbone.weights=none")),
     *each("backbone.source", 5, [], "cifar100", True),
@@ -437,9 +460,11 @@ BAD = [
     *each("class_weights", *({"cat": weight} for weight in (0, -1, 11, NAN, INF, "2", None, True))),
     Bad("class_weights", {"0": 2}, base=DEMO),  # of the source task
     # Whole sections, and keys that nobody knows, at each level.
-    *(Bad(section, value) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract", "evaluate")
+    *(Bad(section, value) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract", "evaluate",
+      "device", "run")
       for value in (None, [], 5, "text")),
     *each("learning_rate", 0.1),
+    *(bad for key in ("recipe", "head.name", "augment.name", "schedule.name") for bad in each(key, "", None, 5, True)),
     *(Bad(f"{section}.typo", 1) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract",
       "evaluate")),
     Bad("schedule.phases.depth1.typo", 1),
@@ -517,9 +542,9 @@ def test_every_parameter_has_cases_above():
     ("key", "value", "text"),
     [
         ("backbone.name", "vgg19", "received 'vgg19'; accepted: cnn, mobilenetv2, resnet18, resnet50, vgg16"),
-        ("dataset.name", None, "received nothing; accepted: cifar10, cifar100, digits"),
+        ("dataset.name", "cifar", "received 'cifar'; accepted: cifar10, cifar100, digits"),
         ("head.units", "x" * 1000, f"received '{'x' * 76}...; accepted: a whole number from 1 up"),
-        ("schedule.typo", 1, "received an unknown key; accepted: phases, final"),
+        ("schedule.typo", 1, "received an unknown key; accepted: name, phases, final"),
         ("schedule.phases.all.typo", 1, "received an unknown key; accepted: epochs, "),
         ("schedule.phases.depth1.depth", 6, "received 6; accepted: 1 to 5, the blocks of vgg16, or all"),
         ("schedule.phases.depth1.layers", 0, "received both depth and layers; accepted: one of the two"),
@@ -547,7 +572,7 @@ def test_a_refusal_says_what_came_and_what_would_do(key, value, text):
 def test_a_phase_may_be_named_like_a_parameter():
     # Such a name is no key of a phase, also not in the refusal of what is in it.
     raw = composed(*FULL)
-    raw["schedule"] = {"phases": {"epochs": phase()}, "final": "epochs"}
+    raw["schedule"] |= {"phases": {"epochs": phase()}, "final": "epochs"}
     check_params(raw, TABLES)
     raw["schedule"]["phases"]["epochs"]["typo"] = 1
     text = refusal(raw)
@@ -560,7 +585,7 @@ def test_what_is_no_mapping_is_refused(raw):
 
 
 def test_a_key_that_is_no_text_is_refused():
-    assert refusal(composed() | {1: 2}).startswith("1: received an unknown key; accepted: backend, ")
+    assert refusal(composed() | {1: 2}).startswith("1: received an unknown key; accepted: recipe, ")
 
 
 # --- what is accepted, at the edges ---
@@ -621,19 +646,13 @@ def test_a_cut_is_a_number_of_frozen_layers(cut, frozen):
 
 @pytest.mark.parametrize("number", ["1e-3", "1E-3", "+1e-03", "1.e-3", ".1e-2", "0.001", "1.0e-3"])
 def test_a_number_is_read_as_yaml_1_2_writes_it(tmp_path, number):
-    text = composed_text()
+    file = tmp_path / "params.yaml"
+    compose_params([], file, CONF)
+    text = file.read_text(encoding="utf-8")
     line = "  units: 256\n  dropout: 0.5\n  epochs: 10\n  learning_rate: 0.001\n"
     assert line in text
-    file = tmp_path / "params.yaml"
     file.write_text(text.replace(line, line.replace("0.001", number)))
     assert read_params(file).head.learning_rate == 0.001
-
-
-def test_what_conf_composes_to_is_loaded_with_its_values(tmp_path):
-    file = tmp_path / "params.yaml"
-    file.write_text(composed_text())
-    loaded = read_params(file)
-    assert loaded.model_dump(exclude_unset=True) == composed()
 
 
 @pytest.mark.parametrize(
@@ -648,9 +667,9 @@ def test_what_conf_composes_to_is_loaded_with_its_values(tmp_path):
         (b"seed: 2001-13-01\n", "not a YAML file"),
         (b"\xff\xfe\xff", "not a YAML file"),
         (b"\x00", "not a YAML file"),
-        (b"", "params.yaml: received nothing; accepted: a mapping with backend"),
-        (b"- seed\n", "params.yaml: received ['seed']; accepted: a mapping with backend"),
-        (b"seed\n", "params.yaml: received 'seed'; accepted: a mapping with backend"),
+        (b"", "params.yaml: received nothing; accepted: a mapping with recipe"),
+        (b"- seed\n", "params.yaml: received ['seed']; accepted: a mapping with recipe"),
+        (b"seed\n", "params.yaml: received 'seed'; accepted: a mapping with recipe"),
     ],
 )
 def test_a_file_that_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, content, said):

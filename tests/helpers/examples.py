@@ -65,7 +65,16 @@ class OnRows(Observer):
 
 def augment(**chosen) -> Augment:
     """No augmentation but for what is chosen."""
-    nothing = {"flip": False, "translation": 0.0, "rotation": 0.0, "zoom": 0.0, "contrast": 0.0, "views": 1, "seed": 0}
+    nothing = {
+        "name": "none",
+        "flip": False,
+        "translation": 0.0,
+        "rotation": 0.0,
+        "zoom": 0.0,
+        "contrast": 0.0,
+        "views": 1,
+        "seed": 0,
+    }
     return Augment(**nothing | chosen)
 
 

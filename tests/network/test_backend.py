@@ -11,7 +11,7 @@ from tests.helpers.project import ROOT
 from thaw.config.schema import Device
 from thaw.network.backend import active_device, cores, decide_device, provenance
 
-AUTO = Device(xla="auto", precision="auto", data_gb="auto")
+AUTO = Device(xla="auto", precision="auto")
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def test_auto_follows_backend_and_device(backend, kind, capability, xla, precisi
 
 
 def test_parameters_win_over_what_was_found():
-    settings = Device(xla=False, precision="float32", data_gb=2.0)
-    found = decide_device("tensorflow", settings, "gpu", "some", (9, 0))
+    settings = Device(xla=False, precision="float32")
+    found = decide_device("tensorflow", settings, "gpu", "some", (9, 0), 2.0)
     assert (found.xla, found.precision, found.data_gb) == (False, "float32", 2.0)
-    settings = Device(xla=True, precision="mixed_bfloat16", data_gb=0.0)
-    found = decide_device("tensorflow", settings, "cpu", "some", (0, 0))
+    settings = Device(xla=True, precision="mixed_bfloat16")
+    found = decide_device("tensorflow", settings, "cpu", "some", (0, 0), 0.0)
     assert (found.xla, found.precision, found.data_gb) == (True, "mixed_bfloat16", 0.0)
 
 
@@ -51,7 +51,7 @@ COMPILED = """
 import sys
 from thaw.config.schema import Device
 from thaw.network.backend import use_backend
-use_backend("tensorflow", Device(xla=sys.argv[1] == "xla", precision="float32", data_gb="auto"))
+use_backend("tensorflow", Device(xla=sys.argv[1] == "xla", precision="float32"))
 import keras
 from tests.helpers.examples import augment, pictures
 from thaw.network.augmentation import augmentation_layers

@@ -235,7 +235,7 @@ def test_warm_up_does_not_try_the_patience(lr_schedule, warmup, epochs):
 def test_no_epochs_leave_the_head_as_it_is():
     head = new_head()
     before = head.get_weights()
-    settings = Head(pool="avg", units=8, dropout=0.0, mixup=0.0, **training().model_dump() | {"epochs": 0})
+    settings = Head(name="gap", pool="avg", units=8, dropout=0.0, mixup=0.0, **training().model_dump() | {"epochs": 0})
     for schedule in ("constant", "cosine"):
         rows = fit(head, run(settings.model_copy(update={"lr_schedule": schedule})))
         assert len(rows) == 1

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from thaw import paths
 from thaw.app.experiments import Experiment, read_experiments
 from thaw.app.versions import other_versions
-from thaw.config.naming import flat, schedule_word
+from thaw.config.naming import flat
 from thaw.errors import ThawError
 from thaw.figures.grids import save_figure
 from thaw.runtime.files import replacing
@@ -22,11 +22,15 @@ SEEDS = ("seed", "dataset.seed", "augment.seed")
 
 
 # These name a set-up; what differs in step with them is not shown beside them.
-_LEADING = {"dataset.name": "dataset", "backbone.name": "backbone", "schedule": "schedule"}
+_LEADING = {f"{group}.name": group for group in ("dataset", "backbone", "schedule", "head", "augment")}
+
+
+# Follow from the other names, as a rule.
+_USUAL = ("head.name", "augment.name")
 
 
 # Follow from other parameters, or change nothing that is measured here.
-_DULL = ("backbone.weights_file", "dataset.url", "evaluate.gallery_class", "schedule.final")
+_DULL = ("recipe", "backbone.weights_file", "dataset.url", "evaluate.gallery_class", "schedule.final", "run.data_gb")
 
 
 _NONE = object()
@@ -94,7 +98,7 @@ def group_setups(experiments: list[Experiment]) -> tuple[list[Setup], list[str]]
 
 def _values(experiment: Experiment) -> dict[str, Any]:
     """All that may tell set-ups apart, the leading parameters first."""
-    values = flat(experiment.params) | {"schedule": schedule_word(experiment.params)}
+    values = flat(experiment.params)
     return {name: values.pop(name) for name in _LEADING if name in values} | {
         name: value for name, value in values.items() if name not in (*SEEDS, *_DULL)
     }
@@ -104,7 +108,11 @@ def _columns(values: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     """The parameters that differ: those that tell set-ups apart, and those that follow from the leading ones."""
     names = dict.fromkeys(name for its in values for name in its)
     differ = [name for name in names if len({_text(its.get(name, _NONE)) for its in values}) > 1]
-    leading = [name for name in differ if name in _LEADING]
+    leading: list[str] = []
+    for name in _LEADING:
+        # A head that each backbone brings, for one, is no column.
+        if name in differ and (name not in _USUAL or not _follows(name, leading, values)):
+            leading.append(name)
     in_step = [name for name in differ if name not in leading and _follows(name, leading, values)]
     # What some set-ups have not at all (the phases of another schedule) is no news.
     everywhere = [name for name in in_step if all(name in its for its in values)]

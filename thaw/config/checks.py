@@ -131,7 +131,7 @@ def _check_backbone(backbone: Backbone, classes: Sequence[str], tables: Tables) 
     if row.alphas and backbone.alpha is None:
         raise ParamError("backbone.alpha", None, f"a number, such as 1.0, for {backbone.name}")
     if not row.alphas and backbone.alpha is not None:
-        raise ParamError("backbone.alpha", backbone.alpha, f"no such parameter for {backbone.name}")
+        raise ParamError("backbone.alpha", backbone.alpha, f"null for {backbone.name}")
     if backbone.weights == "imagenet":
         if not row.imagenet:
             raise ParamError("backbone.weights", "imagenet", f"none, or a weights file, for {backbone.name}")

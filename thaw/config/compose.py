@@ -1,10 +1,13 @@
-"""Compose conf/ into params.yaml, with the code that `dvc exp run` does it with."""
+"""Compose conf/ into parameters, with the code that `dvc exp run` does it with."""
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from thaw import paths
+from thaw.config.naming import parse_yaml
 from thaw.errors import ParamError, ThawError
 
 
@@ -28,10 +31,18 @@ def compose_params(overrides: list[str], output: Path = paths.PARAMS, conf: Path
         raise ThawError(" ".join(str(error).split())) from None
 
 
+def compose(overrides: list[str], conf: Path = paths.CONF) -> dict[str, Any]:
+    """The parameters that conf/ composes to, nested and unchecked; raises as `compose_params`."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / paths.PARAMS
+        compose_params(overrides, output, conf)
+        return parse_yaml(output.read_text(encoding="utf-8"))
+
+
 def _check_choices(overrides: list[str], conf: Path) -> None:
-    """Refuse the first override that chooses what a group of conf/ has not, such as an unknown recipe."""
+    """Refuse the first override that names an option that a group of conf/ has not, such as an unknown recipe."""
     for override in overrides:
-        group, _, chosen = override.partition("=")
-        choices = sorted(file.stem for file in (conf / group).glob("*.yaml")) if group.isidentifier() else []
-        if choices and chosen not in choices:
-            raise ParamError(group, chosen, ", ".join(choices))
+        group, _, option = override.partition("=")
+        options = sorted(file.stem for file in (conf / group).glob("*.yaml")) if group.isidentifier() else []
+        if options and option not in options:
+            raise ParamError(group, option, ", ".join(options))

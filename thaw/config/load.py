@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from thaw import paths
 from thaw.config.checks import Tables, check_values
-from thaw.config.schema import PHASE_NAME, Params, Section
+from thaw.config.schema import PHASE_NAME, Params, Section, accepted_words
 from thaw.errors import ParamError, ThawError, Words
 
 
@@ -72,7 +72,7 @@ def _first_line(error: ValidationError, raw: dict) -> ParamError:
             field = None if by_name else section.model_fields.get(part)
             names.append(str(part))
             if field is not None:
-                accepted, section = field.description or "", _section(field.annotation)
+                accepted, section = accepted_words(field), _section(field.annotation)
                 by_name = get_origin(field.annotation) is dict
             elif by_name:
                 accepted, by_name = "", False

@@ -1,82 +1,56 @@
-"""How to have a set of parameters composed again: the values to give with -S."""
+"""The values of -S that compose a set of parameters again."""
 
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from thaw import paths
-from thaw.config.compose import compose_params
-from thaw.config.naming import flat, parse_yaml, schedule_word
+from thaw.config.compose import compose
+from thaw.config.naming import flat, parse_yaml
 from thaw.errors import ThawError
 
+# Groups of conf/ whose file is named in the parameters; a backbone brings its usual head.
+GROUPS = ("dataset", "backbone", "head", "augment", "schedule")
 # Not to be set: conf/ computes it.
 _COMPUTED = "backbone.weights_file"
 
 
-def composed(overrides: list[str], conf: Path = paths.CONF) -> dict[str, Any]:
-    """What conf/ composes to, nested."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / paths.PARAMS
-        compose_params(overrides, output, conf)
-        return parse_yaml(output.read_text(encoding="utf-8"))
-
-
 def overrides_for(params: dict[str, Any], conf: Path = paths.CONF) -> list[str] | None:
-    """The fewest values found that conf/ composes these parameters with; None where none do.
+    """The values of -S that conf/ composes these parameters with: recipe and groups by their names, then single values.
 
-    A recipe, with another schedule or not, or the groups dataset, backbone, augment and schedule first, then single
-    values.
+    Returns:
+        None where there are none, as where conf/ has another content by now.
     """
-    tried = []
-    for groups in _groups(params, conf):
-        try:
-            tried.append(groups + _differences(composed(groups, conf), params))
-        except ThawError:  # the recipe needs a choice that is another here
-            continue
-    for found in sorted(tried, key=len):
-        try:
-            if flat(composed(found, conf)) == flat(params):
-                return found
-        except ThawError:  # Hydra has no words for one of the values
-            continue
-    return None
-
-
-def _groups(params: dict[str, Any], conf: Path) -> list[list[str]]:
-    """Choices worth trying: recipes of that backbone, and the groups by their names with each augmentation."""
-    backbone, dataset = params["backbone"]["name"], params["dataset"]["name"]
-    schedules = {file.stem for file in (conf / "schedule").glob("*.yaml")}
-    schedule = schedule_word(params, conf)
-    schedule = schedule if schedule in schedules else "head-only"
-    chosen = [
-        [f"recipe={file.stem}", *other]
-        for file in sorted((conf / "recipe").glob("*.yaml"))
-        if re.search(rf"override /backbone: {re.escape(backbone)}\b", file.read_text(encoding="utf-8"))
-        for other in ([], [f"schedule={schedule}"])
-    ]
-    usual = parse_yaml((conf / "config.yaml").read_text(encoding="utf-8"))["defaults"]
-    defaults = {f"{group}={name}" for choice in usual if isinstance(choice, dict) for group, name in choice.items()}
-    common = [f"dataset={dataset}", f"backbone={backbone}", f"schedule={schedule}"]
-    for augment in sorted((conf / "augment").glob("*.yaml")):
-        chosen.append([group for group in [*common, f"augment={augment.stem}"] if group not in defaults])
-    return chosen
+    overrides: list[str] = []
+    try:
+        base = compose(overrides, conf)
+        if params["recipe"] != base["recipe"]:
+            overrides.append(f"recipe={params['recipe']}")
+            base = compose(overrides, conf)
+        for group in GROUPS:
+            if params[group]["name"] != base[group]["name"]:
+                overrides.append(f"{group}={params[group]['name']}")
+                base = compose(overrides, conf)
+        overrides += _differences(base, params)
+        return overrides if flat(compose(overrides, conf)) == flat(params) else None
+    except ThawError:  # conf/ has no such file, or Hydra has no words for one of the values
+        return None
 
 
 def _differences(base: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    """What turns one set of parameters into another, as -S takes it."""
-    found = []
+    """The values of -S that turn one set of parameters into another."""
+    differences = []
     for key, value in wanted.items():
         name = f"{prefix}{key}"
         if name == _COMPUTED:
             continue
         if key not in base:
-            found.append(f"+{name}={_typed(value)}")
+            differences.append(f"+{name}={_typed(value)}")
         elif isinstance(value, dict) and value and isinstance(base[key], dict):
-            found += _differences(base[key], value, f"{name}.")
+            differences += _differences(base[key], value, f"{name}.")
         elif base[key] != value:
-            found.append(f"{name}={_typed(value)}")
-    return found + [f"~{prefix}{key}" for key in base if key not in wanted]
+            differences.append(f"{name}={_typed(value)}")
+    return differences + [f"~{prefix}{key}" for key in base if key not in wanted]
 
 
 def _typed(value: Any) -> str:

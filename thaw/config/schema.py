@@ -1,8 +1,13 @@
-"""The one schema of params.yaml: every stage reads it through `load`, which checks all of it."""
+"""The schema of params.yaml: each key with the values it accepts and, as a docstring below it, what it does.
 
+`load_params` reads the file through it. docs/parameters.md is made of it, and the comments of conf/ repeat it.
+"""
+
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 # Names that stages use under models/.
 RESERVED_PHASES = ("head", "backbone")
@@ -15,100 +20,170 @@ HEAD = "head"
 PHASE_NAME = f"a letter or digit, then letters, digits, - and _; not {' or '.join(RESERVED_PHASES)}"
 
 
-# The text after `Accepted` is what the user is shown when a value is refused.
-Accepted = Field
+@dataclass(frozen=True)
+class Accepted:
+    """Accepted values of a key, in words: what the user is shown where a value is refused."""
+
+    words: str
 
 
-Count = Annotated[int, Accepted(ge=1, description="a whole number from 1 up")]
+def accepted_words(field: FieldInfo) -> str:
+    """The accepted values of a field; empty for a section."""
+    return next((part.words for part in field.metadata if isinstance(part, Accepted)), "")
 
 
-Seed = Annotated[int, Accepted(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")]
+Count = Annotated[int, Field(ge=1), Accepted("a whole number from 1 up")]
 
 
-Share = Annotated[float, Accepted(ge=0, lt=1, allow_inf_nan=False, description="a number from 0 to below 1")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1), Accepted("a whole number from 0 to 2147483647")]
 
 
-Rate = Annotated[float, Accepted(gt=0, le=10, allow_inf_nan=False, description="a number above 0, 10 at most")]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), Accepted("a number from 0 to below 1")]
 
 
-Mixup = Annotated[float, Accepted(ge=0, le=10, allow_inf_nan=False, description="a number from 0 to 10")]
+Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False), Accepted("a number above 0, 10 at most")]
 
 
-Classes = Annotated[
-    list[str | int] | None, Accepted(description="a list of class names or numbers, or null for all classes")
-]
+Mixup = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False), Accepted("a number from 0 to 10")]
+
+
+Classes = Annotated[list[str | int] | None, Accepted("a list of class names or numbers, or null for all classes")]
 
 
 ClassWeights = Annotated[
     Literal["balanced"] | dict[str | int, Rate] | None,
-    Accepted(description="null, balanced, or a mapping of classes to numbers above 0, 10 at most"),
+    Accepted("null, balanced, or a mapping of classes to numbers above 0, 10 at most"),
 ]
+
+
+Name = Annotated[str, Field(min_length=1), Accepted("a name")]
 
 
 class Section(BaseModel):
     """Base of all sections: unknown keys and values of another type are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Training(Section):
     """How one training run goes, whatever it trains."""
 
     epochs: Count
+    """Passes over the training images."""
+
     learning_rate: Rate
-    lr_schedule: Annotated[Literal["constant", "cosine"], Accepted(description="constant or cosine")]
-    warmup_epochs: Annotated[float, Accepted(ge=0, allow_inf_nan=False, description="a number from 0 up to the epochs")]
-    patience: Annotated[int | None, Accepted(ge=1, description="a whole number from 1 up, or null")]
+    """Peak learning rate of Adam."""
+
+    lr_schedule: Annotated[Literal["constant", "cosine"], Accepted("constant or cosine")]
+    """Course of the learning rate: cosine (linear warm-up, then half a cosine down to 0) or constant."""
+
+    warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False), Accepted("a number from 0 up to the epochs")]
+    """Epochs of warm-up, with lr_schedule cosine."""
+
+    patience: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null")]
+    """Epochs without a better validation accuracy after which training stops; null never stops early."""
 
 
 class Dataset(Section):
-    name: Annotated[str, Accepted(description="the name of a dataset")]
-    url: Annotated[str | None, Accepted(description="an http://, https:// or file:// address")]
-    sha256: Annotated[str | None, Accepted(description="64 hexadecimal digits")]
-    limit: Annotated[int | None, Accepted(ge=1, description="a whole number from 1 up, or null for all")]
+    name: Annotated[str, Accepted("the name of a dataset")]
+    """Dataset: a module of thaw/datasets."""
+
+    url: Annotated[str | None, Accepted("an http://, https:// or file:// address")]
+    """Address of the official binary archive; null where nothing is downloaded."""
+
+    sha256: Annotated[str | None, Accepted("64 hexadecimal digits")]
+    """SHA-256 that the archive must have: it decides the content, wherever that comes from."""
+
+    limit: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null for all")]
+    """Training images to keep, the same number of each class; null keeps all."""
+
     classes: Classes
-    val_fraction: Annotated[
-        float, Accepted(gt=0, lt=1, allow_inf_nan=False, description="a number above 0 and below 1")
-    ]
+    """Classes to learn, by name or number."""
+
+    val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), Accepted("a number above 0 and below 1")]
+    """Share of the official training images that is set apart for validation, before limit."""
+
     seed: Seed
+    """Seed of the validation split, and of the images that limit keeps."""
 
 
 class Source(Training):
     classes: Classes
+    """Classes of the source task, by name or number, of the same dataset."""
 
 
 class Backbone(Section):
-    name: Annotated[str, Accepted(description="the name of a backbone")]
-    weights: Annotated[str, Accepted(min_length=1, description="imagenet, none, or the path of a weights file")]
-    weights_file: Annotated[str, Accepted(description="what `make params` writes")]
-    image_size: Annotated[int, Accepted(ge=1, le=1024, description="a whole number of pixels, 1024 at most")]
-    learning_rate: Rate
-    learning_rate_all: Rate
-    source: Annotated[
-        Source | None,
-        Accepted(description=f"null, or a mapping with {', '.join(Source.model_fields)}"),
-    ]
+    name: Annotated[str, Accepted("the name of a backbone")]
+    """Architecture: a module of thaw/backbones."""
+
+    weights: Annotated[str, Field(min_length=1), Accepted("imagenet, none, or the path of a weights file")]
+    """Initial weights: imagenet, none (random values), or a file in keras.applications' or Keras's layout."""
+
+    weights_file: Annotated[str, Accepted("what `make params` writes")]
+    """File that DVC hashes for weights; conf/ computes it, it is not to be set."""
+
+    image_size: Annotated[int, Field(ge=1, le=1024), Accepted("a whole number of pixels, 1024 at most")]
+    """Side in pixels to which images are resized, on the device."""
+
     alpha: Annotated[
-        float | None, Accepted(gt=0, le=4, allow_inf_nan=False, description="a number above 0, 4 at most")
-    ] = None
+        float | None, Field(gt=0, le=4, allow_inf_nan=False), Accepted("a number above 0, 4 at most, or null")
+    ]
+    """Width of MobileNetV2, with ImageNet weights 0.35, 0.5, 0.75, 1.0, 1.3 or 1.4; null for all others."""
+
+    learning_rate: Rate
+    """Learning rate that the schedules of conf/ give to phases of the top blocks; no stage reads it."""
+
+    learning_rate_all: Rate
+    """Learning rate that the schedules of conf/ give to phases of all blocks; no stage reads it."""
+
+    source: Annotated[Source | None, Accepted(f"null, or a mapping with {', '.join(Source.model_fields)}")]
+    """Source task to train the backbone on first; null for none."""
 
 
 class Head(Training):
-    mixup: Mixup
-    pool: Annotated[Literal["avg", "flatten"], Accepted(description="avg or flatten")]
-    units: Annotated[int | None, Accepted(ge=1, description="a whole number from 1 up, or null for no hidden layer")]
+    name: Name
+    """Name of the file in conf/head, for tables; it stays when single values are changed."""
+
+    pool: Annotated[Literal["avg", "flatten"], Accepted("avg or flatten")]
+    """How the backbone's last activations become one row: avg (mean over the positions) or flatten."""
+
+    units: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null for no hidden layer")]
+    """Units of the hidden layer (ReLU); null for none."""
+
     dropout: Share
-    epochs: Annotated[int, Accepted(ge=0, description="a whole number from 0 up")]
+    """Share of the last layer's inputs that is dropped in training."""
+
+    epochs: Annotated[int, Field(ge=0), Accepted("a whole number from 0 up")]
+    """Epochs on the frozen backbone's features; 0 leaves the head as initialised."""
+
+    mixup: Mixup
+    """Mix two inputs and their labels by a share from Beta(m, m); 0 never does."""
 
 
 class Augment(Section):
-    flip: Annotated[bool, Accepted(description="true or false")]
+    name: Name
+    """Name of the file in conf/augment, for tables; it stays when single values are changed."""
+
+    flip: Annotated[bool, Accepted("true or false")]
+    """Mirror half of the images, left to right."""
+
     translation: Share
+    """Largest shift in each direction, as a share of the side."""
+
     rotation: Share
+    """Largest rotation either way, as a share of a full turn."""
+
     zoom: Share
+    """Largest zoom in and out, as a share of the side."""
+
     contrast: Share
+    """Largest change of contrast, as a share."""
+
     views: Count
+    """Views of the training set that extract passes through the frozen backbone; the first is not augmented."""
+
     seed: Seed
+    """Seed of the views."""
 
     @property
     def changes_nothing(self) -> bool:
@@ -116,60 +191,119 @@ class Augment(Section):
 
 
 class Phase(Training):
-    after: Annotated[str, Accepted(description="head, or the name of a phase")]
-    depth: Annotated[
-        int | Literal["all"] | None, Accepted(description="a whole number of blocks from 1 up, or all")
-    ] = None
-    layers: Annotated[int | None, Accepted(ge=0, description="a whole number of layers to freeze, from 0 up")] = None
+    after: Annotated[str, Accepted("head, or the name of a phase")]
+    """Phase whose model this one starts from; head is the first."""
+
+    depth: Annotated[int | Literal["all"] | None, Accepted("a whole number of blocks from 1 up, or all")] = None
+    """Blocks to thaw, counted from the top, or all; a phase has either depth or layers."""
+
+    layers: Annotated[int | None, Field(ge=0), Accepted("a whole number of layers to freeze, from 0 up")] = None
+    """Layers to freeze, counted from the bottom, in place of depth."""
+
     mixup: Mixup
-    batch_norm: Annotated[Literal["inference", "train"], Accepted(description="inference or train")]
+    """Mix two images, or their stored activations, and their labels by a share from Beta(m, m); 0 never does."""
+
+    batch_norm: Annotated[Literal["inference", "train"], Accepted("inference or train")]
+    """Mode of BatchNorm in thawed blocks: inference (statistics stay) or train; below the cut always inference."""
 
 
 class Schedule(Section):
-    phases: Annotated[dict[str, Phase], Accepted(description="a mapping of phases by name, or {}")]
-    final: Annotated[str, Accepted(description="head, or the name of a phase")]
+    name: Name
+    """Name of the file in conf/schedule, for tables; it stays when single values are changed."""
+
+    phases: Annotated[dict[str, Phase], Accepted("a mapping of phases by name, or {}")]
+    """Phases after the head's, by name; each is a stage of its own."""
+
+    final: Annotated[str, Accepted("head, or the name of a phase")]
+    """Phase whose model is evaluated."""
 
 
 class Extract(Section):
-    cuts: Annotated[list[int], Accepted(min_length=1, description="a list of different depths, 0 among them")]
-    budget_gb: Annotated[float, Accepted(ge=0, allow_inf_nan=False, description="a number of gigabytes, from 0 up")]
-    dtype: Annotated[Literal["float16", "float32"], Accepted(description="float16 or float32")]
+    cuts: Annotated[list[int], Field(min_length=1), Accepted("a list of different depths, 0 among them")]
+    """Cuts whose activations are stored, as depths; 0 is the head's cut, above the whole backbone."""
+
+    budget_gb: Annotated[float, Field(ge=0, allow_inf_nan=False), Accepted("a number of gigabytes, from 0 up")]
+    """Gigabytes (1e9 bytes) that all activations may take; cuts beyond, the deepest first, are streamed."""
+
+    dtype: Annotated[Literal["float16", "float32"], Accepted("float16 or float32")]
+    """Type of the stored activations."""
+
     batch_size: Count
+    """Images per step of extraction."""
 
 
 class Evaluate(Section):
     gallery_class: Annotated[
-        str | int | None, Accepted(description="the name or the number of a class, or null for the one of lowest F1")
+        str | int | None, Accepted("the name or the number of a class, or null for the one of lowest F1")
     ]
+    """Class whose test images plots/figures/gallery.png shows, by name or number; null for the one of the lowest F1."""
 
 
 class Device(Section):
-    xla: Annotated[bool | Literal["auto"], Accepted(description="auto, true or false")]
-    precision: Annotated[
-        Literal["auto", "float32", "mixed_bfloat16"], Accepted(description="auto, float32 or mixed_bfloat16")
-    ]
+    xla: Annotated[bool | Literal["auto"], Accepted("auto, true or false")]
+    """Compile models with XLA; auto: on a GPU, and always for jax (on a CPU TensorFlow is faster without)."""
+
+    precision: Annotated[Literal["auto", "float32", "mixed_bfloat16"], Accepted("auto, float32 or mixed_bfloat16")]
+    """Keras's dtype policy; auto: mixed_bfloat16 on a GPU that has bfloat16 (NVIDIA Ampere on), else float32."""
+
+
+class RunOptions(Section):
+    """How a run goes: no value here moves a bit of a result, and no stage of dvc.yaml names one."""
+
     data_gb: Annotated[
         Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"],
-        Accepted(description="auto, or a number of gigabytes from 0 up"),
+        Accepted("auto, or a number of gigabytes from 0 up"),
     ]
+    """Gigabytes of examples to keep on the device in training, larger sets are read by batch; auto: GPU 8, CPU 0.5."""
 
 
 class Params(Section):
     """All parameters of the pipeline, as params.yaml holds them."""
 
-    backend: Annotated[Literal["tensorflow", "jax"], Accepted(description="tensorflow or jax")]
+    recipe: Name
+    """Name of the file in conf/recipe, for tables; it stays when single values are changed."""
+
+    backend: Annotated[Literal["tensorflow", "jax"], Accepted("tensorflow or jax")]
+    """Library that computes: tensorflow, or jax (`pip install -e ".[jax]"`)."""
+
     device: Device
+    """What computes, and how."""
+
+    run: RunOptions
+    """What changes no result."""
+
     seed: Seed
+    """Seed of everything random in training: initial weights, order of the images, dropout, fresh augmentation."""
+
     batch_size: Count
+    """Images per training step."""
+
     class_weights: ClassWeights
+    """Weight of each class in the loss of head and phases: null, all the same; balanced, less for larger classes; or a
+    mapping of classes to weights, 1 for those left out."""
+
     dataset: Dataset
+    """What is learnt."""
+
     backbone: Backbone
+    """The pre-trained network."""
+
     head: Head
+    """The new layers on top, and how they are trained on the frozen backbone."""
+
     augment: Augment
+    """How training images are changed."""
+
     schedule: Schedule
+    """What thaws when."""
+
     extract: Extract
+    """What is computed once."""
+
     evaluate: Evaluate
+    """What the last stage shows."""
 
     def of(self, *names: str) -> dict[str, Any]:
-        """These sections and values, as plain data."""
-        return self.model_dump(include=set(names))
+        """These sections and values, as plain data, without the names of files in conf/."""
+        files = {section: {"name"} for section in ("head", "augment", "schedule")}
+        return self.model_dump(include=set(names), exclude=files)

@@ -42,7 +42,7 @@ def features_origin(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
         augment: how views differ.
     """
     splits = {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}
-    return {"backbone": blocks, "dataset": splits, "augmentation": augment.model_dump()}
+    return {"backbone": blocks, "dataset": splits, "augmentation": augment.model_dump(exclude={"name"})}
 
 
 def refuse_other_origin(folder: Path, wanted: dict[str, Any]) -> None:

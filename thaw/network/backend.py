@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Literal
 
 from thaw.config.schema import Device
 from thaw.errors import ParamError
@@ -59,10 +60,15 @@ def active_device() -> ComputeDevice:
     return _active
 
 
-def use_backend(backend: str, settings: Device) -> ComputeDevice:
+def use_backend(backend: str, settings: Device, data_gb: float | Literal["auto"] = "auto") -> ComputeDevice:
     """Make Keras compute deterministically with `backend`, on a GPU where there is one.
 
     Called before anything imports Keras. A GPU that this process holds is released if the backend does not use it.
+
+    Args:
+        backend: tensorflow or jax.
+        settings: section `device` of the parameters.
+        data_gb: gigabytes of examples to keep on the device.
 
     Returns:
         The device, which `active_device` returns from now on.
@@ -72,7 +78,7 @@ def use_backend(backend: str, settings: Device) -> ComputeDevice:
     """
     global _active
     _load(backend)
-    device = decide_device(backend, settings, *_detect_device(backend))
+    device = decide_device(backend, settings, *_detect_device(backend), data_gb)
     if device.kind == "cpu":  # a machine with a GPU, too, if the backend was installed without CUDA
         give_back_gpu()
     import keras
@@ -90,7 +96,14 @@ def use_backend(backend: str, settings: Device) -> ComputeDevice:
     return device
 
 
-def decide_device(backend: str, settings: Device, kind: str, name: str, capability: tuple[int, int]) -> ComputeDevice:
+def decide_device(
+    backend: str,
+    settings: Device,
+    kind: str,
+    name: str,
+    capability: tuple[int, int],
+    data_gb: float | Literal["auto"] = "auto",
+) -> ComputeDevice:
     """Replace each `auto` of the settings by its value for a device.
 
     Args:
@@ -99,9 +112,10 @@ def decide_device(backend: str, settings: Device, kind: str, name: str, capabili
         kind: cpu or gpu.
         name: name of the device.
         capability: compute capability of a GPU, as (major, minor).
+        data_gb: gigabytes of examples to keep on the device.
     """
     gpu = kind == "gpu"
-    xla, precision, data_gb = settings.xla, settings.precision, settings.data_gb
+    xla, precision = settings.xla, settings.precision
     if xla == "auto":
         xla = gpu or backend == "jax"
     if precision == "auto":

@@ -3,7 +3,8 @@
 import argparse
 
 from thaw import paths
-from thaw.app.commands.common import add_overrides, composed_params
+from thaw.app.commands.common import add_overrides
+from thaw.stage import composed_params
 
 
 def add_parser(commands) -> argparse.ArgumentParser:

@@ -3,11 +3,9 @@
 import argparse
 import contextlib
 import sys
-import tempfile
 from pathlib import Path
 
 from thaw import paths
-from thaw.config.compose import compose_params
 from thaw.config.schema import Params
 from thaw.errors import ThawError
 from thaw.network.backend import ComputeDevice, use_backend
@@ -31,16 +29,6 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
-def composed_params(overrides: list[str]) -> Params:
-    """Checked parameters: what conf/ composes to with overrides, or params.yaml where there are none."""
-    if not overrides:
-        return read_params()
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / paths.PARAMS
-        compose_params(overrides, output)
-        return read_params(output)
-
-
 def messages_on_stderr() -> contextlib.redirect_stdout:
     """Print messages on standard error within the block: a command's output may be for another program."""
     return contextlib.redirect_stdout(sys.stderr)
@@ -50,7 +38,7 @@ def set_up_backend(command: str, params: Params) -> ComputeDevice:
     """Set up the backend, on a GPU that no stage has where there are any."""
     with messages_on_stderr():
         take_gpu(command)
-    return use_backend(params.backend, params.device)
+    return use_backend(params.backend, params.device, params.run.data_gb)
 
 
 def model_folder(folder: Path | None) -> Path:

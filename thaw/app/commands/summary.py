@@ -4,9 +4,10 @@ import argparse
 
 from tabulate import tabulate
 
-from thaw.app.commands.common import add_overrides, composed_params, set_up_backend
+from thaw.app.commands.common import add_overrides, set_up_backend
 from thaw.config.schedule import chain_of
 from thaw.runtime.progress import format_duration
+from thaw.stage import composed_params
 
 
 def add_parser(commands) -> argparse.ArgumentParser:

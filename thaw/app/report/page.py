@@ -11,7 +11,7 @@ from thaw.app.lockfile import training_stages
 from thaw.app.report.curves import COLORS, curves
 from thaw.app.report.read import Run
 from thaw.app.versions import other_versions, recorded_versions
-from thaw.config.naming import flat, schedule_word
+from thaw.config.naming import flat
 from thaw.config.schedule import stage_of
 from thaw.config.schema import HEAD
 from thaw.datasets import DATASETS
@@ -45,7 +45,6 @@ def render(run: Run) -> str:
         metrics=run.metrics,
         network=f"{run.params['backbone']['name']} on {run.params['dataset']['name']}",
         revision=_revision(run),
-        schedule=schedule_word(run.params),
         test_images=sum(int(row["images"]) for row in run.tables["per_class"]),
         tiles=_tiles(run),
         scores=_scores(run),

@@ -14,8 +14,9 @@ from typing import Any
 from thaw import paths
 from thaw.app.experiments import EVALUATED, open_revision
 from thaw.app.lockfile import all_stages, changed_params, computing_stages, recorded_stages
+from thaw.config.compose import compose
 from thaw.config.naming import parse_yaml
-from thaw.config.overrides import composed, overrides_for
+from thaw.config.overrides import overrides_for
 from thaw.errors import ThawError
 from thaw.stage import read_params
 
@@ -168,11 +169,11 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
 def _composed(fs, commit: str | None, params: dict[str, Any]) -> tuple[list[str] | None, dict[str, Any]]:
     """The overrides with which conf/ of that revision composes these parameters, and what it composes without any."""
     if commit is None:
-        return overrides_for(params), composed([])
+        return overrides_for(params), compose([])
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder) / paths.CONF
         fs.get(str(paths.CONF), str(conf), recursive=True)
-        return overrides_for(params, conf), composed([], conf)
+        return overrides_for(params, conf), compose([], conf)
 
 
 def _changed_files(commit: str | None, base: str) -> list[str]:
