@@ -3,12 +3,12 @@
 .PHONY: help demo test test-all types soak params compare report bench fresh check-python
 
 VENV ?= .venv
-# The first Python of 3.11 to 3.13 there is, unless PYTHON names one.
+# The first Python of 3.11 to 3.13 on this machine, unless PYTHON names one.
 CANDIDATES := $(or $(PYTHON),python3 python python3.13 python3.12 python3.11)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 FOUND = $(shell for p in $(CANDIDATES); do "$$p" -c '$(SUPPORTED)' 2>/dev/null && command -v "$$p" && break; done)
 PIP_INSTALL = $(VENV)/bin/python -m pip install -q --disable-pip-version-check
-# Stages call `python`, which is to be the environment's.
+# Stages call `python`: the environment's comes first in PATH.
 IN_VENV = PATH="$(abspath $(VENV))/bin:$$PATH"
 
 help: ## list the targets
@@ -17,7 +17,7 @@ help: ## list the targets
 demo: $(VENV)/installed ## the whole pipeline on embedded data, in the folder demo/
 	@$(IN_VENV) python -m thaw demo
 
-# As many as there are cores, four at most: each takes 2 GB.
+# One for each core, four at most: each takes 2 GB.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 PYTEST = $(IN_VENV) python -m pytest -n $(WORKERS) --dist loadfile
 test: $(VENV)/installed-dev ## style and the quick tests
@@ -39,17 +39,17 @@ soak: $(VENV)/installed-dev ## kill the demo at random moments and compare, KILL
 params: $(VENV)/installed ## compose conf/ into params.yaml, the defaults of `dvc repro`
 	@$(IN_VENV) python -m thaw params
 
-compare: $(VENV)/installed ## a table of all experiments, and a picture of accuracy against training time
+compare: $(VENV)/installed ## a table of all experiments, and a chart of accuracy against training time
 	@$(IN_VENV) python -m thaw compare
 
 RUN ?=
 report: $(VENV)/installed ## one HTML file about the workspace, or about RUN=experiment or commit
 	@$(IN_VENV) python -m thaw report $(RUN)
 
-bench: $(VENV)/installed ## thaw against fit() over pictures, on data/processed and the backbone of params.yaml
+bench: $(VENV)/installed ## thaw against fit() over images, on data/processed and the backbone of params.yaml
 	@$(IN_VENV) python -m bench.schedule
 
-fresh: $(VENV)/installed ## drop the saved state of stages that did not end
+fresh: $(VENV)/installed ## delete the saved state of interrupted stages
 	@$(IN_VENV) python -m thaw fresh
 
 check-python:
@@ -58,7 +58,7 @@ check-python:
 	  "- name one with PYTHON=/path/to/python" >&2; exit 1; }
 
 $(VENV)/installed: requirements.txt | check-python
-	@# Without pip is what Debian's Python leaves where its package venv is missing.
+	@# Debian's Python makes an environment without pip where its package venv is missing.
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(FOUND)" -m venv $(VENV)
 	@echo "installing thaw into $(VENV)"
 	@$(PIP_INSTALL) -c requirements.txt -e .

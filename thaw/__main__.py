@@ -1,4 +1,4 @@
-"""thaw's own commands; everything else is DVC's. `thaw`, or `python -m thaw`, lists them."""
+"""The command line: finds the command and hands over to its module in thaw.app.commands. Start at `main`."""
 
 import argparse
 import io
@@ -37,14 +37,14 @@ def main() -> None:
     for command in COMMANDS:
         command.add_parser(commands).set_defaults(run=command.run)
     arguments = parser.parse_args(sys.argv[1:] or ["--help"])
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may be no valid text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments.run(arguments)
         sys.stdout.flush()
     except ThawError as error:
         sys.exit(str(error))
-    except BrokenPipeError:  # who reads has read enough; what is left would be written when Python ends
+    except BrokenPipeError:  # the reader, such as `head`, is done; Python would write the rest at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

@@ -172,7 +172,7 @@ def test_the_table_holds_whatever_a_name_holds(params):
     assert text.splitlines()[2].count("|") - text.splitlines()[2].count("\\|") == 6
 
 
-def test_the_picture_is_of_every_set_up(grid, params, tmp_path):
+def test_the_chart_shows_every_set_up(grid, params, tmp_path):
     for found in (grid[:1], grid, [*grid, Experiment("long", params("backbone=cnn"), 0.6, 90_000)]):
         draw_comparison(tmp_path / "compare.png", group_setups(found)[0])
         with Image.open(tmp_path / "compare.png") as image:

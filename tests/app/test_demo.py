@@ -10,7 +10,7 @@ from thaw.app import demo
 from thaw.app.demo import FOLDER, _git, run_demo
 from thaw.errors import ThawError
 
-TOLD = "demo/ is left as it is, with {}; for a new demo move it away and run again\n"
+TOLD = "demo/ is not updated: it has {}; for a new demo move it away and run again\n"
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def commit():
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (edit("params.yaml"), "what was changed in it: params.yaml"),
-        (edit("conf/my notes.txt"), 'what was changed in it: "conf/my notes.txt"'),
+        (edit("params.yaml"), "changed files: params.yaml"),
+        (edit("conf/my notes.txt"), 'changed files: "conf/my notes.txt"'),
         (commit, "commits of yours: 1"),
         (lambda: git("checkout", "--quiet", "-b", "mine"), "branch mine"),
         (lambda: git("checkout", "--quiet", "--detach"), "a detached HEAD"),
@@ -168,7 +168,7 @@ def own_folder():
 def test_a_demo_that_is_no_clone_of_the_checkout_is_refused(project, make):
     make()
     before = sorted(Path().rglob("demo/*"))
-    with pytest.raises(ThawError, match=r"^demo: demo/ is no clone of this checkout; move it away and run again$"):
+    with pytest.raises(ThawError, match=r"^demo: demo/ is not a clone of this checkout; move it away and run again$"):
         run_demo()
     assert sorted(Path().rglob("demo/*")) == before
 

@@ -58,7 +58,7 @@ def test_what_has_run_is_compared_and_nothing_twice(project):
     accuracy = json.loads((project.folder / "metrics/evaluate.json").read_text())["accuracy"]
     assert next(row[3] for row in rows[2:] if row[1] == "64") == f"{accuracy:.4f}"
     assert "Left out: 1 queued." in output
-    assert output.rstrip().endswith("plots/compare.md and plots/compare.png are written")
+    assert output.rstrip().endswith("plots/compare.md and plots/compare.png written")
     assert (project.folder / "plots/compare.md").read_text() in output
     assert (project.folder / "plots/compare.png").read_bytes()[:4] == b"\x89PNG"
     assert project.git("status", "--porcelain") == ""

@@ -21,7 +21,7 @@ def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
     network = build_network(name, image_size, narrowest(name))
     network.attach(pool, 8, 0.5, 4)
     measure_statistics(network, EXAMPLES.inputs)
-    # Random weights would be sure of one class for all pictures.
+    # Random weights would be sure of one class for all images.
     found = np.asarray(network.classifier()(EXAMPLES.inputs, training=False))
     logits = network.head.get_layer("logits")
     logits.set_weights([logits.get_weights()[0] / found.std(axis=0), -found.mean(axis=0) / found.std(axis=0)])
@@ -46,7 +46,7 @@ def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path
     file = tmp_path / f"model.{form}"
     write_export(network, form, file)
     ours = probabilities(network.classifier(), EXAMPLES, 40)
-    for batch_size in (16, 40):  # 40 pictures: a last short batch, and one batch
+    for batch_size in (16, 40):  # 40 images: a last short batch, and one batch
         np.testing.assert_allclose(predict_exported(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
 
 

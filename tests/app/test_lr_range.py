@@ -12,6 +12,6 @@ def test_the_highest_accuracy_is_suggested_and_of_equals_the_lowest_loss():
     assert suggestion(found).rate == 0.1
 
 
-def test_the_picture_leaves_out_what_was_not_finite(tmp_path):
+def test_the_chart_leaves_out_what_was_not_finite(tmp_path):
     draw_trials(tmp_path / "a.png", "head", [Trial(0.1, 0.5, 1.0), NOT_FINITE])
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

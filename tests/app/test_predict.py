@@ -1,4 +1,4 @@
-"""Anybody's pictures: every mode and size, files that are none, and what is said of them."""
+"""Image files of any mode and size, files that are no images, and the messages about them."""
 
 import csv
 import io
@@ -29,25 +29,25 @@ def read(image: Image.Image, tmp_path, name: str = "a.png", **options) -> np.nda
     return read_image(tmp_path / name)
 
 
-def test_a_picture_of_the_networks_size_is_taken_as_it_is(tmp_path):
+def test_an_image_of_the_networks_size_stays_as_it_is(tmp_path):
     image = gradient(32, 32)
     np.testing.assert_array_equal(read(image, tmp_path), np.asarray(image))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (33, 31), (640, 480)])
-def test_a_picture_of_any_size_is_read(tmp_path, size):
+def test_an_image_of_any_size_is_read(tmp_path, size):
     found = read(gradient(*size), tmp_path)
     assert (found.shape, found.dtype) == ((32, 32, 3), np.uint8)
 
 
-def test_of_a_wide_picture_the_middle_is_taken(tmp_path):
+def test_of_a_wide_image_the_middle_is_taken(tmp_path):
     wide = np.zeros((40, 120, 3), np.uint8)
     wide[:, 40:80] = 200
     np.testing.assert_allclose(read(Image.fromarray(wide), tmp_path), 200, atol=8)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
-def test_a_picture_of_any_mode_is_as_bright_as_it_was(tmp_path, mode):
+def test_an_image_of_any_mode_is_as_bright_as_it_was(tmp_path, mode):
     values = np.full((32, 32), 255, np.uint8)
     values[:, :16] = 51
     grey = Image.fromarray(values)
@@ -88,16 +88,16 @@ def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"II*\x00"])
-def test_what_is_no_picture_is_said_in_one_line(tmp_path, content):
+def test_a_file_that_is_no_image_is_refused_in_one_line(tmp_path, content):
     file = tmp_path / "a.png"
     file.write_bytes(content)
     with pytest.raises(ThawError) as caught:
         read_image(file)
-    assert str(caught.value).startswith(f"{file}: no picture that can be read")
+    assert str(caught.value).startswith(f"{file}: not a readable image")
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_cut_short_and_one_too_large_are_said(tmp_path, monkeypatch):
+def test_a_truncated_and_a_too_large_image_are_refused(tmp_path, monkeypatch):
     file = tmp_path / "a.png"
     gradient().save(file)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -105,7 +105,7 @@ def test_a_picture_cut_short_and_one_too_large_are_said(tmp_path, monkeypatch):
         read_image(file)
     monkeypatch.undo()
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ThawError, match="no picture that can be read"):
+    with pytest.raises(ThawError, match="not a readable image"):
         read_image(file)
     with pytest.raises(ThawError, match="not found"):
         read_image(tmp_path / "none.png")
@@ -118,7 +118,7 @@ def test_a_name_that_no_file_can_have_is_told_and_stops_no_others(tmp_path):
         read_image(name)
 
 
-def test_what_is_no_number_in_a_picture_is_black(tmp_path):
+def test_values_that_are_not_numbers_are_black(tmp_path):
     values = np.full((32, 32), np.nan, np.float32)
     values[:, :16] = 1
     with warnings.catch_warnings(action="error"):
@@ -126,7 +126,7 @@ def test_what_is_no_number_in_a_picture_is_black(tmp_path):
     assert (found[:, :16] == 255).all() and not found[:, 16:].any()
 
 
-def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch):
+def test_a_large_image_is_read_without_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
     with warnings.catch_warnings(action="error"):
         assert read(gradient(80, 80), tmp_path).shape == (32, 32, 3)
@@ -136,7 +136,7 @@ def test_a_link_to_nothing_and_a_pipe_are_told(tmp_path):
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     os.mkfifo(tmp_path / "pipe.png")
     assert find_images([tmp_path]) == [tmp_path / "link.png"]
-    for name, said in (("link.png", "not found"), ("pipe.png", "no file")):
+    for name, said in (("link.png", "not found"), ("pipe.png", "not a file")):
         with pytest.raises(ThawError, match=f"{name}: {said}"):
             read_image(tmp_path / name)
 

@@ -82,7 +82,7 @@ def test_phases_come_in_their_order_and_thaw_more_and_more():
     assert rows[3].frozen == sum(math.prod(weight.shape) for weight in statistics)
 
 
-def test_pictures_are_counted_as_preprocess_splits_them():
+def test_images_are_counted_as_preprocess_splits_them():
     assert count_images(chosen(), None) == Counts(45_000, 5_000, 10_000)
     assert count_images(chosen("dataset.limit=20000"), None).train == 20_000
     split = chosen("recipe=class-split")

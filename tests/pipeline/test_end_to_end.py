@@ -259,7 +259,7 @@ def test_there_and_back_again_restores_from_the_cache(project, tmp_path):
 
 
 def assert_a_browser_draws(project, page, *command):
-    """What `dvc plots` writes shows all charts and pictures in a browser without a network."""
+    """What `dvc plots` writes shows all charts and figures in a browser without a network."""
     drawn = json.loads(project.dvc("plots", *command, "--json"))["data"]
     charts = {name for name in drawn if not name.endswith(".png")}
     assert charts >= {
@@ -276,9 +276,9 @@ def assert_a_browser_draws(project, page, *command):
     sizes = re.findall(r'<canvas width="([0-9]+)" height="([0-9]+)"', opened)
     assert len(sizes) == len(charts)
     assert all(int(width) > 100 and int(height) > 50 for width, height in sizes)
-    pictures = re.findall(r'<img src="([^"]+)"', opened)
-    assert len(pictures) >= len(drawn) - len(charts)
-    assert all((page / picture).is_file() for picture in pictures)
+    sources = re.findall(r'<img src="([^"]+)"', opened)
+    assert len(sources) >= len(drawn) - len(charts)
+    assert all((page / source).is_file() for source in sources)
 
 
 def test_the_page_of_plots_needs_no_network(project, tmp_path):
@@ -293,7 +293,7 @@ def test_learning_rates_are_tried_and_nothing_is_kept(project):
     assert lines[-1] == "lr-range-top.png: best at 0.001: -S schedule.phases.top.learning_rate=0.001"
     assert (project.folder / "lr-range-top.png").is_file()
     assert hashes(project.folder) == before
-    assert project.git("status", "--porcelain") == "", "git ignores the picture"
+    assert project.git("status", "--porcelain") == "", "git ignores the figure"
     output = project.run("python", "-m", "thaw", "lr-range", "middle", check=False)
     assert output == "phase: received 'middle'; accepted: one of head, top, all\n"
 
@@ -310,20 +310,20 @@ def test_the_summary_of_a_run_names_its_phases_and_stages(project):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Test pictures as people have them: two files, one in a folder, and something that is no picture."""
+    """Test images as people have them: two files, one in a folder, and a file that is no image."""
     digits, folder = load_digits(), tmp_path_factory.mktemp("photographs")
     (folder / "more").mkdir()
     for name, label in (("seven.png", 7), ("more/eight.jpg", 8)):
         image = (digits.images[np.flatnonzero(digits.target == label)[0]] * 255 / 16).astype(np.uint8)
         Image.fromarray(image).resize((300, 200)).save(folder / name)
-    (folder / "more/notes.txt").write_text("no picture")
+    (folder / "more/notes.txt").write_text("no image")
     return folder
 
 
-def test_a_trained_model_is_asked_about_pictures(project, photographs):
+def test_a_trained_model_predicts_image_files(project, photographs):
     command = ["python", "-m", "thaw", "predict", str(photographs / "seven.png"), str(photographs / "more")]
     refused, *lines = project.run(*command).splitlines()
-    assert refused == f"{photographs / 'more/notes.txt'}: no picture that can be read"
+    assert refused == f"{photographs / 'more/notes.txt'}: not a readable image"
     assert [line.split()[0] for line in lines] == [str(photographs / "seven.png"), str(photographs / "more/eight.jpg")]
     found = json.loads(project.run(*command[:-1], "--json", "--top", "2", "--model", "models/head"))
     assert len(found) == 1
@@ -332,12 +332,12 @@ def test_a_trained_model_is_asked_about_pictures(project, photographs):
     assert shares == sorted(shares, reverse=True)
     assert {one["class"] for one in found[0]["classes"]} < {"7", "8", "9"}
     output = project.run(*command[:-2], str(photographs / "more/notes.txt"), check=False)
-    assert output.splitlines()[-1] == "predict: no image to look at"
+    assert output.splitlines()[-1] == "predict: no readable image"
     output = project.run(*command, "--model", "models/none", check=False)
     assert output.startswith("models/none: no checkpoint there")
 
 
-def test_a_picture_is_explained(project, photographs, tmp_path):
+def test_an_image_is_explained(project, photographs, tmp_path):
     command = ["python", "-m", "thaw", "explain", str(photographs / "seven.png"), "--output", str(tmp_path / "a.png")]
     assert re.fullmatch(rf"{tmp_path}/a.png: 8, [0-9.]+%\n", project.run(*command, "--of", "8"))
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -352,7 +352,7 @@ def test_an_exported_file_is_checked_against_the_checkpoint(project, tmp_path):
         output = project.run("python", "-m", "thaw", "export", "--format", "tflite", "--output", str(file))
     finally:
         project.git("checkout", "--", "params.yaml")
-    said = rf"{file}: the probabilities of 107 test images are models/all's, to [0-9.]+e-0[4-9] at most"
+    said = rf"{file}: probabilities of 107 test images differ from models/all's by [0-9.]+e-0[4-9] at most"
     assert re.fullmatch(said, output.strip()), "and nothing of the framework's"
     assert file.stat().st_size > 100_000
 

@@ -1,4 +1,4 @@
-"""The slow part: other backends, other machines, the demo as a command, real pictures."""
+"""The slow part: other backends, other machines, the demo as a command, real images."""
 
 import json
 import os
@@ -93,14 +93,14 @@ def test_the_demo_leaves_the_users_work_as_it_was(project):
     project.run("dvc", "--cd", "demo", "exp", "run", "-S", "recipe=demo", "-S", "head.epochs=2")
     assert "val_accuracy.head" in project.run("dvc", "--cd", "demo", "metrics", "diff")
     output = project.run("python", "-m", "thaw", "demo")
-    assert output.startswith("demo/ is left as it is, with what was changed in it: params.yaml;")
+    assert output.startswith("demo/ is not updated: it has changed files: params.yaml;")
     assert ran(output) == []
     assert [line.split()[:2] for line in output.splitlines() if "->" in line][1] == ["head", "2"]
 
 
-@pytest.mark.skipif("THAW_TEST_REAL" not in os.environ, reason="no real pictures here (THAW_TEST_REAL)")
-def test_real_pictures_and_real_weights_are_learned_phase_by_phase(project):
-    """2,000 pictures of a JPEG copy of CIFAR-10, MobileNetV2 of alpha 0.35 at 96 pixels."""
+@pytest.mark.skipif("THAW_TEST_REAL" not in os.environ, reason="no real images here (THAW_TEST_REAL)")
+def test_real_images_and_real_weights_are_learned_phase_by_phase(project):
+    """2,000 images of a JPEG copy of CIFAR-10, MobileNetV2 of alpha 0.35 at 96 pixels."""
     real = Path(os.environ["THAW_TEST_REAL"])
     archive, weights = real / "cifar-10-binary.tar.gz", next(real.glob("mobilenet_v2*.h5"))
 

@@ -1,1 +1,1 @@
-"""What a person types and sees."""
+"""The command line: the commands, and the reports, tables and files that they write. Start at `commands`."""

@@ -1,4 +1,4 @@
-"""Experiments side by side: a table, and a picture of test accuracy against training time."""
+"""Comparison of experiments: a table, and a chart of test accuracy by training time. Start at `write_comparison`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _DULL = ("recipe", "backbone.weights_file", "dataset.url", "evaluate.gallery_cla
 _NONE = object()
 
 
-# Of a label, from its point: points to the right and up, and the side that it is aligned by.
+# Positions of a label beside its point: offset to the right and up in points, and alignment.
 _PLACES = (
     (8, 5, "left"),
     (8, -12, "left"),
@@ -52,9 +52,9 @@ class Setup:
     """Experiments that differ by seeds alone.
 
     Attributes:
-        label: what tells this set-up from the others, by column.
-        backbone: its name.
-        runs: one or more.
+        label: the values that distinguish this set-up, by column.
+        backbone: name of its backbone.
+        runs: its experiments, one or more.
     """
 
     label: dict[str, str]
@@ -72,32 +72,32 @@ class Setup:
         return float(np.mean([run.seconds for run in self.runs]))
 
 
-def group_setups(experiments: list[Experiment]) -> tuple[list[Setup], list[str]]:
-    """Experiments of one set-up together, the most accurate set-up first.
+def group_setups(runs: list[Experiment]) -> tuple[list[Setup], list[str]]:
+    """Group experiments by set-up, the most accurate set-up first.
 
     Returns:
         The set-ups, and the parameters that differ in step with dataset, backbone and schedule, and so are no column.
     """
-    values = [_values(experiment) for experiment in experiments]
+    values = [_values(run) for run in runs]
     columns, in_step = _columns(values)
     groups: dict[tuple[str, ...], list[Experiment]] = {}
-    for experiment, its in zip(experiments, values, strict=True):
-        groups.setdefault(tuple(_text(its.get(name, _NONE)) for name in columns), []).append(experiment)
+    for run, parameters in zip(runs, values, strict=True):
+        groups.setdefault(tuple(_text(parameters.get(name, _NONE)) for name in columns), []).append(run)
     titles = [_LEADING.get(name, name.removeprefix("schedule.")) for name in columns]
     short = [_shortened(set(texts)) for texts in zip(*groups, strict=True)]
     setups = [
         Setup(
             {title: texts[text] for title, texts, text in zip(titles, short, key, strict=True)},
-            str(_values(runs[0]).get("backbone.name")),
-            runs,
+            str(_values(group[0]).get("backbone.name")),
+            group,
         )
-        for key, runs in groups.items()
+        for key, group in groups.items()
     ]
     return sorted(setups, key=lambda setup: (-setup.accuracy, setup.seconds)), in_step
 
 
 def _values(experiment: Experiment) -> dict[str, Any]:
-    """All that may tell set-ups apart, the leading parameters first."""
+    """Parameters that may distinguish set-ups, the leading ones first."""
     values = flat(experiment.params)
     return {name: values.pop(name) for name in _LEADING if name in values} | {
         name: value for name, value in values.items() if name not in (*SEEDS, *_DULL)
@@ -105,26 +105,26 @@ def _values(experiment: Experiment) -> dict[str, Any]:
 
 
 def _columns(values: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """The parameters that differ: those that tell set-ups apart, and those that follow from the leading ones."""
-    names = dict.fromkeys(name for its in values for name in its)
-    differ = [name for name in names if len({_text(its.get(name, _NONE)) for its in values}) > 1]
+    """Parameters that differ: those that distinguish set-ups, and those that follow from the leading ones."""
+    names = dict.fromkeys(name for parameters in values for name in parameters)
+    differ = [name for name in names if len({_text(parameters.get(name, _NONE)) for parameters in values}) > 1]
     leading: list[str] = []
     for name in _LEADING:
         # A head that each backbone brings, for one, is no column.
         if name in differ and (name not in _USUAL or not _follows(name, leading, values)):
             leading.append(name)
     in_step = [name for name in differ if name not in leading and _follows(name, leading, values)]
-    # What some set-ups have not at all (the phases of another schedule) is no news.
-    everywhere = [name for name in in_step if all(name in its for its in values)]
+    # Parameters that some set-ups lack (phases of another schedule) are not listed.
+    everywhere = [name for name in in_step if all(name in parameters for parameters in values)]
     return [name for name in differ if name not in in_step], everywhere
 
 
 def _follows(name: str, leading: list[str], values: list[dict[str, Any]]) -> bool:
     """Whether the leading parameters decide this one in all experiments listed."""
     seen: dict[tuple[str, ...], str] = {}
-    for its in values:
-        value = _text(its.get(name, _NONE))
-        if seen.setdefault(tuple(str(its.get(lead)) for lead in leading), value) != value:
+    for parameters in values:
+        value = _text(parameters.get(name, _NONE))
+        if seen.setdefault(tuple(str(parameters.get(lead)) for lead in leading), value) != value:
             return False
     return True
 
@@ -136,7 +136,7 @@ def _text(value: Any) -> str:
 
 
 def _shortened(texts: set[str]) -> dict[str, str]:
-    """Of a path, its file, and of a hash, its start, where that tells all of them apart."""
+    """Shorten paths to file names and hashes to their start, where all stay distinct."""
     short = {
         text: text if len(text) <= 24 else text.rsplit("/", 1)[1] if "/" in text else text[:10] + "..."
         for text in texts
@@ -159,14 +159,14 @@ def _front(setups: list[Setup]) -> list[tuple[float, float]]:
 
 
 NOTE = """\
-Bold: on the Pareto front, no other is both faster and better. Ranges are over seeds. Training time is the sum of the
-stages' own seconds as they were measured when each of them ran: all but download, preprocess and evaluate. A stage
-that several share (the extraction, the head) ran once, and counts for each. Times do not compare where a run had others
-beside it, or another machine."""
+Bold: on the Pareto front, no other set-up is both faster and better. Ranges are over seeds. Training time is the sum of
+the seconds of all stages but download, preprocess, evaluate and figures, each measured when the stage ran. A stage that
+several experiments share (the extraction, the head) ran once, and counts for each. Times are not comparable between
+machines, or where experiments ran side by side."""
 
 
 def comparison_table(setups: list[Setup], in_step: list[str]) -> str:
-    """Markdown: what differs, test accuracy and training seconds with their ranges over seeds, and the runs."""
+    """Markdown table: differing parameters, test accuracy and training seconds with ranges over seeds, names."""
     titles = ["#", *setups[0].label, "seeds", "test accuracy", "training, s", "experiments"]
     on_front = _front(setups)
     rows = []
@@ -187,12 +187,12 @@ def comparison_table(setups: list[Setup], in_step: list[str]) -> str:
 
 
 def _version_notes(runs: Iterable[Experiment]) -> list[str]:
-    """A line for each set of versions other than the installed ones, with the experiments that they made."""
-    names: dict[str, list[str]] = {}
+    """A line for each set of versions other than the installed ones, with the names of its experiments."""
+    names_of: dict[str, list[str]] = {}
     for run in runs:
         if other := other_versions(run.versions):
-            names.setdefault(other, []).append(run.name)
-    return [f"{', '.join(made)}: {other}." for other, made in names.items()]
+            names_of.setdefault(other, []).append(run.name)
+    return [f"{', '.join(names)}: {other}." for other, names in names_of.items()]
 
 
 def _range(values: list[float], form: str) -> str:
@@ -205,8 +205,8 @@ def _range(values: list[float], form: str) -> str:
 def draw_comparison(path: Path, setups: list[Setup]) -> None:
     """Draw test accuracy against training seconds.
 
-    Each set-up is a point in its backbone's colour; the Pareto front is a dashed line. Error bars reach from
-    the least to the greatest of the seeds. Times far apart get a logarithmic axis.
+    Each set-up is a point in its backbone's colour; the Pareto front is a dashed line. Error bars span the seeds,
+    from the minimum to the maximum. Times far apart get a logarithmic axis.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -223,12 +223,12 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
         )  # fmt: skip
     backbones = sorted({setup.backbone for setup in setups})
     for number, backbone in enumerate(backbones):
-        mine = [setup for setup in setups if setup.backbone == backbone]
+        same = [setup for setup in setups if setup.backbone == backbone]
         axes.errorbar(
-            [setup.seconds for setup in mine],
-            [setup.accuracy for setup in mine],
-            _error([[run.accuracy for run in setup.runs] for setup in mine]),
-            _error([[run.seconds for run in setup.runs] for setup in mine]),
+            [setup.seconds for setup in same],
+            [setup.accuracy for setup in same],
+            _error([[run.accuracy for run in setup.runs] for setup in same]),
+            _error([[run.seconds for run in setup.runs] for setup in same]),
             fmt="o", color=f"C{number % 10}", capsize=2, elinewidth=1, markersize=6, label=backbone,
         )  # fmt: skip
     axes.set(xlabel="training time, seconds", ylabel="test accuracy")
@@ -250,12 +250,12 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
 
 
 def _error(values: list[list[float]]) -> np.ndarray:
-    """Distances from the mean down to the least and up to the greatest of each, as matplotlib takes them: (2, n)."""
+    """Error bars for matplotlib: distances from each mean down to the minimum and up to the maximum, (2, n)."""
     return np.array([[np.mean(each) - min(each), max(each) - np.mean(each)] for each in values]).T
 
 
 def _annotate(axes, setups: list[Setup]) -> None:
-    """Name each point where there is room for its name; otherwise by its number in the table alone."""
+    """Label each point with its number in the table, and with its name where there is room."""
     from matplotlib.patheffects import withStroke
 
     axes.figure.draw_without_rendering()
@@ -284,25 +284,25 @@ def _overlap(box, other) -> bool:
 
 
 def _short(name: str, value: str) -> str:
-    """A value that does not tell by itself what it is of, with the last part of its name."""
+    """A value with the last part of its parameter's name, unless the value is a name itself."""
     return value if name in _LEADING.values() else f"{name.rsplit('.', 1)[-1]} {value}"
 
 
 def write_comparison(folder: Path = paths.PLOTS, all_commits: bool = False) -> str:
-    """Compare experiments; compare.md and compare.png go into `folder`.
+    """Compare experiments; write compare.md and compare.png into `folder`.
 
     Returns:
-        What compare.md holds.
+        The content of compare.md.
 
     Raises:
-        ThawError: there is no finished experiment.
+        ThawError: no experiment is finished.
     """
-    experiments, left_out = read_experiments(all_commits)
-    said = f"Left out: {'; '.join(left_out)}." if left_out else ""
-    if not experiments:
-        raise ThawError(f"compare: no finished experiment; `dvc exp run` makes one. {said}".strip())
-    setups, in_step = group_setups(experiments)
-    text = "\n\n".join(filter(None, [comparison_table(setups, in_step), said]))
+    runs, left_out = read_experiments(all_commits)
+    note = f"Left out: {'; '.join(left_out)}." if left_out else ""
+    if not runs:
+        raise ThawError(f"compare: no finished experiment; `dvc exp run` makes one. {note}".strip())
+    setups, in_step = group_setups(runs)
+    text = "\n\n".join(filter(None, [comparison_table(setups, in_step), note]))
     with replacing(folder / "compare.md") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
     draw_comparison(folder / "compare.png", setups)

@@ -1,4 +1,4 @@
-"""The demo: the recipe `demo` in a clone of this checkout, so that the user's own work stays as it is."""
+"""The demo: the recipe `demo` in demo/, a clone that leaves the user's work alone. Start at `run_demo`."""
 
 import json
 import os
@@ -17,38 +17,38 @@ from thaw.stage import read_params
 
 FOLDER = Path("demo")
 BRANCH = "demo"
-# The last commit that the demo made itself; a later one is the user's.
+# The last commit made by the demo; later ones are the user's.
 OWN = "refs/thaw/demo"
-# What a run writes and git tracks. A run that was killed leaves it uncommitted, and the next one makes it again.
+# Tracked files that a run writes. A killed run leaves them uncommitted; the next one writes them again.
 RESULTS = ("dvc.lock", "metrics/evaluate.json", "metrics/phases")
 AUTHOR = ("-c", "user.name=thaw", "-c", "user.email=thaw@localhost")
 
 
 def run_demo() -> None:
-    """Run the demo in demo/, a clone of the checkout and of uncommitted changes of tracked files; say what came out.
+    """Run the demo in demo/, a clone of the checkout with uncommitted changes of tracked files; print the results.
 
-    A demo/ that is there is brought up to date, and what has not changed does not run again. One that the user has
-    edited or committed to is left as it is, and runs with its own params.yaml.
+    An existing demo/ is updated, and unchanged stages do not run again. A demo/ with edits or commits of the user's
+    is not updated, and runs with its own params.yaml.
 
     Raises:
-        ThawError: no git checkout, demo/ is something else, or a stage failed (what it said stands above).
+        ThawError: no git checkout, demo/ is another folder, or a stage failed (its message stands above).
     """
     # A commit of the work in progress that no branch and no stash refers to; nothing where there is none.
     revision = _git(*AUTHOR, "stash", "create", folder=Path()) or _git("rev-parse", "HEAD", folder=Path())
     if FOLDER.is_symlink() or FOLDER.exists() and not _is_empty(FOLDER):
         _refuse_other_folder()
-        users = _users_work()
+        users_work = _users_work()
     else:
         _clone(revision)
-        users = None
-    if users:
-        print(f"{FOLDER}/ is left as it is, with {users}; for a new demo move it away and run again", flush=True)
+        users_work = None
+    if users_work:
+        print(f"{FOLDER}/ is not updated: it has {users_work}; for a new demo move it away and run again", flush=True)
     else:
         _update(revision)
         _python("thaw", "params", "recipe=demo")
         _commit("Parameters of the demo", paths.PARAMS)
     _python("dvc", "repro")
-    if not users:
+    if not users_work:
         _commit("Results of the demo", *RESULTS)
     print(demo_summary(FOLDER))
 
@@ -64,14 +64,14 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _refuse_other_folder() -> None:
-    # Without a .git of its own, git would answer for the checkout around it.
+    # In a folder without .git, git would answer for the checkout around it.
     origin = _git("config", "--default", "", "remote.origin.url") if (FOLDER / ".git").is_dir() else ""
     if not origin or (FOLDER / origin).resolve() != Path.cwd():
-        raise ThawError(f"demo: {FOLDER}/ is no clone of this checkout; move it away and run again")
+        raise ThawError(f"demo: {FOLDER}/ is not a clone of this checkout; move it away and run again")
 
 
 def _clone(revision: str) -> None:
-    # With a relative address both can be moved together.
+    # A relative address lets both move together.
     with replacing_folder(FOLDER) as folder:
         for command in (("init", "--quiet"), ("remote", "add", "origin", "..")):
             _git(*command, folder=folder)
@@ -86,11 +86,11 @@ def _fetch(revision: str, folder: Path) -> None:
 
 
 def _users_work() -> str | None:
-    """What of the user's is in demo/, in words: edited and untracked files, commits, a branch; None for nothing."""
+    """The user's work in demo/, in words: edited and untracked files, commits or a branch; None for none."""
     changed = _git("status", "--porcelain", "--untracked-files=all", "--", ".", *_without(RESULTS)).splitlines()
     if changed:
         names = [line.split(maxsplit=1)[1] for line in changed]
-        return f"what was changed in it: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if names[3:] else "")
+        return f"changed files: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if names[3:] else "")
     branch = _git("branch", "--show-current")
     if branch != BRANCH:
         return f"branch {branch}" if branch else "a detached HEAD"
@@ -99,7 +99,7 @@ def _users_work() -> str | None:
 
 
 def _update(revision: str) -> None:
-    """Merge the checkout into the demo's branch: its files, whatever they were before."""
+    """Merge the checkout into the demo's branch; its files replace the branch's."""
     _fetch(revision, FOLDER)
     if _git("diff", "--name-only", revision, "HEAD", "--", ".", *_without((str(paths.PARAMS), *RESULTS))):
         # Experiments stay on an ancestor of the branch.
@@ -111,11 +111,11 @@ def _update(revision: str) -> None:
 
 
 def _commit(message: str, *names: str | Path) -> None:
-    """Commit what the demo itself has written, if it is new."""
-    there = [str(name) for name in names if (FOLDER / name).exists()]
-    _git("add", "--", *there)
-    if _git("diff", "--cached", "--name-only", "--", *there):
-        _git(*AUTHOR, "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", message, "--", *there)
+    """Commit files that the demo has written, if they changed."""
+    existing = [str(name) for name in names if (FOLDER / name).exists()]
+    _git("add", "--", *existing)
+    if _git("diff", "--cached", "--name-only", "--", *existing):
+        _git(*AUTHOR, "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", message, "--", *existing)
         _git("update-ref", OWN, "HEAD")
 
 
@@ -127,13 +127,13 @@ def _git(*arguments: str, folder: Path = FOLDER) -> str:
     result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        command = next(one for one in arguments if one not in AUTHOR)
+        command = next(argument for argument in arguments if argument not in AUTHOR)
         raise ThawError(f"demo: needs git and a checkout with a commit: git {command}: {last}")
     return result.stdout.strip()
 
 
 def demo_summary(folder: Path) -> str:
-    """A table of the phases and the test figures of a finished run in `folder`."""
+    """Table of the phases and test scores of a finished run in `folder`."""
     metrics = json.loads((folder / paths.EVALUATED).read_text(encoding="utf-8"))
     final = read_params(folder / paths.PARAMS).schedule.final
     history = read_checkpoint_info(folder / paths.model(final)).history
@@ -143,13 +143,13 @@ def demo_summary(folder: Path) -> str:
         change = f"{rows[0]['val_accuracy']:.3f} -> {best_row(rows)['val_accuracy']:.3f}"
         phases.append([phase, len(rows) - 1, change])
     table = tabulate(phases, ["phase", "epochs", "validation accuracy, before -> after"])
-    lines = ["", table, "", f"on test images: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
+    lines = ["", table, "", f"test images: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
     if "source" in metrics:
         before, after = (metrics[key]["accuracy"] for key in ("source", "source_after"))
-        lines.append(f"the source task: accuracy {before:.3f} before the transfer, {after:.3f} after it")
+        lines.append(f"source task: accuracy {before:.3f} before the transfer, {after:.3f} after it")
     lines += [
         "",
         f"Look at {folder / paths.FIGURES / 'phases.png'} and {folder / paths.EVALUATED};",
-        f"{folder}/ is a clone of its own to play with: cd {folder} && dvc plots show",
+        f"{folder}/ is a separate clone to try things in: cd {folder} && dvc plots show",
     ]
     return "\n".join(lines)

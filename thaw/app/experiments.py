@@ -1,4 +1,4 @@
-"""The finished experiments of a DVC repository, with what they reached and how long they trained."""
+"""The finished experiments of a DVC repository: parameters, accuracy, training time. Start at `read_experiments`."""
 
 import json
 from collections import Counter
@@ -21,11 +21,11 @@ class Experiment:
     """One finished experiment.
 
     Attributes:
-        name: DVC's, such as pedal-jerk; of a commit its branch, tag or hash; or `workspace`.
+        name: DVC's name, such as pedal-jerk; the branch, tag or hash of a commit; or `workspace`.
         params: all of params.yaml, nested.
         accuracy: on the test split.
-        seconds: that its training stages took, when they ran.
-        versions: of the packages that its stages ran with.
+        seconds: duration of its training stages when they ran.
+        versions: versions of the packages that its stages ran with.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Experiment:
 
 
 def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[str]]:
-    """Finished experiments of the last commit, that commit and the workspace; a result that several have, once.
+    """Read the finished experiments of the last commit, that commit and the workspace; equal results count once.
 
     Args:
-        all_commits: those of all commits, and these.
+        all_commits: also read all other commits and their experiments.
 
     Returns:
-        The experiments, and in words what is left out, such as "2 queued".
+        The experiments, and counts of those left out, such as "2 queued".
 
     Raises:
         ThawError: no DVC repository, or one without a commit.
@@ -50,31 +50,31 @@ def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    experiments: list[Experiment] = []
+    finished: list[Experiment] = []
     left_out: Counter[str] = Counter()
     try:
-        # What dvc.api.exp_show reads; that turns all values into text, and knows no other commits.
+        # The source of dvc.api.exp_show, which turns all values into text and reads no other commits.
         with Repo() as repo:
             states = [state.dumpd() for state in repo.experiments.show(all_commits=all_commits)]
             for kind, row in _rows(states):
                 experiment = _experiment(kind, row, repo)
                 if isinstance(experiment, str):
                     left_out[experiment] += 1
-                elif experiment is None or any(_same(experiment, other) for other in experiments):
+                elif experiment is None or any(_same(experiment, other) for other in finished):
                     continue
                 elif kind in ("commit", "workspace") and _is_changed(experiment, row["rev"]):
                     left_out[f"changed since the results there ({experiment.name})"] += 1
                 else:
-                    experiments.append(experiment)
+                    finished.append(experiment)
     except DvcException as error:
         raise ThawError(f"compare: {error}") from None
     if not states:
         raise ThawError("compare: this repository has no commit yet")
-    return experiments, [f"{count} {why}" for why, count in sorted(left_out.items())]
+    return finished, [f"{count} {why}" for why, count in sorted(left_out.items())]
 
 
 def _rows(states: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Experiments first, then commits, the workspace last: of the same result, the first is named."""
+    """Experiments first, then commits, the workspace last: the first of equal results is kept."""
     for state in states:
         for experiment in state["experiments"] or []:
             kind = (experiment["executor"] or {}).get("state", "success")
@@ -84,21 +84,21 @@ def _rows(states: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _experiment(kind: str, row: dict[str, Any], repo) -> Experiment | str | None:
-    """An experiment, why it is left out, or None for a commit without a result."""
+    """An experiment, or the reason to leave it out, or None for a commit without a result."""
     if kind not in ("success", "commit", "workspace"):
         return kind  # queued, running, failed
     data = row["data"] or {"params": {}, "metrics": {}}
     params = data["params"].get(str(paths.PARAMS), {}).get("data")
     metrics = data["metrics"].get(EVALUATED, {}).get("data")
-    # A commit's may be of another pipeline.
+    # A commit may have another pipeline.
     if not params or not isinstance(metrics, dict) or "accuracy" not in metrics:
         return "without a result" if kind == "success" else None
     try:
-        spent = _read_all("time", training_stages(params), data["outs"], repo)
+        times = _read_all("time", training_stages(params), data["outs"], repo)
         provenance = _read_all("provenance", computing_stages(params), data["outs"], repo)
-    except (OSError, KeyError, TypeError):  # the last two: of a commit whose pipeline was another
+    except (OSError, KeyError, TypeError):  # the last two: a commit with another pipeline
         return "whose metrics/time and metrics/provenance are not in DVC's cache (`dvc pull`, `dvc exp pull`)"
-    seconds = sum(stage["seconds"] for stage in spent)
+    seconds = sum(stage["seconds"] for stage in times)
     name = row["name"] or row["rev"][:9]
     return Experiment(name, params, float(metrics["accuracy"]), seconds, recorded_versions(provenance))
 
@@ -109,21 +109,21 @@ def _is_changed(experiment: Experiment, revision: str) -> bool:
 
 
 def open_revision(revision: str | None):
-    """A context with the files of git and of DVC's cache: of an experiment or commit, or of the workspace for None."""
+    """A context with the files of a revision, in git and in DVC's cache; None opens the workspace."""
     from dvc.api import DVCFileSystem
 
     return closing(DVCFileSystem(rev=revision))
 
 
 def _read_all(kind: str, stages: list[str], outs: dict[str, dict[str, Any]], repo) -> list[dict[str, Any]]:
-    """metrics/<kind> of stages, by DVC's hashes of these outputs: opening each revision takes far longer."""
+    """Read metrics/<kind> of stages from DVC's cache by hash: opening each revision takes far longer."""
     hashes = [outs[f"{paths.METRICS}/{kind}/{stage}.json"]["hash"] for stage in stages]
     files = [Path(repo.cache.local.oid_to_path(value)) for value in hashes]
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def _same(experiment: Experiment, other: Experiment) -> bool:
-    """Equal to the hundredth of a second: one run, by two names."""
+    """Whether two experiments are one run under two names: equal to the hundredth of a second."""
     return (experiment.params, experiment.accuracy, experiment.seconds) == (
         other.params, other.accuracy, other.seconds,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM (Selvaraju et al., "Grad-CAM", 2017) at the last convolution of a backbone."""
+"""Grad-CAM maps (Selvaraju et al., "Grad-CAM", 2017) of a backbone's last convolution. Start at `grad_cam`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,18 +12,18 @@ from thaw.network.build import Network
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-class _Plus(keras.layers.Layer):
-    """Adds a tensor that is set from outside, and keeps what it was given.
+class _Offset(keras.layers.Layer):
+    """Adds an offset that is set from outside, and keeps its input.
 
-    The gradient at a tensor inside of a graph is that at 0 of something added to it, which every backend can give.
+    The gradient at a tensor inside a graph equals the gradient at an offset of 0, which every backend computes.
     """
 
-    more = None
+    offset = None
 
     def call(self, x):
-        self.seen = x
-        # In a precision of mixed types the map has the lesser one.
-        return x if self.more is None else x + keras.ops.cast(self.more, x.dtype)
+        self.input_seen = x
+        # In mixed precision the map has the lower one.
+        return x if self.offset is None else x + keras.ops.cast(self.offset, x.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -34,22 +34,22 @@ def last_convolution(network: Network) -> keras.Layer:
 
 
 def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How much each place of the last convolution's map speaks for a class.
+    """How much each position of the last convolution's map supports a class.
 
     Args:
         network: with a head.
         images: uint8 (n, 32, 32, 3).
-        labels: the class of each that is asked for, integers (n,).
+        labels: the class to explain for each image, integers (n,).
 
     Returns:
-        float32 (n, height, width) of that map, from 0 to 1, the largest of each picture being 1; all 0
-        where nothing speaks for the class.
+        float32 (n, height, width) of that map, from 0 to 1; the maximum of each image is 1, or 0 where no
+        position supports the class.
     """
-    conv, plus = last_convolution(network), _Plus()
+    conv, offset = last_convolution(network), _Offset()
 
     def call(layer: keras.Layer, *arguments, **options):
         y = layer(*arguments, **options)
-        return plus(y) if layer is conv else y
+        return offset(y) if layer is conv else y
 
     top = keras.models.clone_model(network.blocks[-1], clone_function=lambda layer: layer, call_function=call)
     model = keras.Model(top.input, network.head(network.pooled(top.output)))
@@ -57,14 +57,14 @@ def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.nda
     for block in network.blocks[:-1]:
         x = block(x, training=False)
     x = keras.ops.convert_to_tensor(keras.Model(start, x).predict(images, verbose=0))
-    chosen = keras.ops.one_hot(keras.ops.convert_to_tensor(labels), model.output.shape[-1])
+    targets = keras.ops.one_hot(keras.ops.convert_to_tensor(labels), model.output.shape[-1])
 
-    def score(more):
-        plus.more = more
-        return keras.ops.sum(model(x, training=False) * chosen)
+    def score(value):
+        offset.offset = value
+        return keras.ops.sum(model(x, training=False) * targets)
 
     model(x, training=False)
-    activations = np.asarray(plus.seen, np.float32)
+    activations = np.asarray(offset.input_seen, np.float32)
     slopes = np.asarray(gradient(score, keras.ops.zeros(activations.shape)), np.float32)
     weights = slopes.mean(axis=(1, 2), keepdims=True)
     maps = np.maximum((weights * activations).sum(axis=-1), 0)
@@ -73,31 +73,31 @@ def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.nda
 
 
 def overlay(path: Path, shown: np.ndarray, image: np.ndarray, heat: np.ndarray, title: str) -> None:
-    """Write a PNG: the picture, what the network gets of it, and the latter under its map.
+    """Write a PNG: the image, the network's input, and the input under its map.
 
     Args:
         path: of the PNG.
-        shown: the picture as it was, (height, width, 3).
-        image: uint8 (32, 32, 3).
+        shown: the image in full size, (height, width, 3).
+        image: the network's input, uint8 (32, 32, 3).
         heat: of `grad_cam`, (h, w).
-        title: what the map speaks for.
+        title: the class that the map supports.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    for axes, picture, words in zip(
-        figure.subplots(1, 3), (shown, image, image), ("the picture", "as the network gets it", title), strict=True
+    for axes, panel, caption in zip(
+        figure.subplots(1, 3), (shown, image, image), ("image", "input of the network", title), strict=True
     ):
-        height, width, _ = np.shape(picture)
-        axes.imshow(picture, interpolation="nearest", extent=(0, width / height, 0, 1))
+        height, width, _ = np.shape(panel)
+        axes.imshow(panel, interpolation="nearest", extent=(0, width / height, 0, 1))
         axes.set(xticks=[], yticks=[])
-        axes.set_title(words, fontsize=9)
+        axes.set_title(caption, fontsize=9)
     axes.imshow(heat, interpolation="bilinear", cmap="inferno", alpha=0.55, extent=(0, 1, 0, 1), vmin=0, vmax=1)
     save_figure(figure, path)
 
 
 def gradient(function: Callable, x):
-    """The gradient of a scalar function at a tensor, a tensor of its shape."""
+    """Gradient of a scalar function at a tensor; it has the tensor's shape."""
     if keras.backend.backend() == "jax":
         import jax
 

@@ -1,4 +1,4 @@
-"""One file that takes raw pictures and gives probabilities, for use without thaw."""
+"""The model as one file, from uint8 images to probabilities, for use without thaw. Start at `write_export`."""
 
 import contextlib
 import io
@@ -13,19 +13,19 @@ from thaw.errors import ThawError
 from thaw.network.backend import quiet
 from thaw.network.build import IMAGE_SIZE, Network
 
-# Largest difference of a probability from the checkpoint's that is accepted. Other programs add up in another order.
+# Largest accepted difference of a probability from the checkpoint's: other programs sum in another order.
 TOLERANCE = 1e-3
 
 
 def standalone(network: Network) -> keras.Model:
-    """The network with its preprocessing, of Keras's own layers alone: a saved file loads without thaw.
+    """The network with its preprocessing, in Keras's own layers only: a saved file loads without thaw.
 
-    Takes pictures, uint8 (n, 32, 32, 3), and gives probabilities, float32 (n, classes).
+    From images, uint8 (n, 32, 32, 3), to probabilities, float32 (n, classes).
     """
     row = BACKBONES[network.name]
-    pictures = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="pictures")
-    x = keras.layers.Rescaling(1.0, name="as_float")(pictures)
-    # Normalisation, and the order of the channels, are one product for each position.
+    images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="images")
+    x = keras.layers.Rescaling(1.0, name="as_float")(images)
+    # Normalisation and the order of the channels are one 1x1 convolution.
     kernel = np.diag(1 / np.array(row.std))
     if row.channels == "bgr":
         kernel = kernel[::-1]
@@ -37,7 +37,7 @@ def standalone(network: Network) -> keras.Model:
     for block in network.blocks:
         x = block(x, training=False)
     x = network.head(network.pooled(x), training=False)
-    return keras.Model(pictures, keras.layers.Softmax(name="probabilities")(x), name="thaw")
+    return keras.Model(images, keras.layers.Softmax(name="probabilities")(x), name="thaw")
 
 
 def write_export(network: Network, form: str, path: Path) -> None:
@@ -47,7 +47,7 @@ def write_export(network: Network, form: str, path: Path) -> None:
         form: keras, onnx or tflite.
 
     Raises:
-        ThawError: what writes this format is not installed.
+        ThawError: the packages that write this format are not installed.
     """
     model = standalone(network)
     if form == "keras":
@@ -59,13 +59,13 @@ def write_export(network: Network, form: str, path: Path) -> None:
             raise _missing(form) from None
         model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))  # Keras exports no model that was never called
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # tf2onnx asks NumPy for what it no longer has
+            warnings.simplefilter("ignore", FutureWarning)  # tf2onnx uses what NumPy no longer has
             model.export(path, format="onnx", verbose=False)
     else:
         import tensorflow as tf
 
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
-        # It lists every variable on standard output.
+        # TensorFlow lists every variable on standard output.
         with quiet(), contextlib.redirect_stdout(io.StringIO()):
             content = converter.convert()
         path.write_bytes(content)
@@ -76,7 +76,7 @@ def _missing(form: str) -> ThawError:
 
 
 def predict_exported(form: str, path: Path, images: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """What an exported file says of pictures, uint8 (n, 32, 32, 3): probabilities (n, classes)."""
+    """Probabilities (n, classes) that an exported file gives images, uint8 (n, 32, 32, 3)."""
     run = {"keras": _keras, "onnx": _onnx, "tflite": _tflite}[form](path)
     return np.concatenate([run(images[first : first + batch_size]) for first in range(0, len(images), batch_size)])
 
@@ -100,7 +100,7 @@ def _tflite(path: Path):
     import tensorflow as tf
 
     with quiet(), warnings.catch_warnings():
-        # It announces the package that is to replace it.
+        # TensorFlow announces the package that will replace it.
         warnings.simplefilter("ignore", UserWarning)
         interpreter = tf.lite.Interpreter(str(path))
         interpreter.allocate_tensors()
@@ -108,7 +108,7 @@ def _tflite(path: Path):
 
     def run(images: np.ndarray) -> np.ndarray:
         interpreter.resize_tensor_input(start, images.shape)
-        with quiet():  # it tells which of its parts computes
+        with quiet():  # the interpreter prints which delegate computes
             interpreter.allocate_tensors()
         interpreter.set_tensor(start, images)
         interpreter.invoke()

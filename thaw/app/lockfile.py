@@ -1,4 +1,4 @@
-"""dvc.lock: what stages ran with."""
+"""dvc.lock: the stages of a run by name, and the parameters that they ran with. Start at `changed_params`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,31 +9,31 @@ from thaw.config.schedule import stage_of
 from thaw.errors import ThawError
 from thaw.stage import STAGES
 
-# The stages that train, and those that prepare that: their seconds are the training time.
+# Stages that train or prepare training: the sum of their seconds is the training time.
 _TRAINING = ("backbone", "extract", "train_head", "unfreeze")
 
 
 def all_stages(params: dict[str, Any]) -> list[str]:
-    """All stages of dvc.yaml by their names in DVC, such as unfreeze@all, in their order."""
+    """Names in DVC of all stages of dvc.yaml, such as unfreeze@all, in order."""
     phases = [stage_of(phase) for phase in params["schedule"]["phases"] or {}]
     return [name for kind in STAGES for name in (phases if kind == "unfreeze" else [kind])]
 
 
 def training_stages(params: dict[str, Any]) -> list[str]:
-    """Those that train, and those that prepare that: all but download, preprocess and what comes after the phases."""
+    """Stages that train or prepare training: all but download, preprocess and those after the phases."""
     return [stage for stage in all_stages(params) if stage.split("@")[0] in _TRAINING]
 
 
 def computing_stages(params: dict[str, Any]) -> list[str]:
-    """Those that compute with Keras, and record on what."""
+    """Stages that compute with Keras and record their versions and device."""
     return [stage for stage in all_stages(params) if STAGES[stage.split("@")[0]].keras]
 
 
 def recorded_stages(lock: str) -> dict[str, Any]:
-    """By stage, what it ran with, of the text of dvc.lock.
+    """Entries of dvc.lock by stage, from its text.
 
     Raises:
-        ThawError: it is no YAML, as where a merge has left its marks.
+        ThawError: not YAML, for example because of conflict markers.
     """
     from dvc.exceptions import DvcException
 
@@ -44,7 +44,7 @@ def recorded_stages(lock: str) -> dict[str, Any]:
 
 
 def changed_params(params: dict[str, Any], lock: dict[str, Any], stages: Sequence[str] = ()) -> list[str]:
-    """The parameters that are not what stages, or all of them, ran with; `recorded_stages` gives the lock."""
+    """Names of the parameters that changed since stages (default: all) ran; `recorded_stages` gives the lock."""
     recorded = {
         name: value
         for stage in stages or all_stages(params)

@@ -1,4 +1,4 @@
-"""A trained model on anybody's pictures: of any size, mode and rotation."""
+"""Predictions for image files of any size, mode and rotation. Start at `read_image` and `predict_images`."""
 
 import csv
 import io
@@ -19,26 +19,26 @@ from thaw.runtime.progress import unseen
 SIDE = 32
 
 
-def find_images(given: Iterable[Path]) -> list[Path]:
-    """The files that are meant: each file given, and those in each folder given and below, by name; no hidden ones."""
+def find_images(arguments: Iterable[Path]) -> list[Path]:
+    """List each file, and all files below each folder, sorted by name, without hidden ones."""
     files = []
-    for path in given:
-        if not os.path.isdir(path):  # Path.is_dir fails on a name that is too long, or in a folder that is closed
+    for path in arguments:
+        if not os.path.isdir(path):  # Path.is_dir fails on a name that is too long, or in a folder without permission
             files.append(path)
             continue
         for file in sorted(path.rglob("*")):
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            # A link to nothing is told when it is to be read.
+            # Reading a broken link reports it.
             if not hidden and (file.is_file() or (file.is_symlink() and not file.exists())):
                 files.append(file)
     return files
 
 
 def read_image(file: Path) -> np.ndarray:
-    """A picture as the network takes it, uint8 (32, 32, 3): the central square of what people see.
+    """Read an image as the network takes it, uint8 (32, 32, 3): the central square of the upright image.
 
     Raises:
-        ThawError: no picture.
+        ThawError: the file is no readable image.
     """
     from PIL import Image, ImageOps
 
@@ -46,21 +46,21 @@ def read_image(file: Path) -> np.ndarray:
 
 
 def upright_image(file: Path):
-    """A picture as people see it: in RGB, turned as its EXIF data say, on white where it is transparent.
+    """Read an image as people see it: in RGB, rotated by its EXIF data, on white where it is transparent.
 
     Raises:
-        ThawError: no picture.
+        ThawError: the file is no readable image.
     """
     from PIL import Image, ImageOps
 
-    if os.path.exists(file) and not os.path.isfile(file):  # a pipe would be waited for
-        raise ThawError(f"{file}: no file")
+    if os.path.exists(file) and not os.path.isfile(file):  # reading a pipe would wait
+        raise ThawError(f"{file}: not a file")
     try:
-        # Nobody attacks here: a panorama may be large.
+        # The files are the user's own: a panorama may be large.
         large = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
         with large, Image.open(file) as opened:
             image = ImageOps.exif_transpose(opened)
-            if image.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow would cut off at 255
+            if image.mode[0] in "IF":  # 16 or 32 bits of grey, which Pillow would clip at 255
                 image = _eight_bits(image)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
@@ -71,23 +71,23 @@ def upright_image(file: Path):
     # Pillow fails in many ways on damaged files: SyntaxError, ValueError, struct.error, DecompressionBombError.
     except Exception as error:
         why = "" if type(error).__name__ == "UnidentifiedImageError" else f" ({error})"
-        raise ThawError(f"{file}: no picture that can be read{why}") from None
+        raise ThawError(f"{file}: not a readable image{why}") from None
 
 
 def _eight_bits(image: Any):
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(image, np.float64))
-    # 16 bits by their range, floats from 0 to 1 as they are meant, anything else by what there is.
+    # The white value: 65535 for 16 bits, 1 for floats from 0 to 1, else 255.
     top = 65535 if image.mode.startswith("I") and values.max() > 255 else 1 if 0 < values.max() <= 1 else 255
     return Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
 
 
 def class_number(name: str, classes: list[str]) -> int:
-    """The number of a class.
+    """Number of a class by its name.
 
     Raises:
-        ThawError: the model does not know it.
+        ThawError: the model has no such class.
     """
     if name not in classes:
         known = ", ".join(classes) if len(classes) <= 10 else f"a class of the model, such as {classes[0]}"
@@ -98,7 +98,7 @@ def class_number(name: str, classes: list[str]) -> int:
 def predict_images(
     folder: Path, images: np.ndarray, reach: Callable[[int], None] = unseen, batch_size: int = 128
 ) -> tuple[list[str], np.ndarray]:
-    """Class names, and probabilities (n, classes) of pictures, uint8 (n, 32, 32, 3); Keras's backend is set up."""
+    """Class names, and probabilities (n, classes) of images, uint8 (n, 32, 32, 3). Needs the backend set up."""
     from thaw.data.examples import Examples
     from thaw.evaluation.scores import probabilities
 
@@ -108,14 +108,17 @@ def predict_images(
 
 
 def prediction_rows(files: list[Path], classes: list[str], predicted: np.ndarray, top: int) -> Iterator[dict[str, Any]]:
-    """For each picture its most probable classes, the first first."""
-    for file, shares in zip(files, predicted, strict=True):
-        order = np.argsort(-shares, kind="stable")[:top]
-        yield {"file": str(file), "classes": [{"class": classes[n], "probability": float(shares[n])} for n in order]}
+    """The `top` most probable classes of each file, in order of probability."""
+    for file, row in zip(files, predicted, strict=True):
+        order = np.argsort(-row, kind="stable")[:top]
+        yield {
+            "file": str(file),
+            "classes": [{"class": classes[n], "probability": float(row[n])} for n in order],
+        }
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
-    """A line for each file: its name, and classes with their probabilities."""
+    """A line for each file: name, then classes with their probabilities."""
     cells = [
         [_printable(row["file"])]
         + [cell for entry in row["classes"] for cell in (entry["class"], f"{entry['probability']:.1%}")]
@@ -126,7 +129,7 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _printable(name: str) -> str:
-    """A file's name in one line: what cannot be printed, such as a line's end, as Python writes it."""
+    """File name in one line: unprintable characters, such as a line break, are escaped."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
@@ -135,7 +138,7 @@ def as_json(rows: list[dict[str, Any]]) -> str:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """One row per picture and class."""
+    """One row per image and class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "rank", "class", "probability"])

@@ -1,4 +1,4 @@
-"""What an experiment needs and cannot have, told before DVC writes or deletes anything: start at `check_runnable`.
+"""Refusal of experiments that cannot run, before DVC writes or deletes anything. Start at `check_runnable`.
 
 The resolver of conf/hydra_plugins calls it while `dvc exp run` composes params.yaml. In doubt the experiment runs: the
 stages check again.
@@ -20,26 +20,26 @@ from thaw.datasets import DATASETS
 from thaw.errors import ThawError
 from thaw.network.cut import frozen_layers
 
-# Seconds for a connection, and for the first byte.
+# Seconds to wait for a connection, and for the first byte.
 TIMEOUT = 5.0
-# Where keras.applications has its ImageNet weights.
+# Address of keras.applications' ImageNet weights.
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _KAGGLE = "https://www.kaggle.com"
-# Sides in pixels for which there are ImageNet weights of MobileNetV2; others take those of the last.
+# Image sizes with ImageNet weights of MobileNetV2; other sizes take the weights of the last.
 _MOBILENET_SIZES = (96, 128, 160, 192, 224)
 
 
 def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
-    """Refuse parameters that are not accepted, and an archive or ImageNet weights that cannot be had.
+    """Refuse invalid parameters, and an archive or ImageNet weights that are out of reach.
 
     Args:
-        raw: what params.yaml will hold.
-        reachable: whether to look for the archive and the weights, too, over the network where they are not here.
+        raw: the future content of params.yaml.
+        reachable: also look for the archive and the weights: on this machine, then over the network.
 
     Raises:
-        ThawError: with what to do.
+        ThawError: names the cause and a remedy.
     """
-    # As thaw.stage hands them in, which takes another 0.15 s to import.
+    # The tables that thaw.stage hands in; importing that module would take another 0.15 s.
     checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers))
     if not reachable:
         return
@@ -66,15 +66,15 @@ def _check_imagenet(checked: Params, raw: dict[str, Any]) -> None:
             f"backbone.weights: ImageNet weights of {checked.backbone.name}: {url}: {error}. Without a network, put "
             f"them at {path}, or give a weights file or random values: -S backbone.weights=FILE, or =none"
         ) from None
-    except fetch.Refused:  # Keras and kagglehub may ask in another way
+    except fetch.Refused:  # Keras and kagglehub may send another request
         return
 
 
 def imagenet_weights(backbone: Backbone) -> tuple[str, list[Path]] | None:
-    """Where the ImageNet weights of a backbone come from, and where they may lie on this machine.
+    """Address of a backbone's ImageNet weights, and their possible paths on this machine.
 
     Returns:
-        An address and paths, the usual one first; None for a backbone that is not known here.
+        The address and the paths, the usual path first; None for a backbone without an entry here.
     """
     if backbone.name == "resnet18":
         cache = Path(os.environ.get("KAGGLEHUB_CACHE", Path.home() / ".cache/kagglehub"))
@@ -88,19 +88,19 @@ def imagenet_weights(backbone: Backbone) -> tuple[str, list[Path]] | None:
         return None
     size = backbone.image_size if backbone.image_size in _MOBILENET_SIZES else _MOBILENET_SIZES[-1]
     name = stem.format(alpha=backbone.alpha, size=size) + ".h5"
-    # Keras takes the second where it may not write to the first.
+    # Keras uses the second where the first is not writable.
     homes = [Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser(), Path("/tmp/.keras")]
     return f"{_KERAS}/{folder}/{name}", [home / "models" / name for home in homes]
 
 
 class _Loader(yaml.CSafeLoader):
-    """The same numbers as in params.yaml, several times faster."""
+    """Reads numbers as ParamsLoader does, several times faster."""
 
     yaml_implicit_resolvers = ParamsLoader.yaml_implicit_resolvers
 
 
 def _is_made(output: Path, raw: dict[str, Any]) -> bool:
-    """Whether DVC has made an output with these parameters, by whatever code, and has it still."""
+    """Whether DVC has an output that was made with these parameters, by any version of the code."""
     entries = list(_read(Path("dvc.lock"), output).get("stages", {}).values())
     if output.exists() and any(_makes(entry, output, raw) for entry in entries):
         return True
@@ -113,7 +113,7 @@ def _is_made(output: Path, raw: dict[str, Any]) -> bool:
 
 
 def _read(file: Path, output: Path) -> dict[str, Any]:
-    """The content of a file of DVC's; nothing where it does not name the output, or cannot be read."""
+    """Content of a file of DVC's; empty where it does not name the output or is unreadable."""
     try:
         text = file.read_text(encoding="utf-8")
         content = _Loader(text).get_single_data() if output.as_posix() in text else {}
@@ -131,4 +131,4 @@ def _makes(entry: dict[str, Any], output: Path, raw: dict[str, Any]) -> bool:
 
 def _is_cached(entry: dict[str, Any], caches: list[Path]) -> bool:
     hashes = [out.get("md5", "") for out in entry["outs"]]
-    return all(any((cache / one[:2] / one[2:]).exists() for cache in caches) for one in hashes)
+    return all(any((cache / md5[:2] / md5[2:]).exists() for cache in caches) for md5 in hashes)

@@ -177,8 +177,8 @@ def _blank(count: int, shape: tuple[int, ...], dtype: str) -> Examples:
 
 
 def _part(plan: BatchPlan, steps: int) -> BatchPlan:
-    parts = (plan.rows, plan.partners, plan.shares)
-    return BatchPlan(*(None if part is None else part[:steps] for part in parts))
+    mixing = (None if part is None else part[:steps] for part in (plan.partners, plan.shares))
+    return BatchPlan(plan.rows[:steps], *mixing)
 
 
 def _blank_images(count: int) -> np.ndarray:

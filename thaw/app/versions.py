@@ -1,4 +1,4 @@
-"""Versions that change the bits of a result: those that made it, against those that are installed."""
+"""Versions of the packages that made a result, compared with the installed ones. Start at `other_versions`."""
 
 import json
 import platform
@@ -14,32 +14,32 @@ Versions = dict[str, list[str]]
 
 
 def recorded_versions(provenance: Iterable[dict[str, Any]]) -> Versions:
-    """Versions by package, of metrics/provenance of stages; more than one where stages ran with different ones."""
-    versions: Versions = {}
+    """Versions by package, from metrics/provenance of stages; several where stages ran with different ones."""
+    by_package: Versions = {}
     for record in provenance:
         for name, value in record.get("versions", {}).items():
-            versions[name] = sorted({*versions.get(name, ()), value})
-    return versions
+            by_package[name] = sorted({*by_package.get(name, ()), value})
+    return by_package
 
 
 def model_versions(folder: Path) -> Versions:
-    """The versions that a phase's checkpoint was made with, of models/<phase>; none where they are not recorded."""
+    """Versions that made the checkpoint models/<phase>; empty where they are not recorded."""
     file = folder.parent.parent / paths.METRICS / "provenance" / f"{stage_of(folder.name)}.json"
     try:
         return recorded_versions([json.loads(file.read_text(encoding="utf-8"))])
-    except (OSError, ValueError):  # a checkpoint that was moved, or a record that is damaged
+    except (OSError, ValueError):  # a moved checkpoint, or a damaged record
         return {}
 
 
 def other_versions(recorded: Versions) -> str | None:
-    """What tells that a result was made by other versions than those installed; None where it was not."""
+    """A clause that names the differing versions; None where the installed versions made the result."""
     installed = {name: _installed(name) for name in recorded}
-    other = [name for name, made in recorded.items() if made != [installed[name]]]
-    if not other:
+    differing = [name for name, values in recorded.items() if values != [installed[name]]]
+    if not differing:
         return None
-    made = [f"{name} {' and '.join(recorded[name])}" for name in other]
-    here = [installed[name] or f"no {name}" for name in other]
-    return f"made with {_listed(made)}; installed {'is' if len(other) == 1 else 'are'} {_listed(here)}"
+    before = [f"{name} {' and '.join(recorded[name])}" for name in differing]
+    now = [installed[name] or f"no {name}" for name in differing]
+    return f"made with {_listed(before)}; installed {'is' if len(differing) == 1 else 'are'} {_listed(now)}"
 
 
 def _installed(name: str) -> str | None:

@@ -1,1 +1,1 @@
-"""The commands of thaw, one module each."""
+"""The commands of thaw, one module each: `add_parser` declares the arguments, `run` runs. They share `common`."""

@@ -1,4 +1,4 @@
-"""What several commands share: arguments, the backend, the model to use."""
+"""Shared by several commands: arguments, checked parameters, the backend, the checkpoint."""
 
 import argparse
 import contextlib
@@ -19,33 +19,33 @@ def add_overrides(parser: argparse.ArgumentParser, words: str = "") -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a checkpoint; the schedule's last by default")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a checkpoint; that of schedule.final by default")
 
 
 def positive_integer(text: str) -> int:
-    """The type of an argument that counts something."""
+    """Type of an argument that is a count."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"received {text}; accepted: a whole number from 1 up")
     return int(text)
 
 
 def messages_on_stderr() -> contextlib.redirect_stdout:
-    """Print messages on standard error within the block: a command's output may be for another program."""
+    """Print messages on standard error within the block: another program may read the output."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 def set_up_backend(command: str, params: Params) -> ComputeDevice:
-    """Set up the backend, on a GPU that no stage has where there are any."""
+    """Set up the backend, on a free GPU where the machine has GPUs."""
     with messages_on_stderr():
         take_gpu(command)
     return use_backend(params.backend, params.device, params.run.data_gb)
 
 
 def model_folder(folder: Path | None) -> Path:
-    """The checkpoint to use: `folder`, or that of the schedule's final phase.
+    """Folder of the checkpoint: `folder`, or that of the schedule's final phase.
 
     Raises:
-        ThawError: there is none.
+        ThawError: the folder has no checkpoint, or one without a head.
     """
     model = folder or paths.model(read_params().schedule.final)
     if not (model / CHECKPOINT_JSON).is_file():

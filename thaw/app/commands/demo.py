@@ -1,4 +1,4 @@
-"""thaw demo: the whole pipeline on embedded data."""
+"""thaw demo: run the whole pipeline on embedded data."""
 
 import argparse
 

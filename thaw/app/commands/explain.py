@@ -1,4 +1,4 @@
-"""thaw explain: what in an image speaks for a class."""
+"""thaw explain: draw the regions of an image that support a class."""
 
 import argparse
 from pathlib import Path
@@ -10,11 +10,11 @@ from thaw.stage import read_params
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "explain",
-        help="draw what in an image speaks for a class (Grad-CAM)",
+        help="draw the regions of an image that support a class (Grad-CAM)",
         epilog="example: %(prog)s cat.jpg --of dog",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE")
-    parser.add_argument("--of", metavar="CLASS", help="by name; the most probable by default")
+    parser.add_argument("--of", metavar="CLASS", help="name of the class; the most probable by default")
     parser.add_argument("--output", type=Path, default=Path("explain.png"), metavar="PNG")
     add_model(parser)
     return parser

@@ -1,4 +1,4 @@
-"""thaw export: the model as one file."""
+"""thaw export: write the model as one file, and compare its predictions with the checkpoint's."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ from thaw.stage import read_params
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "export",
-        help="write the model as one file that takes raw images",
+        help="write the model as one file that takes uint8 images",
         epilog="example: %(prog)s --format onnx",
     )
     parser.add_argument("--format", choices=("keras", "onnx", "tflite"), required=True)
@@ -29,7 +29,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     folder = model_folder(arguments.model)
     output = arguments.output or Path(f"{folder.name}.{arguments.format}")
-    # Half a precision is no part of a file for any machine, and not every format has it; all can compute on a CPU.
+    # A file is for any machine, and not every format has half precision: float32, computed on the CPU.
     os.environ[VISIBLE] = "-1"
     use_backend("tensorflow", read_params().device.model_copy(update={"precision": "float32"}))
     from thaw.app.export import TOLERANCE, predict_exported, write_export
@@ -40,11 +40,11 @@ def run(arguments: argparse.Namespace) -> None:
     network, info = load_checkpoint(folder)
     images, _ = read_split("test", info.classes)
     with tempfile.TemporaryDirectory() as scratch, replacing(output) as beside:
-        made = Path(scratch) / f"model.{arguments.format}"
-        write_export(network, arguments.format, made)
-        _, ours = predict_images(folder, images)
-        difference = float(abs(predict_exported(arguments.format, made, images) - ours).max())
+        exported = Path(scratch) / f"model.{arguments.format}"
+        write_export(network, arguments.format, exported)
+        _, expected = predict_images(folder, images)
+        difference = float(abs(predict_exported(arguments.format, exported, images) - expected).max())
         if difference > TOLERANCE:
-            raise ThawError(f"{output}: probabilities differ from {folder}'s by up to {difference:.2g}; not kept")
-        shutil.copyfile(made, beside)
-    print(f"{output}: the probabilities of {len(images):,} test images are {folder}'s, to {difference:.1e} at most")
+            raise ThawError(f"{output}: probabilities differ from {folder}'s by up to {difference:.2g}; not written")
+        shutil.copyfile(exported, beside)
+    print(f"{output}: probabilities of {len(images):,} test images differ from {folder}'s by {difference:.1e} at most")

@@ -1,4 +1,4 @@
-"""thaw lr-range: try learning rates for a phase in short runs."""
+"""thaw lr-range: compare learning rates for a phase in short runs."""
 
 import argparse
 from pathlib import Path
@@ -12,10 +12,12 @@ from thaw.stage import read_params
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "lr-range",
-        help="try learning rates for a phase in short runs, draw what they reach and suggest one",
+        help="compare learning rates for a phase in short runs, chart their accuracy and suggest one",
         epilog="example: %(prog)s depth1 --rates 0.001 0.002 0.004, after `dvc repro train_head`",
     )
-    parser.add_argument("phase", metavar="PHASE", help="head, or one of schedule.phases; the phase before has been run")
+    parser.add_argument(
+        "phase", metavar="PHASE", help="head, or one of schedule.phases; needs the previous phase's checkpoint"
+    )
     parser.add_argument("--rates", type=_rate, nargs="+", metavar="RATE", help="1e-5 to 0.1 by default, two a decade")
     parser.add_argument("--epochs", type=positive_integer, default=2, metavar="N", help="of each run (2)")
     parser.add_argument("--output", type=Path, metavar="PNG", help="lr-range-<phase>.png by default")
@@ -39,13 +41,13 @@ def run(arguments: argparse.Namespace) -> None:
     refuse_stale(params, arguments.phase)
     output = arguments.output or Path(f"lr-range-{arguments.phase}.png")
     with replacing(output) as beside:
-        beside.touch()  # what cannot be written is told now
+        beside.touch()  # an output that cannot be written fails before training
         set_up_backend("lr-range", params)
         trials = []
         for trial in run_trials(params, arguments.phase, arguments.rates or RATES, arguments.epochs):
             trials.append(trial)
-            reached = f"validation accuracy {trial.val_accuracy:.4f}, loss {trial.val_loss:.4f}"
-            print(f"lr-range: {trial.rate:g}: {reached}", flush=True)
+            scores = f"validation accuracy {trial.val_accuracy:.4f}, loss {trial.val_loss:.4f}"
+            print(f"lr-range: {trial.rate:g}: {scores}", flush=True)
         best = suggestion(trials)
         draw_trials(beside, arguments.phase, trials)
     key = HEAD if arguments.phase == HEAD else f"schedule.phases.{arguments.phase}"

@@ -1,4 +1,4 @@
-"""thaw predict: what images show."""
+"""thaw predict: predict the classes of image files."""
 
 import argparse
 import sys
@@ -14,11 +14,11 @@ from thaw.stage import read_params
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "predict",
-        help="say what images show",
+        help="predict the classes of image files",
         epilog="example: %(prog)s cat.jpg holiday/ --top 3 --json",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="of any size and mode")
-    parser.add_argument("--top", type=positive_integer, default=3, metavar="N", help="classes to name for each (3)")
+    parser.add_argument("--top", type=positive_integer, default=3, metavar="N", help="classes for each image (3)")
     add_model(parser)
     forms = parser.add_mutually_exclusive_group()
     for form, words in (("json", "as JSON"), ("csv", "as CSV, a row for each image and class")):
@@ -32,10 +32,10 @@ def run(arguments: argparse.Namespace) -> None:
     from thaw.app.predict import as_csv, as_json, as_table, find_images, predict_images, prediction_rows, read_image
 
     folder = model_folder(arguments.model)
-    given = find_images(arguments.images)
+    found_files = find_images(arguments.images)
     files, images, refused = [], [], []
-    with messages_on_stderr(), Progress("predict: reading", len(given), "files") as progress:
-        for number, file in enumerate(given, start=1):
+    with messages_on_stderr(), Progress("predict: reading", len(found_files), "files") as progress:
+        for number, file in enumerate(found_files, start=1):
             try:
                 images.append(read_image(file))
                 files.append(file)
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     for refusal in refused:
         print(refusal, file=sys.stderr)
     if not files:
-        raise ThawError("predict: no image to look at")
+        raise ThawError("predict: no readable image")
     if other := other_versions(model_versions(folder)):
         print(f"predict: {folder} was {other}", file=sys.stderr)
     set_up_backend("predict", read_params())

@@ -1,4 +1,4 @@
-"""thaw report: one HTML file about a run."""
+"""thaw report: write one HTML file about a run."""
 
 import argparse
 from pathlib import Path
@@ -19,4 +19,4 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     from thaw.app.report.write import write
 
-    print(f"{write(arguments.revision, arguments.output)} is written: one file, which needs no network")
+    print(f"{write(arguments.revision, arguments.output)} written: one file, readable without a network")

@@ -17,8 +17,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def _name(text: str) -> str:
-    kind, one_of_many, phase = text.partition("@")
-    if kind not in STAGES or bool(one_of_many) != (kind == "unfreeze") or (one_of_many and not phase):
+    kind, separator, phase = text.partition("@")
+    if kind not in STAGES or bool(separator) != (kind == "unfreeze") or (separator and not phase):
         names = ", ".join("unfreeze@PHASE" if name == "unfreeze" else name for name in STAGES)
         raise argparse.ArgumentTypeError(f"received {text}; accepted: {names}")
     return text

@@ -1,4 +1,4 @@
-"""thaw summary: what a run will be, before it is started."""
+"""thaw summary: print the blocks, cuts and phases of a run, and estimate its duration."""
 
 import argparse
 
@@ -13,7 +13,7 @@ from thaw.stage import composed_params
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "summary",
-        help="print blocks, cuts and phases of a run, and how long it may take, before it is started",
+        help="print the blocks, cuts and phases of a run, and estimate its duration",
         epilog="example: %(prog)s backbone=mobilenetv2 schedule=full",
     )
     add_overrides(parser, "; without any, params.yaml")
@@ -39,12 +39,12 @@ def run(arguments: argparse.Namespace) -> None:
     print(_table(PHASE_COLUMNS, rows), flush=True)
     if not arguments.estimate:
         return
-    print(f"\nEstimated from a second or so of each stage's steps, {device}:", flush=True)
+    print(f"\nEstimated from about a second of each stage's steps, {device}:", flush=True)
     total = 0.0
     for stage, seconds in estimate_seconds(params, network):
         total += seconds
         print(f"{stage:20} {format_duration(seconds):>9}", flush=True)
-    words = "and some seconds a stage to start; what stops early or is cached takes less"
+    words = "plus some seconds a stage to start; early stopping and the cache save time"
     print(f"{'all':20} {format_duration(total):>9}, {words}")
 
 

@@ -1,13 +1,13 @@
-"""Curves over all phases of a run, as SVG that takes its colours from the page."""
+"""Charts of the curves over all phases of a run, as SVG in the page's colours. Start at `curves`."""
 
 import io
 from typing import Any
 from xml.etree import ElementTree
 
-# matplotlib writes a colour as a number. Each stands for a variable of page.css, which light and dark pages differ in.
+# matplotlib writes colours as numbers. Each stands for a variable of page.css, which differs for light and dark pages.
 _SOFT, _RULE, *_PHASES = (f"#{number:06x}" for number in range(1, 11))
 _VARIABLES = {_SOFT: "soft", _RULE: "rule"} | {color: f"p{number}" for number, color in enumerate(_PHASES)}
-# How many phases have a colour of their own: --p0 and on in page.css.
+# Number of phase colours: --p0 and on in page.css.
 COLORS = len(_PHASES)
 
 _SOLID: dict[str, Any] = {"marker": "o", "markersize": 4}
@@ -33,7 +33,7 @@ def curves(
 
     Args:
         history: rows of all phases, as thaw.training writes them.
-        title: what the vertical axis measures.
+        title: the quantity on the vertical axis.
         solid: the column that is a solid line with dots.
         dotted: the column that is a dotted line with crosses.
         zoom: leave the first row, before any training, out of the vertical scale; otherwise the scale starts at 0.
@@ -51,7 +51,7 @@ def curves(
     low, high = _limits(values, zoom)
     phases = list(dict.fromkeys(row["phase"] for row in history))
     tooltips: dict[str, list[str]] = {}
-    # Identifiers are hashes with a salt: those of two drawings on one page must differ.
+    # Identifiers are salted hashes: they must differ between two charts on one page.
     with matplotlib.rc_context(_TEXT | {"svg.hashsalt": title}):
         figure = Figure(figsize=(5, 3.2), layout="constrained", facecolor="none")
         axes = figure.subplots()
@@ -94,16 +94,16 @@ def _set_up(axes, last: int, low: float, high: float) -> None:
 
 
 def _inline(document: str, label: str, tooltips: dict[str, list[str]]) -> str:
-    """An svg element for a page, of matplotlib's SVG document.
+    """An svg element for the page, from matplotlib's SVG document.
 
     Args:
-        label: says what is drawn.
-        tooltips: of each line, by its identifier, a text for each marker.
+        label: a description for screen readers.
+        tooltips: texts of each line's markers, by the line's identifier.
     """
     root = ElementTree.fromstring(document)
     root.attrib |= {"role": "img", "aria-label": label}
     for group in root.iter(f"{{{_SVG}}}g"):
-        # Drawings use the same identifiers for their parts (axes_1), and a page may have each once.
+        # Charts share identifiers of their parts (axes_1); a page may have each only once.
         texts = tooltips.get(group.attrib.pop("id", ""), [])
         for marker, text in zip(group.iter(f"{{{_SVG}}}use") if texts else [], texts, strict=True):
             ElementTree.SubElement(marker, f"{{{_SVG}}}title").text = text

@@ -1,4 +1,4 @@
-"""The page about a run: the run as plain data, put into report.html.j2."""
+"""The page of a report: the values that report.html.j2 shows, computed from a run. Start at `render`."""
 
 import base64
 from collections import Counter
@@ -18,14 +18,14 @@ from thaw.datasets import DATASETS
 from thaw.network.history import best_row
 from thaw.runtime.progress import format_duration
 
-# Rows of a table that are shown without a click.
+# Rows of a table that show without a click.
 _SHOWN = 40
-# Classes, at most, of a confusion matrix with numbers in its cells.
+# A confusion matrix of at most this many classes has numbers in its cells.
 _LEGIBLE = 25
 
 
 def render(run: Run) -> str:
-    """The whole document."""
+    """Render the page: one HTML document."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -93,7 +93,7 @@ def _tiles(run: Run) -> dict[str, str]:
 
 
 def _scores(run: Run) -> dict[str, dict[str, float]]:
-    """By split, or by source task before and after, its scores by name."""
+    """Scores by name, for each split and for the source task before and after."""
     scores: dict[str, dict[str, float]] = {}
     for row in run.tables["scores"]:
         scores.setdefault(row["of"], {})[row["score"]] = float(row["value"])
@@ -101,7 +101,7 @@ def _scores(run: Run) -> dict[str, dict[str, float]]:
 
 
 def _phases(run: Run) -> list[dict[str, Any]]:
-    """By training stage: its name or its phase's, what it trained, what that reached, and what it cost."""
+    """For each training stage: name, trainable blocks, validation accuracy, time and memory."""
     chips, trainable = _chips(run), run.checkpoint["thawed"]
     phase_of = {stage_of(phase): phase for phase in [HEAD, *run.params["schedule"]["phases"]]}
     phases = []
@@ -123,13 +123,13 @@ def _phases(run: Run) -> list[dict[str, Any]]:
 
 
 def _chips(run: Run) -> dict[str, int]:
-    """By phase, the number of its colour."""
+    """Number of the colour, by phase."""
     phases = dict.fromkeys(row["phase"] for row in run.checkpoint["history"])
     return {phase: number % COLORS for number, phase in enumerate(phases)}
 
 
 def _curves(run: Run) -> dict[str, str | None]:
-    """By title, an svg element; None where nothing was trained."""
+    """Charts as svg elements, by title; None where nothing was trained."""
     history = run.checkpoint["history"]
     return {
         "accuracy": curves(history, "accuracy", "val_accuracy", "train_accuracy"),
@@ -152,7 +152,7 @@ def _confusion(run: Run) -> dict[str, Any]:
     counts = Counter((row["actual"], row["predicted"]) for row in run.tables["confusion"])
     totals = Counter(row["actual"] for row in run.tables["confusion"])
     classes = list(run.checkpoint["classes"])
-    if not set(totals) <= set(classes):  # superclasses, which evaluate counts where classes are too many
+    if not set(totals) <= set(classes):  # superclasses: evaluate counts these where classes are too many
         classes = sorted({name for pair in counts for name in pair})
     rows = {
         actual: [_cell(actual, predicted, counts[actual, predicted], totals[actual]) for predicted in classes]
@@ -174,13 +174,13 @@ def _cell(actual: str, predicted: str, images: int, total: int) -> dict[str, Any
         "predicted": predicted,
         "images": images,
         "share": share,
-        # Errors are few: the eye can tell their square roots apart.
+        # Errors are few: square roots make small shares visible.
         "strength": share if actual == predicted else share**0.5,
     }
 
 
 def _confused(run: Run) -> list[dict[str, Any]]:
-    """The most confused pairs of classes, ten at most; evaluate writes one of no images where there are none."""
+    """The ten most confused pairs of classes; without errors, evaluate writes one pair of 0 images."""
     pairs = [{"pair": row["pair"], "images": int(row["images"])} for row in run.tables["confused"][:10]]
     return [pair for pair in pairs if pair["images"]]
 
@@ -189,11 +189,11 @@ def _gallery_class(run: Run) -> str:
     label = run.params["evaluate"]["gallery_class"]
     if isinstance(label, int):
         label = DATASETS[run.params["dataset"]["name"]].classes[label]
-    return label or run.tables["per_class"][-1]["class"]  # the one of the lowest F1
+    return label or run.tables["per_class"][-1]["class"]  # the class of the lowest F1
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    """The data of the run, and what its stages computed on."""
+    """Dataset, versions, devices and precision of the run."""
     dataset = run.params["dataset"]
     facts = [
         ("dataset", dataset["name"]),
@@ -228,7 +228,7 @@ def _computed_on(run: Run) -> list[tuple[str, str]]:
 
 
 def _parameters(run: Run) -> list[dict[str, Any]]:
-    """All parameters as YAML has them, and the default of conf/ where that differs or, as `-`, where there is none."""
+    """All parameters as YAML text, with the default of conf/ where it differs; `-` for no default."""
     defaults = flat(run.defaults)
     parameters = []
     for name, value in flat(run.params).items():

@@ -1,4 +1,4 @@
-"""One run, of a revision or the workspace, as git and DVC keep it; `read` is the way in."""
+"""A run of a revision or of the workspace, read from git and DVC's cache. Start at `read`."""
 
 import csv
 import io
@@ -20,12 +20,12 @@ from thaw.config.overrides import overrides_for
 from thaw.errors import ThawError
 from thaw.stage import read_params
 
-# Outputs of figures and of evaluate, in plots/.
+# Names of outputs: of the stage figures, in plots/figures, and of evaluate, in plots/tables.
 IMAGES = ("calibration", "gallery", "mistakes")
 TABLES = ("scores", "per_class", "confusion", "confused")
-# Longer commands are broken at their options.
+# Longer commands are split into lines, one for each option.
 _LINE = 80
-# Files that a run writes: a change of these alone is no change of code.
+# Files that a run writes: changes in these are no changes of code.
 _WRITTEN = (str(paths.PARAMS), "dvc.lock", f"{paths.METRICS}/")
 
 
@@ -34,21 +34,21 @@ class Run:
     """A run with its results.
 
     Attributes:
-        name: of the experiment, branch or tag, a commit's hash, or `workspace`.
-        commit: the hash of the commit with its code, in full.
-        experiment: whether DVC knows it as an experiment, which can be applied.
-        changed: tracked files in which its code differs from that commit.
+        name: name of the experiment, branch or tag, hash of a commit, or `workspace`.
+        commit: full hash of the commit with the run's code.
+        experiment: whether DVC knows the run as an experiment, which `dvc exp apply` takes.
+        changed: tracked files that differ from that commit.
         params: all of params.yaml, nested.
-        defaults: the same, as conf/ composes it without overrides.
+        defaults: parameters that conf/ composes without overrides, nested.
         overrides: the values of -S that compose these parameters; None where no values do.
-        metrics: of metrics/evaluate.json.
-        spent: by stage, seconds and peak_gb.
-        provenance: by stage, versions and devices that it computed on.
-        checkpoint: of the final model, without its weights.
-        source: the same of the backbone; with a history where it was trained on a source task.
+        metrics: content of metrics/evaluate.json.
+        spent: seconds and peak_gb, by stage.
+        provenance: versions, device and precision, by stage.
+        checkpoint: checkpoint.json of the final model.
+        source: checkpoint.json of the backbone; has a history where it was trained on a source task.
         data: DVC's hash of the archive's content.
-        tables: by name, the rows of plots/tables/<name>.csv.
-        images: by name, plots/figures/<name>.png.
+        tables: rows of plots/tables/<name>.csv, by name.
+        images: bytes of plots/figures/<name>.png, by name.
     """
 
     name: str
@@ -80,10 +80,10 @@ class Run:
 
 
 def read(revision: str | None) -> Run:
-    """Read a run from git and DVC's cache, which leaves the workspace as it is; for None, read the workspace's.
+    """Read the run of a revision without changing the workspace; None reads the workspace's run.
 
     Raises:
-        ThawError: there is no such revision, its results are incomplete, or another version of thaw made them.
+        ThawError: the revision does not exist, its results are incomplete, or another version of thaw made them.
     """
     from dvc.exceptions import DvcException
 
@@ -98,7 +98,7 @@ def read(revision: str | None) -> Run:
 
 
 def _resolve(revision: str | None) -> tuple[str | None, str]:
-    """Two commits: of the results, None for the workspace, and of the code, the parent where it is an experiment."""
+    """The commit of the results (None for the workspace), and that of the code (an experiment's parent)."""
     from dvc.repo import Repo
     from dvc.scm import RevError, resolve_rev
 
@@ -154,7 +154,7 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
     except FileNotFoundError as error:
         file = error.filename or str(error).split(": ")[-1].strip("'")
         if revision is None:
-            raise ThawError(f"report: {file} is not there; run `dvc repro` first") from None
+            raise ThawError(f"report: {file}: missing; run `dvc repro` first") from None
         raise ThawError(
             f"report: {revision} has no {file} in git or in DVC's cache; `dvc exp pull` and `dvc pull` fetch results, "
             "`dvc repro` makes them"
@@ -167,7 +167,7 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
 
 
 def _composed(fs, commit: str | None, params: dict[str, Any]) -> tuple[list[str] | None, dict[str, Any]]:
-    """The overrides with which conf/ of that revision composes these parameters, and what it composes without any."""
+    """The overrides that compose these parameters from the revision's conf/, and its parameters without overrides."""
     if commit is None:
         return overrides_for(params), compose([])
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Write the report of a run to a file."""
+"""The report as a file: `write` reads a run, renders the page and writes it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def write(revision: str | None, output: Path | None = None) -> Path:
         The file.
 
     Raises:
-        ThawError: there is no such revision, its results are incomplete, or another version of thaw made them.
+        ThawError: the revision does not exist, its results are incomplete, or another version of thaw made them.
     """
     run = read(None if revision == "workspace" else revision)
     if output is None:
