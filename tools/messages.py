@@ -1,4 +1,4 @@
-"""docs/messages.md: what thaw says to wrong parameters, from the cases of tests/config/test_params.py.
+"""docs/messages.md: the messages of invalid parameters, from the cases of tests/config/test_params.py. Start at `page`.
 
 python -m tools.messages > docs/messages.md
 """
@@ -7,13 +7,13 @@ import copy
 
 from tests.config.test_params import BAD, MISSING, Bad, composed, get, refusal
 
-# Of each parameter, so that the page stays readable; the tests try all.
+# Cases shown for each parameter: the page stays readable, and the tests try all.
 CASES = 2
 
-HEAD = """# What thaw says to wrong parameters
+HEAD = """# Messages of invalid parameters
 
-Each is refused in one line before any work is done: by `python -m thaw check KEY=VALUE`, and by every stage, which
-checks all of `params.yaml` first. Made by `python -m tools.messages` from the cases that the tests try.
+An invalid value is refused in one line before any work: by `thaw check KEY=VALUE`, and by every stage, which first
+checks all of `params.yaml`. Made by `python -m tools.messages` from the cases of the tests.
 
 | value | message |
 |---|---|
@@ -21,7 +21,7 @@ checks all of `params.yaml` first. Made by `python -m tools.messages` from the c
 
 
 def message(bad: Bad) -> str:
-    """What is said of one wrong value."""
+    """The message of one invalid value."""
     raw = composed(*bad.base)
     *above, name = bad.key.split(".")
     section = get(raw, ".".join(above)) if above else raw
@@ -38,7 +38,7 @@ def page() -> str:
     for bad in BAD:
         shown[bad.key] = shown.get(bad.key, 0) + 1
         text = message(bad)
-        # Values that are paths of this checkout would differ elsewhere.
+        # Paths of this checkout would differ elsewhere.
         if shown[bad.key] <= CASES and "/conf" not in text + repr(bad):
             lines.append(f"| `{_cell(repr(bad))}` | {_cell(text)} |")
     return HEAD + "\n".join(lines) + "\n"
