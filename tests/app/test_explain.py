@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.helpers.examples import measure_statistics, narrowest, pictures, small_network
-from thaw.app.commands import explain
 from thaw.app.explain import grad_cam, last_convolution, overlay
 from thaw.backbones import BACKBONES
 from thaw.network.build import build_network
@@ -87,7 +86,7 @@ def test_the_overlay_is_a_png(tmp_path):
 
 def test_a_photograph_is_shown_in_its_own_proportions(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(explain, "save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("thaw.app.explain.save_figure", lambda figure, path: drawn.append(figure))
     overlay(tmp_path / "a.png", np.zeros((40, 60, 3), np.uint8), EXAMPLES.inputs[0], np.eye(4), "cat")
     for axes, ratio in zip(drawn[0].axes, (1.5, 1, 1), strict=True):
         for image in axes.images:
