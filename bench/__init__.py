@@ -1,1 +1,1 @@
-"""Benchmarks; `make bench` runs the first."""
+"""Benchmarks of thaw, one module each. Start at `schedule`, which `make bench` runs."""

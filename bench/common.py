@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's description, parameters, runs in processes of their own."""
+"""Shared by the benchmarks: parameters, description of the machine, runs in separate processes."""
 
 import json
 import platform
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 
-def settings(chosen) -> dict[str, Any]:
-    """Parameters for the record, without paths: where a file lies says nothing to others; its hash or kind does."""
-    content = chosen.model_dump()
+def settings(params) -> dict[str, Any]:
+    """Parameters to record, without paths of this machine."""
+    content = params.model_dump()
     content["backbone"].pop("weights_file")
     for section, key in (("backbone", "weights"), ("dataset", "url")):
         if "/" in str(content[section][key]):
@@ -20,7 +20,7 @@ def settings(chosen) -> dict[str, Any]:
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """CPU, cores and versions: the results depend on them."""
     from thaw.network.backend import cores
 
     return {"cpu": _cpu(), "cores": cores(), "python": platform.python_version()} | {
@@ -42,7 +42,7 @@ def _version(package: str) -> str | None:
 
 
 def apart(module: str, *arguments: object) -> Any:
-    """Run a benchmark's module in a process of its own; its last line is JSON."""
+    """Run a benchmark's module in a separate process and return the JSON of its last line."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])

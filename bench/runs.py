@@ -1,4 +1,4 @@
-"""Whole runs of the pipeline, each in a clone of this checkout, and what came out of them.
+"""Whole runs of the pipeline, each in a clone of this checkout, and their results. Start at `main`.
 
 python -m bench.runs schedules --seeds 0 1 --on dataset.limit=20000 ...
 python -m bench.runs recipes --seeds 0 1 2 --only class-split class-split-scratch --on dataset.url=...
@@ -22,21 +22,21 @@ from tools import clones
 
 
 def _gradual(epochs: int) -> list[str]:
-    """Two epochs of the head, one of each cut, and so many of all blocks."""
+    """Overrides for two epochs of the head, one of each stored cut, and `epochs` of all blocks."""
     cuts = [f"schedule.phases.{cut}.{key}" for cut in ("depth1", "depth2") for key in ("epochs=1", "warmup_epochs=0.2")]
     return ["schedule=gradual", "head.epochs=2", *cuts, f"schedule.phases.all.epochs={epochs}"]
 
 
-# 10 epochs each, but for one.
+# 10 epochs each, except for one.
 SCHEDULES = {
     "head only": ["schedule=head-only", "head.epochs=10"],
     "gradual": _gradual(6),
-    # As many epochs of all blocks as all at once has.
+    # As many epochs of all blocks as in "all at once".
     "gradual, 12 epochs": _gradual(8),
     "all at once": ["schedule=full", "head.epochs=2", "schedule.phases.all.epochs=8"],
     "from scratch": ["schedule=scratch", "schedule.phases.all.epochs=10", "backbone.weights=none"],
 }
-# None stops early: the epochs are to be the same.
+# Without early stopping: the numbers of epochs must be equal.
 for overrides in SCHEDULES.values():
     phases = {override.split(".")[2] for override in overrides if override.startswith("schedule.phases.")}
     overrides += ["head.patience=null", *(f"schedule.phases.{phase}.patience=null" for phase in sorted(phases))]
@@ -48,42 +48,42 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of the schedules or recipes; all of them by default")
     parser.add_argument("--on", nargs="+", default=[], metavar="KEY=VALUE", help="for every run, as -S takes them")
-    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw validation accuracy by epoch")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw validation accuracy by epoch")
     arguments = parser.parse_args()
     recipes = sorted(file.stem for file in (paths.CONF / "recipe").glob("*.yaml") if file.stem != "none")
     runs = SCHEDULES if arguments.what == "schedules" else {name: [f"recipe={name}"] for name in recipes}
-    chosen = arguments.only or list(runs)
-    if unknown := set(chosen) - set(runs):
+    names = arguments.only or list(runs)
+    if unknown := set(names) - set(runs):
         parser.error(f"--only: received {', '.join(sorted(unknown))}; accepted: {', '.join(runs)}")
-    found = {name: [] for name in chosen}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     file = Path("bench/results") / f"{arguments.what}.json"
     for seed in arguments.seeds:
-        for name in chosen:
+        for name in names:
             with tempfile.TemporaryDirectory() as folder:
-                # What comes later wins: a schedule from scratch has no weights, whatever `--on` says of them.
-                found[name].append(run(Path(folder), [*arguments.on, *runs[name], f"seed={seed}"]))
-            common.write(file, {"machine": common.machine("tensorflow", "keras", "dvc"), "runs": found})
-            print(f"{name}, seed {seed}: test accuracy {found[name][-1]['metrics']['accuracy']:.4f}", flush=True)
-    print(table(found))
-    if arguments.picture:
-        picture(arguments.picture, found)
+                # Later overrides win: a schedule from scratch has no weights, even if `--on` sets some.
+                results[name].append(run(Path(folder), [*arguments.on, *runs[name], f"seed={seed}"]))
+            common.write(file, {"machine": common.machine("tensorflow", "keras", "dvc"), "runs": results})
+            print(f"{name}, seed {seed}: test accuracy {results[name][-1]['metrics']['accuracy']:.4f}", flush=True)
+    print(table(results))
+    if arguments.figure:
+        draw_curves(arguments.figure, results)
 
 
-def table(found: dict[str, list[dict[str, Any]]]) -> str:
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Test accuracy and F1 by seed, and the seconds of all stages but download."""
     lines = ["| run | seeds | test accuracy | macro F1 | training accuracy | seconds |", "|---|---|---|---|---|---|"]
-    for name, runs in found.items():
+    for name, runs in results.items():
         if not runs:
             continue
         columns = [
-            ", ".join(str(one["settings"]["seed"]) for one in runs),
-            *(_each(one["metrics"][key] for one in runs) for key in ("accuracy", "macro_f1", "train_accuracy")),
-            ", ".join(f"{seconds(one):.0f}" for one in runs),
+            ", ".join(str(result["settings"]["seed"]) for result in runs),
+            *(_each(result["metrics"][key] for result in runs) for key in ("accuracy", "macro_f1", "train_accuracy")),
+            ", ".join(f"{seconds(result):.0f}" for result in runs),
         ]
         lines.append(f"| {name} | {' | '.join(columns)} |")
         if "source" in runs[0]["metrics"]:
-            for key, words in (("source", "its source task"), ("source_after", "its source task, after the move")):
-                scores = [_each(one["metrics"][key][score] for one in runs) for score in ("accuracy", "macro_f1")]
+            for key, words in (("source", "its source task"), ("source_after", "its source task, after the transfer")):
+                scores = [_each(result["metrics"][key][score] for result in runs) for score in ("accuracy", "macro_f1")]
                 lines.append(f"| {words} | | {' | '.join(scores)} | | |")
     return "\n".join(lines)
 
@@ -92,24 +92,24 @@ def _each(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.4f}" for value in values)
 
 
-def seconds(one: dict[str, Any]) -> float:
-    """Of all stages, but for the download."""
-    return sum(value for stage, value in one["seconds"].items() if stage != "download")
+def seconds(run: dict[str, Any]) -> float:
+    """Seconds of all stages but download."""
+    return sum(value for stage, value in run["seconds"].items() if stage != "download")
 
 
-def picture(path: Path, found: dict[str, list[dict[str, Any]]]) -> None:
-    """Draw validation accuracy by epoch of all runs, each name in its colour, and say what they reach on test."""
+def draw_curves(path: Path, results: dict[str, list[dict[str, Any]]]) -> None:
+    """Draw validation accuracy by epoch of all runs, each name in its colour, with the mean test accuracy."""
     from matplotlib.figure import Figure
 
     from thaw.figures.grids import save_figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number, (name, runs) in enumerate(found.items()):
-        for one in runs:
-            epochs, _, values = zip(*one["val_accuracy"], strict=True)
+    for number, (name, runs) in enumerate(results.items()):
+        for result in runs:
+            epochs, _, values = zip(*result["val_accuracy"], strict=True)
             axes.plot(epochs, values, color=f"C{number}", marker=".", linewidth=1)
-        mean = np.mean([one["metrics"]["accuracy"] for one in runs])
+        mean = np.mean([result["metrics"]["accuracy"] for result in runs])
         axes.plot([], [], color=f"C{number}", marker=".", label=f"{name}: {mean:.3f} on test")
     axes.set(xlabel="epoch", ylabel="validation accuracy")
     axes.legend(loc="lower right", frameon=False)
@@ -126,19 +126,19 @@ def run(folder: Path, overrides: list[str]) -> dict[str, Any]:
 
 def collect(folder: Path) -> dict[str, Any]:
     """Settings, metrics, seconds of each stage and the curve of a finished run."""
-    chosen = read_params(folder / paths.PARAMS)
+    params = read_params(folder / paths.PARAMS)
     times = sorted((folder / "metrics/time").glob("*.json"))
     return {
-        "settings": common.settings(chosen),
+        "settings": common.settings(params),
         "metrics": json.loads((folder / paths.METRICS / "evaluate.json").read_text(encoding="utf-8")),
         "seconds": {file.stem: json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in times},
-        "val_accuracy": curve(folder, chosen),
+        "val_accuracy": curve(folder, params),
     }
 
 
-def curve(folder: Path, chosen: Params) -> list[tuple[int, str, float]]:
+def curve(folder: Path, params: Params) -> list[tuple[int, str, float]]:
     """Epoch, phase and validation accuracy of a finished run."""
-    history = read_checkpoint_info(folder / paths.model(chosen.schedule.final)).history
+    history = read_checkpoint_info(folder / paths.model(params.schedule.final)).history
     return [(row["epoch"], row["phase"], row["val_accuracy"]) for row in history]
 
 

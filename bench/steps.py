@@ -1,9 +1,9 @@
-"""Training steps of the fully thawed MobileNetV2: thaw against PyTorch, in turn, on the same device.
+"""Training steps of MobileNetV2 with all layers trainable: thaw and PyTorch in turn on one device. Start at `rate`.
 
     python -m bench.steps
 
-Random pictures and weights, Adam, no augmentation on either side; pictures per second of 40 steps after a
-warm-up, each run in a process of its own, with thawed BatchNorm in inference mode and in training mode.
+Random images and weights, Adam, no augmentation on either side. Images per second of 40 steps after a warm-up, each run
+in a separate process, with BatchNorm in inference mode and in training mode.
 """
 
 import argparse
@@ -18,7 +18,9 @@ MODES = ("inference", "train")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="thaw against PyTorch, all thawed", epilog="python -m bench.steps")
+    parser = argparse.ArgumentParser(
+        description="thaw against PyTorch, all layers trainable", epilog="python -m bench.steps"
+    )
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--alpha", type=float, default=0.35)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -29,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.mode:
         sizes = (arguments.image_size, arguments.alpha, arguments.batch_size)
-        print(json.dumps({"pictures_per_second": rate(*sizes, arguments.mode, arguments.steps)}))
+        print(json.dumps({"images_per_second": rate(*sizes, arguments.mode, arguments.steps)}))
         return
     rates: dict[str, dict[str, list[float]]] = {mode: {"thaw": [], "pytorch": []} for mode in MODES}
     same = [
@@ -37,11 +39,11 @@ def main() -> None:
         for part in (f"--{name.replace('_', '-')}", getattr(arguments, name))
     ]  # fmt: skip
     for _ in range(arguments.runs):
-        for mode, found in rates.items():
-            found["thaw"].append(common.apart("bench.steps", "--mode", mode, *same)["pictures_per_second"])
+        for mode, sides in rates.items():
+            sides["thaw"].append(common.apart("bench.steps", "--mode", mode, *same)["images_per_second"])
             if torch_peer.available():
                 peer = common.apart("bench.torch_peer", "--batch-norm", mode, *same)
-                found["pytorch"].append(peer["pictures_per_second"])
+                sides["pytorch"].append(peer["images_per_second"])
     settings = {name: value for name, value in vars(arguments).items() if name not in ("output", "mode")}
     machine = common.machine("keras", "tensorflow", "numpy", "torch")
     peer = torch_peer.library(arguments.alpha)
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps: int) -> float:
-    """Pictures per second of thaw's side."""
+    """Images per second of thaw."""
     from thaw.config.schema import Device
     from thaw.network.backend import use_backend
 
@@ -82,10 +84,10 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
 
 def table(rates: dict[str, dict[str, list[float]]]) -> str:
     """The rates in Markdown."""
-    lines = ["| BatchNorm | thaw, pictures/s | PyTorch, pictures/s | thaw / PyTorch (range) |", "|---|---|---|---|"]
-    for mode, found in rates.items():
-        cells: list[Any] = [", ".join(f"{value:.0f}" for value in found[side]) for side in ("thaw", "pytorch")]
-        ratios = [a / b for a, b in zip(found["thaw"], found["pytorch"], strict=False)]
+    lines = ["| BatchNorm | thaw, images/s | PyTorch, images/s | thaw / PyTorch (range) |", "|---|---|---|---|"]
+    for mode, sides in rates.items():
+        cells: list[Any] = [", ".join(f"{value:.0f}" for value in sides[side]) for side in ("thaw", "pytorch")]
+        ratios = [a / b for a, b in zip(sides["thaw"], sides["pytorch"], strict=False)]
         last = f"{statistics.mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "not measured"
         lines.append(f"| {mode} | {cells[0]} | {cells[1] or 'not measured'} | {last} |")
     return "\n".join(lines)

@@ -1,8 +1,7 @@
-"""PyTorch's side of the benchmark, for speed alone: MobileNetV2 with random weights, in channels_last.
+"""PyTorch's side of the benchmarks, for speed only: MobileNetV2 with random weights. Start at `build`.
 
-The model is timm's or torchvision's where one of them is installed, else the plain one below, which has
-keras.applications' layers. It does what a careful user does: frozen layers need no gradient and run under
-no_grad, augmentation and resizing are done batch by batch on the device.
+The model is timm's where it is installed, else the plain one below with keras.applications' layers. Frozen layers run
+under no_grad without gradients; augmentation and resizing run batch by batch on the device, as a careful user does it.
 """
 
 import argparse
@@ -66,14 +65,14 @@ def mobilenet(alpha: float):
 
 
 def library(alpha: float) -> str:
-    """Whose MobileNetV2 `build` gives."""
+    """Source of the MobileNetV2 that `build` returns."""
     if find_spec("timm") is not None and find_spec("torchvision") is not None and alpha in (0.35, 0.5, 0.75, 1.0, 1.4):
         return "timm"
     return "plain"
 
 
 def build(alpha: float, classes: int, head_units: int | None, thawed: int, batch_norm: str):
-    """The network with the top `thawed` blocks and the head thawed: frozen part and trained part."""
+    """The network with the head and the top `thawed` blocks trainable: frozen part and trained part."""
     import torch
     from torch import nn
 
@@ -106,7 +105,7 @@ def build(alpha: float, classes: int, head_units: int | None, thawed: int, batch
 
 
 class Trainer:
-    """One phase: steps over uint8 pictures that lie on the device."""
+    """One phase: steps over uint8 images on the device."""
 
     def __init__(
         self, parts, image_size: int, learning_rate: float, augment: bool, device: str, compiled: bool
@@ -120,13 +119,13 @@ class Trainer:
         if compiled:
             self.run_frozen, self.run_trained = torch.compile(self.frozen), torch.compile(self.trained)
 
-    def _pictures(self, images, augment: bool):
+    def _inputs(self, images, augment: bool):
         torch = self.torch
-        x = images.permute(0, 3, 1, 2)  # channels last in memory, as they lie
+        x = images.permute(0, 3, 1, 2)  # channels last in memory
         if augment:
             flips = torch.rand(len(x), device=x.device) < 0.5
             x = torch.where(flips[:, None, None, None], x.flip(3), x)
-            # By whole pixels, one shift for each picture.
+            # By whole pixels, one shift for each image.
             shifts = torch.randint(-3, 4, (2, len(x), 1), device=x.device)
             places = torch.arange(32, device=x.device)
             rows, columns = ((places + shift).clamp(0, 31) for shift in shifts)
@@ -139,7 +138,7 @@ class Trainer:
         torch = self.torch
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device == "cuda"):
             with torch.no_grad():
-                x = self.run_frozen(self._pictures(images, augment))
+                x = self.run_frozen(self._inputs(images, augment))
             return self.run_trained(x).float()
 
     def step(self, images, labels) -> None:
@@ -181,9 +180,9 @@ def _start(device: str) -> None:
 
 
 def phases(
-    pictures: np.ndarray,
+    images: np.ndarray,
     labels: np.ndarray,
-    val_pictures: np.ndarray,
+    val_images: np.ndarray,
     val_labels: np.ndarray,
     *,
     image_size: int,
@@ -198,14 +197,15 @@ def phases(
     """Seconds of each phase, validation after each epoch included.
 
     Args:
-        pictures, val_pictures: uint8 (n, 32, 32, 3); labels: integers (n,).
-        phases: name, thawed blocks, epochs.
+        images, val_images: uint8 (n, 32, 32, 3).
+        labels, val_labels: integers (n,).
+        phases: name, number of trainable blocks, epochs.
     """
     import torch
 
     _start("cpu")
-    train = torch.from_numpy(np.array(pictures)), torch.from_numpy(np.array(labels, np.int64))
-    val = torch.from_numpy(np.array(val_pictures)), torch.from_numpy(np.array(val_labels, np.int64))
+    train = torch.from_numpy(np.array(images)), torch.from_numpy(np.array(labels, np.int64))
+    val = torch.from_numpy(np.array(val_images)), torch.from_numpy(np.array(val_labels, np.int64))
     classes, seconds = int(train[1].max()) + 1, {}
     for name, thawed, epochs in phases:
         started = time.perf_counter()
@@ -219,7 +219,7 @@ def phases(
 
 
 def _torchvision(name: str, classes: int):
-    """A fully thawed network of torchvision's, BatchNorm in inference mode."""
+    """A network of torchvision's, all layers trainable, BatchNorm in inference mode."""
     import torch
     import torchvision
     from torch import nn
@@ -241,7 +241,7 @@ def rate(
     device: str = "cpu",
     compiled: bool = False,
 ) -> float:
-    """Pictures per second of training the fully thawed network, without augmentation, after 5 steps of warm-up."""
+    """Images per second of training all layers, without augmentation, after 5 steps of warm-up."""
     import torch
 
     _start(device)
@@ -261,17 +261,17 @@ def rate(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="training speed of MobileNetV2, fully thawed, in PyTorch")
+    parser = argparse.ArgumentParser(description="training speed of MobileNetV2 in PyTorch, all layers trainable")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--alpha", type=float, default=0.35)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--batch-norm", choices=("inference", "train"), default="inference")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
-    found = rate(
+    measured = rate(
         arguments.image_size, arguments.alpha, arguments.batch_size, arguments.batch_norm, steps=arguments.steps
     )
-    print(json.dumps({"model": library(arguments.alpha), "pictures_per_second": found}))
+    print(json.dumps({"model": library(arguments.alpha), "images_per_second": measured}))
 
 
 if __name__ == "__main__":

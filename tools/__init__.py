@@ -1,1 +1,1 @@
-"""Scripts for who works on thaw itself: python -m tools.NAME, from the checkout."""
+"""Scripts for the development of thaw: python -m tools.NAME, from the checkout."""

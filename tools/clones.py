@@ -1,4 +1,4 @@
-"""Clones and copies of this checkout, and whole runs of the pipeline in them, each with a DVC cache of its own."""
+"""Clones and copies of this checkout, and whole runs of the pipeline in them. Start at `clone` and `run`."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def clone(revision: str, folder: Path) -> str:
-    """Clone this checkout into an empty folder, at a revision; returns the commit."""
+    """Clone this checkout at a revision into an empty folder; return the commit."""
     subprocess.run(["git", "clone", "--quiet", "--no-checkout", ".", str(folder)], check=True)
-    # In the checkout: a clone has no branches but the current one.
+    # Resolved in the checkout: a clone has only its current branch.
     command = ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
     commit = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=folder, check=True)
@@ -19,7 +19,7 @@ def clone(revision: str, folder: Path) -> str:
 
 
 def copy(checkout: Path, folder: Path) -> None:
-    """Copy the tracked and the new files of a checkout, as they are now; no outputs, no history."""
+    """Copy the tracked and the untracked files of a checkout, without outputs and history."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE, text=True).stdout
     for name in filter(None, listed.split("\0")):

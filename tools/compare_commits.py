@@ -1,12 +1,12 @@
-"""Two commits compared by what they compute: tensors, features, metrics and tables of a run of each.
+"""Comparison of two commits: tensors, features, metrics and tables of a run of each. Start at `compare`.
 
 python -m tools.compare_commits HEAD~1 HEAD
 python -m tools.compare_commits HEAD~1 HEAD --set recipe=class-split dataset.limit=2000 dataset.url=/data/cifar.tar.gz
 python -m tools.compare_commits demo HEAD
 
-Each commit runs in a clone of its own, with the same number of threads: that number changes the last bits of a result.
-Tensors, arrays and metrics are equal to the bit, tables by value. A file, column or key of another name is matched by
-RENAMED_FILES and RENAMED_KEYS, else by equal content, and is listed. Exit code 1: a value differs, or NEW lacks it.
+Each commit runs in a separate clone, with the same number of threads: that number changes the last bits of a result.
+Tensors, arrays and metrics are compared by bits, tables by value. Renamed files, columns and keys are matched by
+RENAMED_FILES and RENAMED_KEYS, else by equal content, and listed. Exit code 1: a value differs, or NEW lacks it.
 """
 
 import argparse
@@ -29,26 +29,26 @@ from tabulate import tabulate
 
 from tools import clones
 
-# Renames whose values are to be compared even where they differ: a pattern of the old path and the new path, and the
-# old and new name of a column or of a part of a metric's key.
+# Known renames, compared even where values differ: pattern of the old path and new path, and old and new name of a
+# column or of a part of a metric's key.
 RENAMED_FILES = [(r"plots/(?:curves/)?([^/]+\.csv)", r"plots/tables/\1"), (r"plots/(.+\.csv)", r"plots/tables/\1")]
 RENAMED_KEYS = {"pictures": "images"}
 
 THREADS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"]
 
-# What a file holds: a tensor, a column or a number by its name.
+# Content of a file: tensors, columns or numbers by name.
 Values = dict[str, Hashable]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Files of a run that are read and compared in one way.
+    """A kind of files of a run, read and compared in one way.
 
     Attributes:
-        patterns: of their paths.
+        patterns: glob patterns of the paths.
         read: returns the values of a file; equal values mean equal results.
-        but: folders that are left out.
+        but: excluded folders.
     """
 
     patterns: list[str]
@@ -81,7 +81,7 @@ def _bits(dtype: str, shape: Any, data: Any) -> str:
 
 
 def numbers(path: Path) -> Values:
-    """What a JSON file says, by keys joined with dots; floats in full, so that equal texts are equal bits."""
+    """Values of a JSON file, by keys joined with dots; floats in full precision, so that equal texts are equal bits."""
     return dict(_leaves(json.loads(path.read_text(encoding="utf-8"))))
 
 
@@ -118,7 +118,7 @@ PROVENANCE = Kind(["metrics/provenance/*.json"], numbers)
 
 @dataclass
 class Comparison:
-    """How the values of one kind compare; each entry of a list is a line for the reader."""
+    """Result for one kind of files; each entry of a list is a line of the report."""
 
     equal: int = 0
     differing: list[str] = field(default_factory=list)
@@ -128,7 +128,7 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether the new run has all values of the old one; it may have more."""
+        """Whether the new run has all values of the old one, and maybe more."""
         return not self.differing and not self.only_old
 
 
@@ -198,7 +198,7 @@ def _renamed_key(name: str) -> list[str]:
 
 
 def _difference(old: Hashable, new: Hashable) -> str:
-    """Two values in words; of two columns, how many rows differ and the first of them."""
+    """Two differing values in words; for columns, the number of differing rows and the first of them."""
     if not (isinstance(old, tuple) and isinstance(new, tuple)):
         return f"{old} -> {new}"
     if len(old) != len(new):
@@ -209,16 +209,16 @@ def _difference(old: Hashable, new: Hashable) -> str:
 
 
 def summary(results: dict[str, Comparison]) -> str:
-    """A table of counts, and below it what differs, has another name or stands on one side alone."""
+    """A table of counts, then lists of differing, renamed and one-sided values."""
     counts = [
-        [kind, one.equal, len(one.differing), len(one.renamed), len(one.only_old), len(one.only_new)]
-        for kind, one in results.items()
+        [kind, result.equal, *map(len, (result.differing, result.renamed, result.only_old, result.only_new))]
+        for kind, result in results.items()
     ]
     lines = [tabulate(counts, ["", "equal", "differ", "renamed", "only in OLD", "only in NEW"])]
     for title, entries in (
         ("Differ", "differing"), ("Renamed", "renamed"), ("Only in OLD", "only_old"), ("Only in NEW", "only_new")
     ):  # fmt: skip
-        listed = [line for one in results.values() for line in getattr(one, entries)]
+        listed = [line for result in results.values() for line in getattr(result, entries)]
         if listed:
             lines += ["", f"{title}:", *(f"  {line}" for line in listed)]
     return "\n".join(lines)
@@ -228,7 +228,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for side in ("old", "new"):
         parser.add_argument(side, metavar=side.upper(), help="a revision, or the folder of a finished run")
-    words = "what to run, as -S takes it; recipe=demo by default"
+    words = "overrides of the run, as -S takes them; recipe=demo by default"
     parser.add_argument("--set", nargs="+", default=["recipe=demo"], metavar="KEY=VALUE", dest="overrides", help=words)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--threads", type=int, default=cores, metavar="N", help=f"of each run ({cores})")
@@ -246,11 +246,11 @@ def main() -> int:
     print(summary(results))
     if otherwise:
         print("\nComputed by other versions or on another device:", *otherwise, sep="\n  ")
-    return int(not all(one.same for one in results.values()))
+    return int(not all(result.same for result in results.values()))
 
 
 def _finished(operand: str, folder: Path, overrides: list[str], threads: int) -> Path:
-    """The folder of a run: the operand itself where it is one, else a clone in which the operand has been run."""
+    """Folder of a finished run: the operand itself, or a clone in which the revision has run."""
     if (Path(operand) / "dvc.lock").is_file():
         return Path(operand)
     print(f"{clones.clone(operand, folder)}: {' '.join(overrides)}, {threads} threads", flush=True)

@@ -1,13 +1,12 @@
-"""The long part of the tests: kills pipelines at random moments, again and again, and runs some side by side.
+"""Soak test: kills pipelines at random moments, repeatedly, and runs experiments side by side. Start at `soak`.
 
     make soak KILLS=50 SEED=0
 
-Each run is a real `dvc repro` of the demo in a clone of its own. It is killed after a random time or a random
-number of epochs and views, its whole process group or dvc alone, and started again until it is through; then all
-of dvc.lock but the timings is compared. A start that fails without having been killed counts as a repair that
-would have been needed.
+Each run is a real `dvc repro` of the demo in a separate clone. It is killed after a random time or a random number of
+epochs and views, the whole process group or only dvc, and started again until it ends. Then dvc.lock, except for
+timings, is compared with that of an uninterrupted run. A start that fails without a kill counts as a needed repair.
 
-At the end, four experiments are queued for two workers and compared with the same four one after the other.
+At the end, four experiments are queued for two workers and compared with the same four, run one after the other.
 """
 
 import argparse
@@ -27,13 +26,13 @@ import yaml
 from tests.helpers.project import Project
 
 RESUMED = re.compile(r"resuming from saved state")
-# What a stage says when it has done, and saved, some more.
+# Messages of a stage about progress that it has saved.
 WORK = re.compile(r": epoch \d+/|images/s")
 
 
 @dataclass
 class Count:
-    """What happened so far; `mismatches` and `repairs` are to stay empty."""
+    """Counts of a soak test; `mismatches` and `repairs` must stay empty."""
 
     kills: int = 0
     runs: int = 0
@@ -49,7 +48,7 @@ class Count:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """All of dvc.lock's, by stage and path, but those of what holds seconds."""
+    """Hashes of dvc.lock by stage and path, except for timings."""
     return _hashes((folder / "dvc.lock").read_text(encoding="utf-8"))
 
 
@@ -63,12 +62,12 @@ def _hashes(text: str) -> dict[str, str]:
     }
 
 
-def _differ(some: dict[str, str], others: dict[str, str]) -> list[str]:
-    return sorted(path for path in some.keys() | others.keys() if some.get(path) != others.get(path))
+def _differ(expected: dict[str, str], actual: dict[str, str]) -> list[str]:
+    return sorted(path for path in expected.keys() | actual.keys() if expected.get(path) != actual.get(path))
 
 
 def start(folder: Path, log: Path) -> subprocess.Popen:
-    """`dvc repro` in a process group of its own."""
+    """Start `dvc repro` in a separate process group."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for name in ("KERAS_BACKEND", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
@@ -88,8 +87,8 @@ def kill(process: subprocess.Popen, dvc_alone: bool) -> None:
 
 
 def wait(process: subprocess.Popen, log: Path, longest: float, chance: random.Random) -> bool:
-    """Wait for a random moment: some seconds, or what some epochs and views take; whether the process still runs."""
-    # A stage takes seconds before it does anything: by time alone, most kills would hit those.
+    """Wait some random seconds, or some random epochs and views; return whether the process still runs."""
+    # A stage takes seconds to start: by time alone, most kills would hit the start.
     units = chance.randint(1, 8) if chance.random() < 0.7 else None
     end = time.monotonic() + (longest if units else chance.uniform(1, longest))
     before = log.stat().st_size
@@ -123,18 +122,18 @@ def run(
 
 
 def soak(folder: Path, kills: int, seed: int, per_run: int = 5, *overrides: str) -> Count:
-    """Kill so many times in all; the demo, with overrides.
+    """Kill runs of the demo, with overrides, `kills` times in all.
 
     Args:
         folder: for the clones.
-        per_run: kills that hit one run, at most.
+        per_run: maximal number of kills in one run.
     """
 
     def project(name: str) -> Path:
         (folder / name).mkdir()
-        made = Project(folder / name)
-        made.run("python", "-m", "thaw", "params", "recipe=demo", *overrides)
-        return made.folder
+        clone = Project(folder / name)
+        clone.run("python", "-m", "thaw", "params", "recipe=demo", *overrides)
+        return clone.folder
 
     left_alone = project("left-alone")
     started = time.perf_counter()
@@ -152,10 +151,10 @@ def soak(folder: Path, kills: int, seed: int, per_run: int = 5, *overrides: str)
 
 
 def side_by_side(folder: Path, count: int, *overrides: str) -> list[str]:
-    """What differs between experiments of two workers and the same ones, one after the other, in another clone.
+    """Differences between experiments of two workers and the same ones, run one after the other in another clone.
 
     Args:
-        count: experiments, each of another seed.
+        count: number of experiments, each with another seed.
     """
     for name in ("queued", "alone"):
         (folder / name).mkdir()
@@ -175,8 +174,8 @@ def side_by_side(folder: Path, count: int, *overrides: str) -> list[str]:
         run(alone, seed)
         expected = hashes(alone.folder)
         commit = queued.git("rev-parse", "HEAD").strip()
-        found = _hashes(queued.git("show", f"refs/exps/{commit[:2]}/{commit[2:]}/seed{seed}:dvc.lock"))
-        differ += [f"seed {seed}, {path}" for path in _differ(expected, found)]
+        queued_hashes = _hashes(queued.git("show", f"refs/exps/{commit[:2]}/{commit[2:]}/seed{seed}:dvc.lock"))
+        differ += [f"seed {seed}, {path}" for path in _differ(expected, queued_hashes)]
     return differ
 
 

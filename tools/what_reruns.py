@@ -1,11 +1,11 @@
-"""What `dvc repro` runs again after an edit of a file of the code, as a Markdown table.
+"""Markdown table of the stages that `dvc repro` reruns after an edit of a file of the code. Start at `table`.
 
 python -m tools.what_reruns
 python -m tools.what_reruns --write CONTRIBUTING.md
 
-The table is computed from dvc.yaml, with the parameters of the recipe `demo`. DVC is asked as well: in a copy of the
-checkout whose outputs are stand-ins, a comment is appended to one file after the other, and the stages that `dvc
-status` would name are those that run again. Exit code 1: the two disagree.
+The table is computed from dvc.yaml, with the parameters of the recipe `demo`, and checked with DVC: in a copy of the
+checkout with placeholder outputs, a comment is appended to one file after the other, and the stages that `dvc status`
+would name are compared with the table. Exit code 1: they differ.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tools import clones
 
 RECIPE = "demo"
 CODE = ("thaw", "stages", "conf")
-# What somebody adds: a module in a package that finds its modules by name.
+# Files that somebody may add: modules in packages that find their modules by name.
 ADDED = ["thaw/backbones/new.py", "thaw/datasets/new.py"]
 BEGIN = "<!-- what reruns: python -m tools.what_reruns --write CONTRIBUTING.md -->"
 END = "<!-- what reruns: end -->"
@@ -61,14 +61,14 @@ def expected(repo: Repo, names: list[str]) -> dict[str, Effect]:
 
 
 def observed(folder: Path, names: list[str]) -> dict[str, Effect]:
-    """The effect of an edit of each file, as DVC sees it in a copy, whose outputs are replaced by stand-ins."""
+    """The effect of an edit of each file, as DVC sees it in a copy, with placeholder outputs."""
     effects = {}
     with chdir(folder), Repo() as repo:
         for path in (Path(out.fs_path) for stage in _pipeline(repo) for out in stage.outs):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("a stand-in\n", encoding="utf-8")
+            path.write_text("a placeholder\n", encoding="utf-8")
         repo.commit(force=True)
-        # Read once; `dvc status`, which asks each stage the same, reads dvc.lock each time, and that takes seconds.
+        # dvc.lock is read once; `dvc status` would read it for each file, which takes seconds.
         repo._reset()
         stages = _pipeline(repo)
         for name in names:
@@ -79,7 +79,7 @@ def observed(folder: Path, names: list[str]) -> dict[str, Effect]:
 
 @contextmanager
 def _comment(path: Path) -> Iterator[None]:
-    """Append a comment to a file for the time of a block; a missing file is made."""
+    """Append a comment to a file within the block; a missing file is created."""
     before = path.read_bytes() if path.exists() else None
     path.write_bytes((before or b"") + b"# a comment\n")
     try:
@@ -96,7 +96,7 @@ def _pipeline(repo: Repo) -> list[PipelineStage]:
 
 
 def _downstream(repo: Repo, effect: Effect) -> Effect:
-    """The stages below those of an effect: DVC runs them again where an output above them has changed."""
+    """Stages downstream of an effect: DVC reruns them where an output upstream has changed."""
     stages = _pipeline(repo)
     edited = [stage for stage in stages if stage.name in effect]
     below = set().union(*(networkx.ancestors(repo.index.graph, stage) for stage in edited)) - {*edited}
@@ -120,7 +120,7 @@ def _stages(effect: Effect) -> str:
 
 
 def _labels(effects: dict[str, Effect]) -> dict[Effect, list[str]]:
-    """The files of each effect in few words: a folder stands for all its files, but for exceptions that are named."""
+    """The files of each effect, in short: a folder stands for all its files but the named exceptions."""
     labels: dict[Effect, list[str]] = {effect: [] for effect in effects.values()}
     here = {PurePosixPath(name): effect for name, effect in effects.items() if name not in ADDED}
 
@@ -149,10 +149,10 @@ def _labels(effects: dict[str, Effect]) -> dict[Effect, list[str]]:
 
 
 def written(text: str, lines: str) -> str:
-    """A document with what stands between its two markers replaced.
+    """A document with the text between its two markers replaced.
 
     Raises:
-        ValueError: it has not both markers.
+        ValueError: a marker is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -166,7 +166,7 @@ def main() -> int:
     words = "put the table between the markers of a document; printed by default"
     parser.add_argument("--write", type=Path, metavar="FILE", help=words)
     document = parser.parse_args().write
-    logging.getLogger("dvc").setLevel(logging.WARNING)  # else it says that it writes dvc.lock
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # hides messages about writing dvc.lock
     with demo(Path()) as folder:
         names = code(folder)
         with Repo(str(folder)) as repo:

@@ -1,6 +1,6 @@
-"""Makes page.html, the template of `dvc plots show`'s page, with the drawing code in it, so that it needs no network.
+"""Makes page.html, the template of `dvc plots show`'s page, which contains Vega and needs no network. Start at `page`.
 
-The code is that of the versions which DVC's own page loads (dvc_render.vega.VegaRenderer.SCRIPTS), from npm:
+The versions are those that DVC's own page loads (dvc_render.vega.VegaRenderer.SCRIPTS), from npm:
 
     for p in vega@5.20.2 vega-lite@5.2.0 vega-embed@6.18.2; do npm pack $p; done
     for p in vega-5.20.2 vega-lite-5.2.0 vega-embed-6.18.2; do mkdir $p; tar xzf $p.tgz -C $p; done
@@ -17,8 +17,8 @@ SCRIPTS = (
     ("vega-lite", "5.2.0", "d73157451b3978015ab31dacd55ff90d986ab8663fc0abed50f97b3cd90002cb"),
     ("vega-embed", "6.18.2", "1ba9826431ddc9805e815ad92acc811c819f2bfd32bda2a128b8c4b5070fab5e"),
 )
-# DVC puts its plots in place of {plot_divs} and its refresh tag in place of {refresh_tag}; without {scripts} it adds
-# no addresses to load. Its images stand in tables below the charts.
+# DVC replaces {plot_divs} by its plots and {refresh_tag} by its refresh tag; without {scripts} it adds no addresses to
+# load. Its images stand in tables below the charts.
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -51,7 +51,7 @@ def page(folder: Path) -> str:
         file = folder / f"{package}-{version}" / "package" / "build" / f"{package}.min.js"
         code = file.read_bytes()
         if hashlib.sha256(code).hexdigest() != sha256:
-            raise SystemExit(f"{file}: not the {package} {version} that is known")
+            raise SystemExit(f"{file}: not {package} {version}: another SHA-256")
         scripts += f"<script>/* {package} {version} */\n{code.decode()}</script>\n"
     license = (folder / "vega-lite-5.2.0" / "package" / "LICENSE").read_text(encoding="utf-8")
     return PAGE.replace("LICENSE", license, 1).replace("SCRIPTS", scripts, 1)

@@ -149,9 +149,9 @@ def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
     text = runs.table(found)
     assert "| gradual | 0, 1 | 0.8000, 0.8100 | 0.7900, 0.8000 | 0.9000, 0.9000 | 5, 5 |" in text
     assert "| its source task | | 0.8500 | 0.8400 | | |" in text
-    assert "| its source task, after the move | | 0.7000 | 0.6900 | | |" in text
+    assert "| its source task, after the transfer | | 0.7000 | 0.6900 | | |" in text
     assert "later" not in text
-    runs.picture(tmp_path / "runs.png", {"gradual": found["gradual"]})
+    runs.draw_curves(tmp_path / "runs.png", {"gradual": found["gradual"]})
     assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
 
 
