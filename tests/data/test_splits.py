@@ -58,7 +58,7 @@ def test_each_class_has_its_share_of_each_split(limit, val_fraction):
     train, val = draw_splits(LABELS, val_fraction, limit, seed=0)
     for rows in (train, val):
         share = len(rows) / len(LABELS)
-        # To within one picture; where a limit cuts what validation has left, both roundings count.
+        # To within one image; where a limit cuts what validation has left, both roundings count.
         assert np.abs(np.array(counts(LABELS[rows])) - np.array(counts(LABELS)) * share).max() < (
             1 if limit is None else 2
         )
@@ -71,7 +71,7 @@ def test_equal_classes_stay_equal():
     assert np.bincount(labels[val]).tolist() == [10] * 10
 
 
-def test_a_limit_counts_training_pictures_and_leaves_validation_as_it_is():
+def test_a_limit_counts_training_images_and_leaves_validation_as_it_is():
     all_of_it, val = draw_splits(LABELS, 0.1, None, seed=0)
     for limit in (3, 100, len(all_of_it)):
         train, same_val = draw_splits(LABELS, 0.1, limit, seed=0)
@@ -88,7 +88,7 @@ def test_a_seed_fixes_both_splits_and_another_changes_both():
 
 
 def test_a_seed_fixes_what_a_limit_keeps_too():
-    # No picture goes to validation, so that only the limit chooses.
+    # No image goes to validation, so that only the limit chooses.
     kept = [set(draw_splits(LABELS, 1e-9, 100, seed=seed)[0]) for seed in (0, 0, 1)]
     assert kept[0] == kept[1] != kept[2]
 
@@ -256,10 +256,10 @@ def test_one_bit_is_enough_to_be_refused(processed, name):
     assert f"{name}: missing or damaged" in refusal(read_split, "train", NAMES)
 
 
-def test_labels_for_other_pictures_are_refused(processed):
+def test_labels_for_other_images_are_refused(processed):
     (processed / "train/labels.npy").write_bytes(npy(np.zeros(6, np.uint8)))
     rehash(processed / "train")
-    assert "7 pictures and 6 labels" in refusal(read_split, "train", NAMES)
+    assert "7 images and 6 labels" in refusal(read_split, "train", NAMES)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "{}", "\0"])
@@ -366,13 +366,13 @@ def test_the_tensors_have_their_shapes_and_all_classes_in_equal_shares(checkout)
         assert np.ptp(taken) <= (0.1 * taken.mean() if dataset == "digits" else 0)
 
 
-def test_train_and_val_share_no_picture_and_are_the_official_training_pictures(checkout):
+def test_train_and_val_share_no_image_and_are_the_official_training_images(checkout):
     dataset, folder, _ = checkout
     train, val, test = (load(folder, f"{split}/images.npy") for split in ("train", "val", "test"))
     if dataset == "digits":
         keys = [{image.tobytes() for image in split} for split in (train, val, test)]
     else:
-        # The first pixel of each picture says its row and file (tests/helpers/official.py).
+        # The first pixel of each image says its row and file (tests/helpers/official.py).
         keys = [{bytes(pixel) for pixel in split[:, 0, 0]} for split in (train, val, test)]
     assert [len(each) for each in keys] == [len(train), len(val), len(test)]
     assert not keys[0] & keys[1]
@@ -400,7 +400,7 @@ def test_a_second_run_leaves_the_same_bytes(checkout):
     assert set(again) == set(found)
 
 
-def test_a_limit_keeps_fewer_training_pictures_and_changes_nothing_else(checkout):
+def test_a_limit_keeps_fewer_training_images_and_changes_nothing_else(checkout):
     _, folder, found = checkout
     raw = yaml.safe_load((folder / "params.yaml").read_text())
     try:

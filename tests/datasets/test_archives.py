@@ -141,9 +141,9 @@ def test_red_green_blue_planes_become_the_last_axis_row_by_row(tmp_path):
     planes[0, 0, 1], planes[1, 2, 0], planes[2, 31, 30] = 10, 20, 30
     record = bytes([1, 2]) + planes.tobytes()
     raw = unpack(tmp_path, gzip.compress(tiny_tar(tiny_files(test=record * 2))))
-    picture = read_archive(raw, TINY, TINY_DATASET.classes)[1].images[0]
-    assert (picture[0, 1, 0], picture[2, 0, 1], picture[31, 30, 2]) == (10, 20, 30)
-    assert picture.sum(dtype=int) == 60
+    image = read_archive(raw, TINY, TINY_DATASET.classes)[1].images[0]
+    assert (image[0, 1, 0], image[2, 0, 1], image[31, 30, 2]) == (10, 20, 30)
+    assert image.sum(dtype=int) == 60
 
 
 def test_a_good_small_archive_is_read(tmp_path):
@@ -401,7 +401,7 @@ def digits(tmp_path_factory):
     return SimpleNamespace(folder=folder, images=original.images, labels=original.target)
 
 
-def test_digits_are_pictures_like_the_others(digits):
+def test_digits_are_images_like_the_others(digits):
     train, test = read(digits.folder)
     assert len(train.labels) == DATASETS["digits"].train_count == 1_433
     assert len(test.labels) == DATASETS["digits"].test_count == 364
@@ -420,10 +420,8 @@ def test_digits_are_enlarged_without_a_change_of_shade(digits):
         np.testing.assert_array_equal(
             split.images, np.kron(corners, np.ones((1, 4, 4), np.uint8))[..., None].repeat(3, 3)
         )
-        known = {
-            (picture.astype(np.uint8).tobytes(), label) for picture, label in zip(small, digits.labels, strict=True)
-        }
-        assert {(picture.tobytes(), int(label)) for picture, label in zip(corners, split.labels, strict=True)} <= known
+        known = {(image.astype(np.uint8).tobytes(), label) for image, label in zip(small, digits.labels, strict=True)}
+        assert {(image.tobytes(), int(label)) for image, label in zip(corners, split.labels, strict=True)} <= known
 
 
 def test_no_test_digit_is_a_training_digit(digits):

@@ -1,7 +1,7 @@
-"""The backbones, one file each, found by name. Adding one is a file here and a YAML in conf/backbone.
+"""The backbones, one file each, found by name in `BACKBONES`. A new one is a file here and a YAML in conf/backbone.
 
-Each module defines `BACKBONE`. None imports Keras before a backbone is built, since every stage reads this table
-to check its parameters. No number stands here: a stage depends on the file of its backbone alone.
+Each file defines `BACKBONE`. It imports Keras only to build one, since every stage reads this table to check its
+parameters. This file decides no number: a stage depends on the file of its backbone alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,18 +14,18 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """What thaw must know of an architecture.
+    """An architecture: how it is built and cut into blocks, and the images that it expects.
 
     Attributes:
-        build: (image_size, alpha, weights) -> keras.Model without its classifier, of input
+        build: (image_size, alpha, weights) -> keras.Model without its classifier, with an input of
             (image_size, image_size, 3); weights is "imagenet" or None for random values.
-        blocks: name and number of `model.layers` of each block, bottom to top, the input layer
-            counted in the first. A single tensor crosses from one block to the next.
-        mean, std: what images of 0 to 255 are normalised with, in the order of `channels`.
-        channels: rgb, or bgr where the weights were trained so.
-        min_image_size: the least side in pixels that the architecture takes.
-        imagenet: whether there are ImageNet weights.
-        alphas: the widths that ImageNet weights are there for; empty where there is no such parameter.
+        blocks: name and number of `model.layers` of each block, bottom to top; the input layer
+            counts in the first. A single tensor crosses from one block to the next.
+        mean, std: normalisation of pixels of 0 to 255, in the order of `channels`.
+        channels: rgb, or bgr if the weights were trained on that order.
+        min_image_size: smallest accepted image side, in pixels.
+        imagenet: whether ImageNet weights exist.
+        alphas: width multipliers with ImageNet weights; empty for an architecture without a multiplier.
     """
 
     build: Callable

@@ -1,1 +1,1 @@
-"""Splits, examples and stored activations, as training reads them."""
+"""The stage preprocess, which writes the splits, and what training reads: splits, examples, stored activations."""

@@ -1,4 +1,4 @@
-"""The stage preprocess: the splits as arrays in data/processed."""
+"""The stage preprocess: writes the splits as arrays into data/processed. Start at `preprocess`."""
 
 from thaw import paths
 from thaw.config.schema import Params

@@ -1,4 +1,7 @@
-"""The splits: drawn once, stratified and seeded, stored as memory-mappable tensors, read by class."""
+"""Splits: drawn (stratified, seeded), written as .npy files, and read by class.
+
+Start at `draw_splits` for writing and at `read_split` for reading.
+"""
 
 import json
 from pathlib import Path
@@ -14,10 +17,15 @@ JSON = "split.json"
 
 
 def draw_splits(labels: np.ndarray, val_fraction: float, limit: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows for training and for validation, each sorted.
+    """The rows of the training and of the validation split, each sorted.
 
-    Validation is taken first, so that it is the same whatever `limit` is; `limit` counts the
-    training pictures that remain.
+    Validation is drawn first, so that it is the same for every `limit`.
+
+    Args:
+        labels: of all images of the official training set.
+        val_fraction: share of these images for validation.
+        limit: number of training images to keep; None for all.
+        seed: of the draw.
     """
     rows = np.arange(len(labels))
     val = stratified(labels, round(len(labels) * val_fraction), np.random.default_rng([seed, 0]))
@@ -28,25 +36,25 @@ def draw_splits(labels: np.ndarray, val_fraction: float, limit: int | None, seed
 
 
 def stratified(labels: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` sorted rows in which each class has the share that it has in `labels`, to within one row."""
+    """`count` sorted rows; each class has the same share as in `labels`, to within one row."""
     values, sizes = np.unique(labels, return_counts=True)
     exact = sizes * (count / len(labels))
     quota = np.floor(exact).astype(int)
-    # The largest remainders get the rows that rounding down left over.
+    # Rounding down leaves some rows over: the classes with the largest remainders get one each.
     quota[np.argsort(quota - exact, kind="stable")[: count - quota.sum()]] += 1
-    picks = [
-        generator.permutation(np.flatnonzero(labels == value))[:take] for value, take in zip(values, quota, strict=True)
+    rows = [
+        generator.permutation(np.flatnonzero(labels == value))[:size] for value, size in zip(values, quota, strict=True)
     ]
-    return np.sort(np.concatenate(picks))
+    return np.sort(np.concatenate(rows))
 
 
-def write_split(folder: Path, pictures: LabelledImages) -> None:
-    """Store one split: images.npy, labels.npy, coarse_labels.npy where there are superclasses, and their hashes."""
+def write_split(folder: Path, split: LabelledImages) -> None:
+    """Write a split: images.npy, labels.npy, coarse_labels.npy if there are superclasses, and their hashes."""
     with replacing_folder(folder) as beside:
-        save_array(beside / "images.npy", np.ascontiguousarray(pictures.images))
-        save_array(beside / "labels.npy", pictures.labels)
-        if pictures.coarse is not None:
-            save_array(beside / "coarse_labels.npy", pictures.coarse)
+        save_array(beside / "images.npy", np.ascontiguousarray(split.images))
+        save_array(beside / "labels.npy", split.labels)
+        if split.coarse is not None:
+            save_array(beside / "coarse_labels.npy", split.coarse)
         seal_folder(beside / JSON, {})
 
 
@@ -55,13 +63,13 @@ def write_class_names(names: dict[str, list[str]]) -> None:
 
 
 def class_names(wanted: list[str | int] | None = None) -> list[str]:
-    """The names of the wanted classes, given by name or number, in the order in which a model numbers them."""
+    """Names of classes that are given by name or number, in the given order; all classes by default."""
     names = _names()["classes"]
     return names if wanted is None else [names[entry] if isinstance(entry, int) else entry for entry in wanted]
 
 
 def superclasses_of(classes: list[str]) -> list[str] | None:
-    """The name of each class's superclass; None where the dataset has none."""
+    """The superclass of each class; None for a dataset without superclasses."""
     names = _names()
     if "superclasses" not in names:
         return None
@@ -81,38 +89,38 @@ def _names() -> dict[str, list[str]]:
 
 
 def read_split(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures of a split that show the given classes.
+    """The images of a split that show the given classes, and their labels.
 
     Args:
         split: train, val or test.
-        classes: names; a picture of the first has label 0, and so on.
+        classes: names; an image of the first has label 0, and so on.
 
     Returns:
-        Images, uint8 (n, 32, 32, 3), memory-mapped where all classes are asked for, and labels, int32 (n,).
+        Images, uint8 (n, 32, 32, 3), memory-mapped if `classes` are all classes, and labels, int32 (n,).
 
     Raises:
-        ThawError: a file is missing or damaged, or there is no such class.
+        ThawError: a file is missing or damaged, or a class does not exist.
     """
     folder = paths.PROCESSED / split
     sealed = SealedFolder(folder / JSON)
     images = _load(sealed.file("images.npy"), np.uint8, 4)
     labels = _load(sealed.file("labels.npy"), np.uint8, 1)
     if len(images) != len(labels):
-        raise ThawError(f"{folder}: {len(images)} pictures and {len(labels)} labels; run `dvc repro -f preprocess`")
+        raise ThawError(f"{folder}: {len(images)} images and {len(labels)} labels; run `dvc repro -f preprocess`")
     names = class_names()
-    if others := [name for name in classes if name not in names]:
-        raise ThawError(f"{paths.PROCESSED}: has no class {others[0]}; has {len(names)} others, such as {names[0]}")
+    if unknown := [name for name in classes if name not in names]:
+        raise ThawError(f"{paths.PROCESSED}: has no class {unknown[0]}; has {len(names)} others, such as {names[0]}")
     if classes == names:
         return images, np.asarray(labels, np.int32)
-    number = np.full(len(names), -1, np.int32)
-    for new, name in enumerate(classes):
-        number[names.index(name)] = new
+    numbers = np.full(len(names), -1, np.int32)
+    for number, name in enumerate(classes):
+        numbers[names.index(name)] = number
     rows = split_rows(split, classes)
-    return images[rows], number[labels[rows]]
+    return images[rows], numbers[labels[rows]]
 
 
 def split_rows(split: str, classes: list[str]) -> np.ndarray:
-    """Where in a split the images lie that `read_split` gives for these classes; raises as that does."""
+    """Rows of the images in their split that `read_split` returns for these classes; raises the same errors."""
     names = class_names()
     labels = _load(SealedFolder(paths.PROCESSED / split / JSON).file("labels.npy"), np.uint8, 1)
     return np.flatnonzero(np.isin(labels, [names.index(name) for name in classes]))

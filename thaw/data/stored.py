@@ -22,31 +22,31 @@ def cut_name(depth: int) -> str:
 
 
 def read_features_info(folder: Path) -> dict[str, Any]:
-    """What is stored: cuts, views, pool, dtype, classes, and the origin.
+    """The features.json of a folder: cuts, views, pool, dtype, classes and origin.
 
     Raises:
-        ThawError: the FEATURES_JSON is missing or damaged.
+        ThawError: it is missing or damaged.
     """
     sealed = SealedFolder(folder / FEATURES_JSON)
     try:
         return {name: sealed.content[name] for name in _KEYS}
-    except KeyError:  # of another version of thaw
+    except KeyError:  # written by another version of thaw
         raise damaged(sealed.path) from None
 
 
 def features_origin(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
-    """What features follow from.
+    """Origin of features: hashes of backbone and splits, and the settings of augmentation.
 
     Args:
         blocks: sha256 of each block of the frozen backbone.
-        augment: how views differ.
+        augment: settings of the views.
     """
     splits = {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}
     return {"backbone": blocks, "dataset": splits, "augmentation": augment.model_dump(exclude={"name"})}
 
 
 def refuse_other_origin(folder: Path, wanted: dict[str, Any]) -> None:
-    """Refuse features of another origin, which remain where files were moved by hand.
+    """Refuse features of another origin, such as those of files that were moved by hand.
 
     Args:
         folder: of the features.
@@ -71,7 +71,7 @@ def phase_data(folder: Path, depth: int, classes: list[str]) -> TrainingData:
     Args:
         folder: of the features.
         depth: of the cut.
-        classes: names, for images; stored features have classes of their own.
+        classes: names, for images; stored activations are of the classes that extract was given.
     """
     info = read_features_info(folder)
     if depth not in info["cuts"]:

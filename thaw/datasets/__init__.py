@@ -1,6 +1,7 @@
-"""The datasets, one file each, found by name. Adding one is a file here and a YAML in conf/dataset.
+"""The datasets, one file each, found by name in `DATASETS`. A new one is a file here and a YAML in conf/dataset.
 
-Each module defines `DATASET`. No number stands here: a stage depends on the file of its dataset alone.
+Each file defines `DATASET`. This file decides no number: a stage depends on the file of its dataset alone.
+archives.py, fetch.py and download.py fetch, unpack and read official archives.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,28 +15,28 @@ from thaw.runtime.modules import ModuleTable
 
 
 class LabelledImages(NamedTuple):
-    """Images, uint8 (n, 32, 32, 3), and what they show, uint8 (n,); coarse is None without superclasses."""
+    """Images, uint8 (n, 32, 32, 3), and labels, uint8 (n,); coarse labels are None without superclasses."""
 
     images: np.ndarray
     labels: np.ndarray
     coarse: np.ndarray | None = None
 
     def at(self, rows: np.ndarray) -> "LabelledImages":
-        """Those of some rows."""
+        """The images and labels of some rows."""
         coarse = None if self.coarse is None else self.coarse[rows]
         return LabelledImages(self.images[rows], self.labels[rows], coarse)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """The layout of an official binary archive: records of label bytes and 3,072 bytes R, G, B, row-major.
+    """Layout of an official binary archive: records of label bytes and 3,072 bytes R, G, B, row-major.
 
     Attributes:
-        folder: of all files in the archive.
-        train, test: files of records.
-        records_per_train_file, records_per_test_file: in each of them.
-        label_bytes: before each image; the last is the class to learn, one before it a superclass.
-        names: files of class names, one for each label byte.
+        folder: folder of all files in the archive.
+        train, test: names of the files of records.
+        records_per_train_file, records_per_test_file: number of records of each file.
+        label_bytes: label bytes of a record; the last is the class, one before it the superclass.
+        names: names of the files of class names, one for each label byte.
     """
 
     folder: str
@@ -49,11 +50,11 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """A dataset that comes with a library.
+    """A dataset that a library contains.
 
     Attributes:
-        copy: writes it into a folder.
-        read: the training and the test images of such a folder.
+        copy: writes the dataset into a folder.
+        read: reads the training and the test images from such a folder.
     """
 
     copy: Callable[[Path], None]
@@ -62,12 +63,12 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What is known of a dataset before anything is read.
+    """A dataset: its classes, its size, and its layout.
 
     Attributes:
         classes: names, in the order of their numbers.
-        train_count, test_count: images.
-        source: the layout of its archive, or how a library's own copy is read.
+        train_count, test_count: number of official training and test images.
+        source: layout of its archive, or functions to copy and read a library's dataset.
     """
 
     classes: tuple[str, ...]

@@ -1,4 +1,7 @@
-"""The official binary archives: unpacked with suspicion, read into tensors."""
+"""Official binary archives: unpacked with checks of every member, and read into arrays.
+
+Start at `unpack_archive` and `read_archive`.
+"""
 
 import shutil
 import tarfile
@@ -9,43 +12,43 @@ import numpy as np
 from thaw.datasets import Archive, Dataset, LabelledImages
 from thaw.errors import ThawError
 
-PICTURE_BYTES = 3 * 32 * 32
+IMAGE_BYTES = 3 * 32 * 32
 
-
-# No file of names is anywhere near this long.
+# Limit on the size of a file of class names; real ones have less than 2 KB.
 NAMES_BYTES = 64 * 1024
 
 
 def unpack_archive(archive: Path, layout: Archive, folder: Path) -> None:
-    """Write the files that the layout names, and no others, from a .tar.gz into `folder`.
+    """Unpack the files that the layout names, and no others, from a .tar.gz into `folder`.
 
     Raises:
-        ThawError: no such archive format, a path or link that leads outside, a device, a file of
-            another size than the layout says, or one that is missing.
+        ThawError: the archive is not a .tar.gz, a path or link leads outside, a member is a device or has
+            another size than in the layout, or a file is missing.
     """
     sizes = _file_sizes(layout)
     largest = max(sizes.values())
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        # As a stream: it neither seeks backwards nor takes the memory that a header claims.
+        # A stream ("r|gz") never seeks backwards, and allocates no memory for the size that a header claims.
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
                 member = _refuse_unsafe(archive, member, folder)
                 name = PurePosixPath(member.name)
                 wanted = name.parent.name == layout.folder and name.name in sizes and member.isfile()
-                # A file that is left out has a limit too: passing over a claim of exabytes would never end.
+                # A skipped file has a limit, too: skipping a claimed exabyte would never end.
                 most = sizes.pop(name.name) if wanted else largest
                 least = most if wanted and name.suffix == ".bin" else 0
                 if not least <= member.size <= most:
                     expected = f"{most:,}" if least else f"at most {most:,}"
                     raise ThawError(f"{archive}: {name} has {member.size:,} bytes; expected {expected}")
-                if wanted:
-                    with tar.extractfile(member) as source, open(folder / name.name, "wb") as target:
+                source = tar.extractfile(member) if wanted else None
+                if source is not None:
+                    with source, open(folder / name.name, "wb") as target:
                         shutil.copyfileobj(source, target)
     except ThawError:
         raise
-    except Exception as error:  # tarfile fails in many ways on a strange header, IndexError and ValueError among them
-        if isinstance(error, OSError) and error.errno is not None:  # a full disk is not a bad archive
+    except Exception as error:  # a malformed header makes tarfile raise IndexError, ValueError and others
+        if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the archive
             raise
         raise ThawError(f"{archive}: not a readable .tar.gz archive ({error})") from None
     if sizes:
@@ -53,20 +56,20 @@ def unpack_archive(archive: Path, layout: Archive, folder: Path) -> None:
 
 
 def _file_sizes(layout: Archive) -> dict[str, int]:
-    """Bytes of each file: exact for records, the most that is accepted for names."""
-    record = layout.label_bytes + PICTURE_BYTES
+    """Size of each file in bytes: exact for records, a limit for class names."""
+    record = layout.label_bytes + IMAGE_BYTES
     sizes = dict.fromkeys(layout.train, layout.records_per_train_file * record)
     sizes |= dict.fromkeys(layout.test, layout.records_per_test_file * record)
     return sizes | dict.fromkeys(layout.names, NAMES_BYTES)
 
 
 def _refuse_unsafe(archive: Path, member: tarfile.TarInfo, folder: Path) -> tarfile.TarInfo:
-    """The member as it may be unpacked: by a relative path."""
+    """The member with a relative path; raises ThawError for a member that must not be unpacked."""
     try:
         member = tarfile.data_filter(member, str(folder))
     except tarfile.FilterError as error:
         raise ThawError(f"{archive}: refused: {error}") from None
-    if member.issparse():  # its size is not what is passed over to the next member
+    if member.issparse():  # its size is not its number of bytes in the archive
         raise ThawError(f"{archive}: refused: {member.name!r} is a sparse file")
     return member
 
@@ -75,20 +78,20 @@ def read_archive(folder: Path, layout: Archive, classes: tuple[str, ...]) -> tup
     """The training and the test images of an unpacked archive.
 
     Raises:
-        ThawError: a missing or cut file, a label out of range, or class names other than the dataset's.
+        ThawError: a file is missing or truncated, a label is out of range, or class names differ from the dataset's.
     """
     names = [_read_names(folder / file) for file in layout.names]
     if tuple(names[-1]) != classes:
         expected = ", ".join(classes[:3])
         raise ThawError(f"{folder / layout.names[-1]}: expected the class names {expected}, ...")
-    limits = [len(each) for each in names]
+    limits = [len(level) for level in names]
     train = [_read_records(folder / file, layout.records_per_train_file, limits) for file in layout.train]
     test = [_read_records(folder / file, layout.records_per_test_file, limits) for file in layout.test]
     return _join(train), _join(test)
 
 
 def read_class_names(folder: Path, dataset: Dataset) -> dict[str, list[str]]:
-    """Class names by level: `classes`, and `superclasses` where there are any."""
+    """Class names by level: `classes` and, if the dataset has them, `superclasses`."""
     names = {"classes": list(dataset.classes)}
     if isinstance(dataset.source, Archive) and dataset.source.label_bytes == 2:
         names["superclasses"] = _read_names(folder / dataset.source.names[0])
@@ -103,7 +106,7 @@ def _read_names(file: Path) -> list[str]:
 
 
 def _read_records(file: Path, count: int, limits: list[int]) -> LabelledImages:
-    record = len(limits) + PICTURE_BYTES
+    record = len(limits) + IMAGE_BYTES
     if not file.is_file() or file.stat().st_size != count * record:
         raise ThawError(f"{file}: expected {count:,} records of {record:,} bytes; delete data/raw and run again")
     records = np.fromfile(file, np.uint8).reshape(count, record)

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn carries: 1,797 images of 8x8 pixels, enlarged to 32x32."""
+"""Handwritten digits from scikit-learn: 1,797 images of 8x8 pixels, enlarged to 32x32."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from thaw.runtime.files import save_array
 
 def copy(folder: Path) -> None:
     """Write scikit-learn's images and labels into a folder."""
-    from sklearn.datasets import load_digits  # a second
+    from sklearn.datasets import load_digits  # imported here, since it takes a second
 
     digits = load_digits()
     save_array(folder / "images.npy", digits.images.astype(np.uint8))
@@ -19,15 +19,17 @@ def copy(folder: Path) -> None:
 
 
 def read(folder: Path) -> tuple[LabelledImages, LabelledImages]:
-    """The training and the test images: 8x8 pixels of 0 to 16, enlarged four times; every fifth of a class for test.
+    """The training and the test images, enlarged four times and scaled from 0-16 to 0-255.
+
+    Every fifth image of a class is a test image: scikit-learn has no official split.
 
     Raises:
-        ThawError: a missing or damaged file.
+        ThawError: a file is missing or damaged.
     """
     try:
         images = np.load(folder / "images.npy", allow_pickle=False)
         labels = np.load(folder / "labels.npy", allow_pickle=False)
-    except Exception:  # numpy fails in many ways on a damaged header
+    except Exception:  # a damaged header makes numpy raise various exceptions
         raise ThawError(f"{folder}: no readable digits; delete data/raw and run again") from None
     large = (images * (255 / 16)).round().astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     large = np.repeat(large[..., None], 3, axis=-1)

@@ -1,4 +1,4 @@
-"""The stage download: the archive, verified, into data/raw."""
+"""The stage download: fetches, verifies and unpacks an archive into data/raw. Start at `download`."""
 
 from thaw import paths
 from thaw.config.schema import Params
@@ -9,14 +9,14 @@ from thaw.runtime.files import replacing_folder
 
 
 def download(params: Params) -> None:
-    """Fetch and unpack the archive of a dataset, or write out a library's own copy."""
+    """Fetch and unpack the archive of the dataset, or copy a dataset that a library contains."""
     source = DATASETS[params.dataset.name].source
     with replacing_folder(paths.RAW) as folder:
         if isinstance(source, Embedded):
             source.copy(folder)
             return
         section = params.dataset
-        assert section.url and section.sha256  # the checks have refused others
+        assert section.url and section.sha256  # checked when the parameters were read
         archive = fetch(section.url, section.sha256, paths.downloads())
         unpack_archive(archive, source, folder)
     print(f"download: {archive} verified and unpacked")

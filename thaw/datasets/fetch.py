@@ -1,4 +1,7 @@
-"""Fetch one archive by URL and SHA-256: kept in a folder, resumed, retried, never kept when wrong."""
+"""Download of an archive by URL and SHA-256: kept in a folder, resumed, retried, deleted if its hash is wrong.
+
+Start at `fetch`; `check_archive` and `reach` ask a server without downloading.
+"""
 
 import sys
 import time
@@ -13,17 +16,15 @@ from thaw.runtime.progress import Progress
 
 TRIES = 5
 
-
-# Seconds without a byte before a connection is given up.
+# Seconds without a byte after which a connection is given up.
 TIMEOUT = 30.0
 
-
-# What a connection that breaks may lose of the bytes that have come, at most.
+# Bytes per write: a broken connection loses less than this of what it received.
 CHUNK = 1 << 16
 
 
 class WrongHash(ThawError):
-    """The file is there, and is not the one that was asked for."""
+    """A file has another SHA-256 than expected."""
 
 
 class Unreachable(Exception):
@@ -31,29 +32,28 @@ class Unreachable(Exception):
 
 
 class Refused(Exception):
-    """An answer that another try will not change."""
+    """The server refuses the file; another try would not help."""
 
 
 def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, pause: float = 1.0) -> Path:
-    """The archive at `url`, from `folder` if it is there already.
+    """Download the archive at `url` into `folder`, unless it is there already.
 
-    A part of it that an earlier call left is gone on with by a range request. What arrives is
-    hashed before it gets its name. Of several calls at once, as queued experiments make them, one
-    downloads and the others wait for it.
+    Resumes a partial download with an HTTP Range request. The file gets its name after its hash was verified.
+    Of several calls at the same time, such as those of queued experiments, one downloads and the others wait.
 
     Args:
         url: an http://, https:// or file:// address.
         sha256: of the whole file, in hexadecimal digits.
-        folder: where the archive and its part file are kept.
-        timeout: seconds without a byte before a connection is given up.
-        pause: seconds before the second try; doubled for each one after.
+        folder: folder of the archive and of its partial download.
+        timeout: seconds without a byte after which a connection is given up.
+        pause: seconds before the second try; doubled for each later one.
 
     Returns:
-        The path of a file with that hash; for a file:// URL that file itself.
+        The path of a file with that hash; for a file:// URL, the path in the URL.
 
     Raises:
-        WrongHash: what arrived has another hash; it is deleted.
-        ThawError: it cannot be had; the message says what to do by hand.
+        WrongHash: the downloaded file has another hash; it is deleted.
+        ThawError: the archive cannot be downloaded; the message says what to do by hand.
     """
     wanted = sha256.lower()
     address = urllib.parse.urlsplit(url)
@@ -62,22 +62,22 @@ def fetch(url: str, sha256: str, folder: Path, *, timeout: float = TIMEOUT, paus
     archive = _in_folder(address, folder)
     if not _is_there(archive, wanted):
         with locked(folder / f"{archive.name}.lock", "download"):
-            if not _is_there(archive, wanted):  # the call that held the lock may have brought it
-                _bring(url, wanted, archive, timeout, pause)
+            if not _is_there(archive, wanted):  # the call that held the lock may have downloaded it
+                _download(url, wanted, archive, timeout, pause)
     return archive
 
 
 def check_archive(url: str, sha256: str, folder: Path, *, timeout: float) -> None:
-    """Ask for an archive without fetching it, where `folder` has not got it.
+    """Check that an archive can be downloaded, unless `folder` has it already.
 
-    A server that is slow or in trouble may still deliver, and counts as reached.
+    A server that is slow or reports an internal error counts as reachable: a later try may succeed.
 
     Args:
         url, sha256, folder: as for `fetch`.
         timeout: seconds for the connection, and for the first byte.
 
     Raises:
-        ThawError: `fetch` could not have it; the message is the same.
+        ThawError: the archive cannot be downloaded; with the message of `fetch`.
     """
     wanted = sha256.lower()
     address = urllib.parse.urlsplit(url)
@@ -93,11 +93,11 @@ def check_archive(url: str, sha256: str, folder: Path, *, timeout: float) -> Non
 
 
 def reach(url: str, timeout: float) -> None:
-    """Ask a server for a file, and leave it there.
+    """Request a file from a server without reading it.
 
     Raises:
-        Unreachable: no connection to it can be made.
-        Refused: it does not give the file.
+        Unreachable: no connection to the server can be made.
+        Refused: the server refuses the file.
     """
     import requests
     from urllib3.exceptions import ProtocolError
@@ -107,10 +107,10 @@ def reach(url: str, timeout: float) -> None:
             _refuse(reply)
     except (requests.HTTPError, requests.ReadTimeout):
         return
-    except ValueError as error:  # an address that no library takes
+    except ValueError as error:  # an invalid address
         raise Unreachable(str(error)) from None
     except requests.ConnectionError as error:
-        if not isinstance(error.args[0], ProtocolError):  # there was a connection, and it broke
+        if not isinstance(error.args[0], ProtocolError):  # ProtocolError: a connection that broke
             raise Unreachable(_reason(error)) from None
     except requests.RequestException:
         return
@@ -124,24 +124,24 @@ def _is_there(archive: Path, wanted: str) -> bool:
     return archive.is_file() and sha256(archive) == wanted
 
 
-def _bring(url: str, wanted: str, archive: Path, timeout: float, pause: float) -> None:
-    """Download `archive` and verify it, in place of one that is there."""
+def _download(url: str, wanted: str, archive: Path, timeout: float, pause: float) -> None:
+    """Download `archive` and verify it; an existing file is replaced."""
     if archive.is_file():
-        print(f"{archive} has another SHA-256 than dataset.sha256; fetching it again", flush=True)
-    # Named after the hash too, so that a part of another version is never gone on with.
+        print(f"{archive} has another SHA-256 than dataset.sha256; downloading it again", flush=True)
+    # The name contains the hash: a partial download of another version is never resumed.
     part = archive.with_name(f"{archive.name}.{wanted[:12]}.part")
-    left = part.is_file()
-    _download(url, part, archive, timeout, pause)
-    found = sha256(part)
-    if found != wanted and left:
-        print(f"{part}, left by an earlier run, was damaged; fetching from the start", flush=True)
+    resuming = part.is_file()
+    _download_part(url, part, archive, timeout, pause)
+    actual = sha256(part)
+    if actual != wanted and resuming:
+        print(f"{part}, left by an earlier run, was damaged; downloading from the start", flush=True)
         part.unlink()
-        _download(url, part, archive, timeout, pause)
-        found = sha256(part)
-    if found != wanted:
+        _download_part(url, part, archive, timeout, pause)
+        actual = sha256(part)
+    if actual != wanted:
         part.unlink()
         raise WrongHash(
-            f"{url}: dataset.sha256 is {wanted}, but what came has {found}; it was deleted. "
+            f"{url}: dataset.sha256 is {wanted}, but the downloaded file has {actual}; it was deleted. "
             "Check dataset.url and dataset.sha256"
         )
     part.replace(archive)
@@ -150,21 +150,21 @@ def _bring(url: str, wanted: str, archive: Path, timeout: float, pause: float) -
 def _local(path: Path, wanted: str) -> Path:
     if not path.is_file():
         raise ThawError(f"dataset.url: no file at {path}")
-    found = sha256(path)
-    if found != wanted:
-        raise WrongHash(f"{path}: dataset.sha256 is {wanted}, but the file has {found}")
+    actual = sha256(path)
+    if actual != wanted:
+        raise WrongHash(f"{path}: dataset.sha256 is {wanted}, but the file has {actual}")
     return path
 
 
-def _download(url: str, part: Path, archive: Path, timeout: float, pause: float) -> None:
-    """Bring `part` to its full length, over several connections if need be."""
-    import requests  # only where there is something to fetch: 0.1 s
+def _download_part(url: str, part: Path, archive: Path, timeout: float, pause: float) -> None:
+    """Complete the partial download `part`, over several connections if needed."""
+    import requests  # imported only for a download, since it takes 0.1 s
 
     for attempt in range(1, TRIES + 1):
         try:
             _get(requests, url, part, timeout)
             return
-        except (Refused, ValueError) as error:  # the latter: an address that no library takes
+        except (Refused, ValueError) as error:  # ValueError: an invalid address
             cause = str(error)
             break
         except requests.RequestException as error:
@@ -186,21 +186,21 @@ def _missing(url: str, cause: str, archive: Path) -> ThawError:
 def _get(requests, url: str, part: Path, timeout: float) -> None:
     """One connection: append what is missing to `part`."""
     have = part.stat().st_size if part.is_file() else 0
-    # Compressed transfer would change what a range means.
+    # Without compression in transfer: a range counts bytes of the file itself.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as reply:
-        if have and reply.status_code == 416:  # the part is as long as the file, or longer; its hash will tell
+        if have and reply.status_code == 416:  # the part is complete or too long; its hash decides
             return
         _refuse(reply)
         resumed = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         start = have if resumed else 0
         length = reply.headers.get("Content-Length")
         total = start + int(length) if length else None
-        what = f"download: {part.name.split('.tar')[0]}"
+        title = f"download: {part.name.split('.tar')[0]}"
         megabytes = None if total is None else total / 1e6
         with (
             open(part, "ab" if resumed else "wb") as file,
-            Progress(what, megabytes, "MB", start / 1e6) as doing,
+            Progress(title, megabytes, "MB", start / 1e6) as doing,
         ):
             for chunk in reply.iter_content(CHUNK):
                 file.write(chunk)
@@ -210,17 +210,18 @@ def _get(requests, url: str, part: Path, timeout: float) -> None:
 
 
 def _refuse(reply) -> None:
-    """Raise for an answer that is no file: HTTPError where another try may change that."""
+    """Raise for an error status: HTTPError if another try may succeed, else Refused."""
     import requests
 
     if reply.status_code >= 400:
-        again = reply.status_code >= 500 or reply.status_code in (408, 429)
-        kind = requests.HTTPError if again else Refused
+        temporary = reply.status_code >= 500 or reply.status_code in (408, 429)
+        kind = requests.HTTPError if temporary else Refused
         raise kind(f"the server answers {reply.status_code} {reply.reason}")
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause of a requests error, in one line: its own text nests three libraries'."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
-    return " ".join(str(error).split()) or type(error).__name__
+    """The innermost cause of an error of requests, in one line: the error's own text nests those of three libraries."""
+    innermost: BaseException = error
+    while cause := innermost.__cause__ or innermost.__context__:
+        innermost = cause
+    return " ".join(str(innermost).split()) or type(innermost).__name__
