@@ -1,16 +1,16 @@
-"""What the user is told when something is wrong: one line, no traceback."""
+"""Expected errors, which end a command with one line and no traceback. Start at `ThawError`."""
 
 
 class ThawError(Exception):
-    """An expected failure; its text is one line that names the cause and what to do."""
+    """An expected failure; its message is one line that names the cause and what to do."""
 
 
 class NotFinite(ThawError):
-    """A loss or a weight is no longer a number."""
+    """A loss or a weight is NaN or infinite."""
 
 
 class Words(str):
-    """What is said in place of a received value; shown without quotes."""
+    """A description in place of a received value, shown without quotes."""
 
     __repr__ = str.__str__
 
@@ -28,5 +28,5 @@ def _short(value: object, most: int = 80) -> str:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a device or the machine had no more memory; TensorFlow and JAX say so in their own words."""
+    """Whether a device or the machine ran out of memory; TensorFlow and JAX raise no exception of their own for it."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "OOM when allocating" in str(error)

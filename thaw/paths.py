@@ -1,4 +1,4 @@
-"""Where every file of the pipeline lies, from the root of the checkout."""
+"""Paths of all files of the pipeline, relative to the root of the checkout."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ FEATURES = Path("data/features")
 VIEWS = Path("data/views")
 MODELS = Path("models")
 BACKBONE = MODELS / "backbone"
-# What training reads of it; the test split is for evaluate.
+# The part of PROCESSED that training reads; only evaluate reads the test split.
 SPLITS_LEARNT = [PROCESSED / "classes.json", PROCESSED / "train", PROCESSED / "val"]
 
 METRICS = Path("metrics")
@@ -23,14 +23,14 @@ FIGURES = PLOTS / "figures"
 
 
 def model(phase: str) -> Path:
-    """The checkpoint of a phase; `head` is the first."""
+    """The checkpoint of a phase; the first phase is `head`."""
     return MODELS / phase
 
 
 def main_checkout() -> Path:
-    """The checkout that a person works in, also from inside one of DVC's temporary copies.
+    """The checkout that the user works in, from inside a temporary copy of DVC's, too.
 
-    `dvc exp run --temp` and the queue run in MAIN/.dvc/tmp/exps/..., which is deleted afterwards.
+    `dvc exp run --temp` and DVC's queue run in MAIN/.dvc/tmp/exps/..., which DVC deletes afterwards.
     """
     here = Path.cwd()
     for folder in here.parents:
@@ -40,5 +40,5 @@ def main_checkout() -> Path:
 
 
 def downloads() -> Path:
-    """Archives and part files: no DVC output, since DVC deletes an output before its stage runs."""
+    """Folder of archives and partial downloads; not a DVC output, since DVC deletes outputs before a run."""
     return main_checkout() / "downloads"

@@ -1,6 +1,6 @@
-"""The stages of dvc.yaml: what each one does, and what all of them do around it.
+"""The stages of dvc.yaml: the function of each, and the steps that all have in common. Start at `run_stage`.
 
-Parameters are checked, time and memory are taken, and an expected failure ends in one line.
+It checks the parameters, measures time and memory, and ends an expected failure with one line.
 """
 
 import signal
@@ -32,12 +32,12 @@ TABLES = Tables(BACKBONES, DATASETS, frozen_layers)
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """A stage of dvc.yaml.
 
     Attributes:
-        module: imported once the backend is set up.
-        function: of that module; takes all parameters and, for one of many, the name after the @.
-        keras: whether it computes with Keras.
+        module: dotted name; imported after the backend is set up.
+        function: name in that module; takes the parameters and, for `unfreeze@NAME`, the name of the phase.
+        keras: whether the stage computes with Keras.
     """
 
     module: str
@@ -58,7 +58,7 @@ STAGES = {
 
 
 def read_params(path: Path = paths.PARAMS) -> Params:
-    """params.yaml, checked against the backbones and datasets that there are; raises as `load_params`."""
+    """params.yaml, checked against the tables of backbones and datasets; raises the errors of `load_params`."""
     return load_params(TABLES, path)
 
 
@@ -71,18 +71,18 @@ def run_stage(name: str) -> None:
     """Run a stage as a program.
 
     Args:
-        name: of the DVC stage, such as extract or unfreeze@all; its seconds, but for those that it waited, and its
-            peak memory go into metrics/time/<name>.json, what it computed on into metrics/provenance/<name>.json.
+        name: name of the DVC stage, such as extract or unfreeze@all. Its seconds without waiting and its peak memory
+            are written to metrics/time/<name>.json, device and versions to metrics/provenance/<name>.json.
     """
     listen_for_signals()
     end_with_dvc(name)
-    kind, one_of_many, phase = name.partition("@")
+    kind, separator, phase = name.partition("@")
     stage = STAGES[kind]
     try:
         params = read_params()
-        if one_of_many and phase not in params.schedule.phases:
+        if separator and phase not in params.schedule.phases:
             raise ParamError("phase", phase, ", ".join(params.schedule.phases) or "none, as schedule.phases is empty")
-        # DVC starts a stage beside one of an earlier DVC that was killed: two must not write one folder.
+        # After a killed DVC, a stage of it may still run: two processes must not write the same folder.
         with (
             locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name),
             made_elsewhere(name) as made,
@@ -92,7 +92,7 @@ def run_stage(name: str) -> None:
                 return
             if stage.keras:
                 take_gpu(name)
-            started = time.perf_counter()  # to wait is no work
+            started = time.perf_counter()  # after the wait for a GPU
             if stage.keras:
                 print(f"{name}: {use_backend(params.backend, params.device, params.run.data_gb)}", flush=True)
                 write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
@@ -104,14 +104,14 @@ def run_stage(name: str) -> None:
         sys.exit(f"{name}: {error}")
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        sys.exit(f"{name}: {error.strerror or error}{where}; when the cause is gone, `dvc repro` goes on")
+        sys.exit(f"{name}: {error.strerror or error}{where}; when the cause is gone, `dvc repro` resumes")
     except Exception as error:
         if not out_of_memory(error):
             raise
         sys.exit(f"{name}: out of memory; lower batch_size, extract.batch_size or backbone.image_size ({_sizes()})")
     except Stopped as stopped:
-        what = signal.Signals(stopped.number).name
-        print(f"{name}: ended by {what}; the next run goes on from what is saved", file=sys.stderr, flush=True)
+        signal_name = signal.Signals(stopped.number).name
+        print(f"{name}: ended by {signal_name}; the next run resumes from saved state", file=sys.stderr, flush=True)
         sys.exit(128 + stopped.number)
 
 

@@ -23,7 +23,7 @@ from thaw.network.build import build_head
 from thaw.network.inference import softmax
 from thaw.network.seeds import seed_initialisers
 
-# Four pictures of three classes; the last class is never predicted.
+# Four images of three classes; the last class is never predicted.
 LABELS = np.array([0, 0, 1, 2], np.int32)
 PREDICTED = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.6, 0.3], [0.3, 0.4, 0.3]])
 CLASSES = ["cat", "dog", "frog"]
@@ -100,7 +100,7 @@ def test_top5_accuracy_by_hand():
     assert result["accuracy"] == 1 / 4
 
 
-def test_a_class_without_pictures_counts_in_the_macro_averages_as_zero():
+def test_a_class_without_images_counts_in_the_macro_averages_as_zero():
     result = compute_scores(np.array([0, 1]), np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1]]))
     assert result["accuracy"] == 1
     assert result["macro_precision"] == result["macro_recall"] == result["macro_f1"] == pytest.approx(2 / 3)
@@ -145,7 +145,7 @@ def test_per_class_averages_to_the_macro_scores():
     assert sum(row["images"] for row in rows) == 200
 
 
-def test_confusion_has_a_row_for_each_picture_in_order():
+def test_confusion_has_a_row_for_each_image_in_order():
     assert confusion_rows(LABELS, PREDICTED, CLASSES) == [
         {"actual": "cat", "predicted": "cat"},
         {"actual": "cat", "predicted": "dog"},
@@ -221,7 +221,7 @@ def test_nothing_is_confused_where_all_is_right():
     assert confused_pairs(np.arange(3), np.eye(3), CLASSES) == []
 
 
-def test_the_gallery_takes_the_pictures_of_a_class_as_they_come():
+def test_the_gallery_takes_the_images_of_a_class_as_they_come():
     np.testing.assert_array_equal(gallery_rows(np.array([2, 0, 2, 1, 2]), 2, most=2), [0, 2])
 
 

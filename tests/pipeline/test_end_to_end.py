@@ -236,7 +236,7 @@ def test_what_is_damaged_or_gone_is_told_and_made_again(project, path, damage, s
 def test_a_folder_that_cannot_be_written_to_is_told(project):
     with read_only(project.folder / "models"):
         lines = project.run("python", "-m", "stages.unfreeze", "top", check=False).splitlines()
-    assert lines[-1] == "unfreeze@top: Read-only file system: models/top; when the cause is gone, `dvc repro` goes on"
+    assert lines[-1] == "unfreeze@top: Read-only file system: models/top; when the cause is gone, `dvc repro` resumes"
     assert not any("Traceback" in line for line in lines)
     project.dvc("repro")
     assert project.git("status", "--porcelain") == ""

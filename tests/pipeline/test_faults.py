@@ -81,7 +81,7 @@ def test_a_signal_ends_a_stage_in_one_line_and_it_goes_on(ready, number):
     process.send_signal(number)
     rest = process.stdout.readlines()
     assert process.wait(30) == 128 + number
-    assert rest[-1] == f"train_head: ended by {number.name}; the next run goes on from what is saved\n"
+    assert rest[-1] == f"train_head: ended by {number.name}; the next run resumes from saved state\n"
     assert not any("Traceback" in line for line in rest)
     last = max([last, *epochs(rest)])
     assert not (ready.folder / "models/head").exists()
@@ -191,7 +191,7 @@ stage.run_stage("extract")
 
 def test_a_signal_is_not_lost_where_no_exception_can_be_raised(ready):
     process = begin(ready, "python", "-c", LOST)
-    told = "extract: ended by SIGTERM; the next run goes on from what is saved"
+    told = "extract: ended by SIGTERM; the next run resumes from saved state"
     assert process.stdout.read().splitlines() == ["goes on", told]
     assert process.wait() == 128 + signal.SIGTERM
 
@@ -212,9 +212,9 @@ stage.run_stage("extract")
     [
         (
             "OSError(28, 'No space left on device', 'data/x.npy')",
-            "extract: No space left on device: data/x.npy; when the cause is gone, `dvc repro` goes on",
+            "extract: No space left on device: data/x.npy; when the cause is gone, `dvc repro` resumes",
         ),
-        ("OSError('odd')", "extract: odd; when the cause is gone, `dvc repro` goes on"),
+        ("OSError('odd')", "extract: odd; when the cause is gone, `dvc repro` resumes"),
         *(
             (
                 error,
@@ -300,7 +300,7 @@ def test_a_full_disk_is_told_by_every_stage_and_it_goes_on_when_there_is_room(tm
                 output = project.run("python", "-m", f"stages.{name}", *phase, check=False)
                 last = output.splitlines()[-1]
                 assert re.fullmatch(
-                    rf"{stage}: No space left on device(: .*)?; when the cause is gone, .* goes on", last
+                    rf"{stage}: No space left on device(: .*)?; when the cause is gone, .* resumes", last
                 )
                 assert "Traceback" not in output
                 assert not [file for file in folder.rglob("*.tmp") if ".dvc/tmp" not in str(file)]

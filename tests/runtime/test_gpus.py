@@ -194,7 +194,7 @@ def test_a_stage_that_waits_can_be_ended(machine):
     third = machine.start("c")
     assert lines(third, 1) == [WAITS]
     third.send_signal(signal.SIGTERM)
-    assert lines(third, 1) == ["c: ended by SIGTERM; the next run goes on from what is saved"]
+    assert lines(third, 1) == ["c: ended by SIGTERM; the next run resumes from saved state"]
     assert third.wait(60) == 128 + signal.SIGTERM
 
 

@@ -259,7 +259,7 @@ def test_a_stage_of_other_parameters_does_not_wait(queue):
 def test_who_waits_can_be_ended(queue):
     _, second, _ = begin(queue)
     psutil.Process(second.pid).children(recursive=True)[-1].send_signal(signal.SIGTERM)
-    until(second, "work: ended by SIGTERM; the next run goes on from what is saved")
+    until(second, "work: ended by SIGTERM; the next run resumes from saved state")
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""Scores of the final model."""
+"""The stage evaluate: scores and predictions of the final model. Start at `final.evaluate`."""

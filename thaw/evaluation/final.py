@@ -1,4 +1,7 @@
-"""The stage evaluate: the final model on the test split, into metrics/evaluate.json and plots/tables; draws nothing."""
+"""The stage evaluate: writes metrics/evaluate.json and plots/tables, from predictions of the final model.
+
+Start at `evaluate`. The stage figures draws the tables.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -31,12 +34,12 @@ from thaw.runtime.files import replacing_folder, save_array, write_json
 from thaw.runtime.progress import Progress
 from thaw.runtime.tables import write_table
 
-# Classes, at most, of a confusion matrix that can be read; more are counted by superclass, where there are any.
+# Classes of a legible confusion matrix, at most; a dataset of more classes is counted by superclass, if it has any.
 LEGIBLE = 25
 
 
 def evaluate(params: Params) -> None:
-    """Score the final model on all splits, and on the source task where there is one; write metrics and tables."""
+    """Score the final model on all splits and, if there is one, on the source task; write metrics and tables."""
     network, info = load_checkpoint(paths.model(params.schedule.final))
     classifier = network.classifier()
     splits = {split: Examples(*read_split(split, info.classes)) for split in ("train", "val", "test")}
@@ -51,9 +54,9 @@ def evaluate(params: Params) -> None:
         **source,
     }
     titles = {"source": "source task, before", "source_after": "source task, after"}
-    compared = score_rows(scores | {titles[name]: scores for name, scores in source.items()})
+    rows = score_rows(scores | {titles[name]: scores for name, scores in source.items()})
     with replacing_folder(paths.TABLES) as folder:
-        write_table(folder / "scores.csv", compared)
+        write_table(folder / "scores.csv", rows)
         write_table(folder / "calibration.csv", bins)
         _write_phases(folder, info)
         _write_predictions(folder, splits["test"], predicted, info.classes, _gallery_class(params))
@@ -61,7 +64,7 @@ def evaluate(params: Params) -> None:
 
 
 def _write_phases(folder: Path, info: CheckpointInfo) -> None:
-    """Tables of what each phase trained, and of all epochs."""
+    """Write the tables of the trainable blocks of each phase, and of all epochs."""
     phases = dict.fromkeys(row["phase"] for row in info.history)
     write_table(folder / "phases.csv", [{"phase": phase, "trainable": info.thawed[phase]} for phase in phases])
     write_table(folder / "history.csv", info.history, COLUMNS)
@@ -70,22 +73,22 @@ def _write_phases(folder: Path, info: CheckpointInfo) -> None:
 def _write_predictions(
     folder: Path, test: Examples, predicted: np.ndarray, classes: list[str], gallery_class: str | None
 ) -> None:
-    """Tables of the predictions, by image and by class, and the images to show, with their rows.
+    """Write the tables of predictions, by image and by class, and the images that figures shows, with their rows.
 
     Args:
-        folder: of the tables.
+        folder: folder of the tables.
         test: images, uint8 (n, 32, 32, 3), and labels.
         predicted: probabilities (n, classes).
-        classes: what the labels mean.
-        gallery_class: the class to show; None for the one of the lowest F1.
+        classes: names, in the order of the labels.
+        gallery_class: class of the gallery; None for the class with the lowest F1.
     """
     per_class = class_scores(test.labels, predicted, classes)
-    matrix = superclasses_of(classes) if len(classes) > LEGIBLE else None
+    superclasses = superclasses_of(classes) if len(classes) > LEGIBLE else None
     predictions = prediction_rows(split_rows("test", classes), test.labels, predicted, classes)
-    # A chart of no rows would be a blank without a title.
+    # One row at least: DVC draws a chart without rows as a blank without a title.
     confused = confused_pairs(test.labels, predicted, classes) or [{"pair": "none", "images": 0}]
     write_table(folder / "per_class.csv", per_class)
-    write_table(folder / "confusion.csv", confusion_rows(test.labels, predicted, matrix or classes))
+    write_table(folder / "confusion.csv", confusion_rows(test.labels, predicted, superclasses or classes))
     write_table(folder / "confused.csv", confused)
     write_table(folder / "predictions.csv", predictions)
     shown = {
@@ -100,7 +103,7 @@ def _write_predictions(
 def _predict(
     name: str, classifier: keras.Model, examples: Examples, batch_size: int
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Scores of a classifier and its class probabilities; says how far it is, and the accuracy."""
+    """Scores of a classifier and its class probabilities; prints progress and accuracy."""
     with Progress(f"evaluate: {name}", len(examples), "images") as doing:
         predicted = probabilities(classifier, examples, batch_size, doing.reach)
     scores = compute_scores(examples.labels, predicted)
@@ -109,9 +112,9 @@ def _predict(
 
 
 def _source_scores(params: Params, network: Network) -> dict[str, dict[str, float]]:
-    """Scores on the source task's test images before and after the transfer; none where no task was the source.
+    """Scores on the source task's test images before and after the transfer; empty without a source task.
 
-    After it, the source's head stands on the final network, which keeps it.
+    After the transfer, the final network gets the head of the source task, and keeps it.
     """
     source = read_checkpoint_info(paths.BACKBONE)
     if source.head is None:
@@ -125,6 +128,6 @@ def _source_scores(params: Params, network: Network) -> dict[str, dict[str, floa
 
 
 def _gallery_class(params: Params) -> str | None:
-    """The name of evaluate.gallery_class, which may be a number."""
+    """The name of the class evaluate.gallery_class, which may be given by number."""
     wanted = params.evaluate.gallery_class
     return None if wanted is None else class_names([wanted])[0]

@@ -1,4 +1,4 @@
-"""How good a model is: the numbers of metrics/evaluate.json and the tables behind the plots."""
+"""Scores: the numbers of metrics/evaluate.json and the rows of plots/tables. Start at `compute_scores`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from thaw.data.examples import Examples
 from thaw.network.inference import predict_chunks, softmax
 from thaw.runtime.progress import unseen
 
-# Columns of a table of predictions; those with the probability of each class come after them.
+# First columns of a table of predictions; one column with the probability of each class follows.
 PREDICTION = ["index", "label", "class", "predicted", "confidence"]
 
 
@@ -20,14 +20,14 @@ def probabilities(
 ) -> np.ndarray:
     """Class probabilities, float64 (n, classes), of images, uint8 (n, 32, 32, 3).
 
-    `reach` is called with the number of images done, after each batch and from any thread.
+    `reach` is called after each batch, from any thread, with the number of finished images.
     """
     chunks = predict_chunks(classifier, examples.inputs, batch_size, reach=reach)
     return softmax(np.concatenate([logits for _, (logits,) in chunks]))
 
 
 def compute_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """The headline numbers.
+    """Accuracy, loss and macro averages, as in metrics/evaluate.json.
 
     Args:
         labels: integers (n,).
@@ -42,11 +42,11 @@ def compute_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         labels, best, labels=classes, average="macro", zero_division=0
     )
-    # A probability that rounds to 0 costs what the least positive double costs, not infinity.
-    chosen = np.maximum(predicted[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
+    # A probability that is rounded to 0 counts as the least positive double: the loss stays finite.
+    likelihoods = np.maximum(predicted[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
     result = {
         "accuracy": float(np.mean(best == labels)),
-        "loss": float(-np.log(chosen).mean()),
+        "loss": float(-np.log(likelihoods).mean()),
         "macro_precision": float(precision),
         "macro_recall": float(recall),
         "macro_f1": float(f1),
@@ -57,7 +57,7 @@ def compute_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float
 
 
 def score_rows(measured: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Scores of several splits or tasks, as rows for a chart: of (whose), score (which) and value."""
+    """Scores of several splits or tasks as rows for a chart: `of` is the split or task, `score` the kind of score."""
     columns = {"accuracy": "accuracy", "precision": "macro_precision", "recall": "macro_recall", "F1": "macro_f1"}
     return [
         {"of": name, "score": score, "value": numbers[column]}
@@ -67,7 +67,7 @@ def score_rows(measured: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
 
 
 def class_scores(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and number of images of each class, the best F1 first."""
+    """Precision, recall, F1 and number of images of each class, the highest F1 first."""
     columns = metrics.precision_recall_fscore_support(
         labels, predicted.argmax(axis=1), labels=np.arange(len(classes)), zero_division=0
     )
@@ -79,10 +79,12 @@ def class_scores(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) 
 
 
 def confusion_rows(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> list[dict[str, str]]:
-    """One row per image, as the templates of confusion count them: actual and predicted class.
+    """One row per image, with actual and predicted class: DVC's templates of confusion matrices count the rows.
 
     Args:
-        classes: names; those of superclasses, each as often as it has classes, make a matrix of these.
+        labels: integers (n,).
+        predicted: probabilities (n, classes).
+        classes: name of each class, or of the superclass of each class.
     """
     best = predicted.argmax(axis=1)
     return [{"actual": classes[label], "predicted": classes[guess]} for label, guess in zip(labels, best, strict=True)]
@@ -91,19 +93,20 @@ def confusion_rows(labels: np.ndarray, predicted: np.ndarray, classes: list[str]
 def prediction_rows(
     indices: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: list[str]
 ) -> list[dict[str, Any]]:
-    """One row per image: the columns of `PREDICTION`, then the probability of each class, such as p_cat, as it is.
+    """One row per image: the columns of `PREDICTION`, then the probability of each class, unrounded, such as p_cat.
 
     Args:
-        indices: of the images in their split.
-        labels: integers (n,), which number `classes`.
+        indices: row of each image in its split.
+        labels: integers (n,).
         predicted: probabilities (n, classes).
+        classes: names, in the order of the labels.
     """
     columns = [f"p_{name}" for name in classes]
     best = predicted.argmax(axis=1)
     return [
-        dict(zip(PREDICTION, (index, label, classes[label], classes[guess], shares[guess]), strict=True))
-        | dict(zip(columns, shares, strict=True))
-        for index, label, guess, shares in zip(
+        dict(zip(PREDICTION, (index, label, classes[label], classes[guess], row[guess]), strict=True))
+        | dict(zip(columns, row, strict=True))
+        for index, label, guess, row in zip(
             indices.tolist(), labels.tolist(), best.tolist(), predicted.tolist(), strict=True
         )
     ]
@@ -114,16 +117,16 @@ def calibration_bins(labels: np.ndarray, predicted: np.ndarray, bins: int = 15) 
     2017; 15 bins as there).
 
     Returns:
-        For each bin that has images: from and to, confidence and accuracy (means over the bin), and images.
+        One row for each bin with images: from, to, confidence and accuracy (means over the bin), number of images.
     """
-    confidence, right = predicted.max(axis=1), predicted.argmax(axis=1) == labels
+    confidence, correct = predicted.max(axis=1), predicted.argmax(axis=1) == labels
     numbers = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (from, to]
     return [
         {
             "from": number / bins,
             "to": (number + 1) / bins,
             "confidence": float(confidence[numbers == number].mean()),
-            "accuracy": float(right[numbers == number].mean()),
+            "accuracy": float(correct[numbers == number].mean()),
             "images": int((numbers == number).sum()),
         }
         for number in np.unique(numbers)
@@ -131,7 +134,7 @@ def calibration_bins(labels: np.ndarray, predicted: np.ndarray, bins: int = 15) 
 
 
 def calibration_error(rows: list[dict[str, float]]) -> float:
-    """Expected calibration error: the mean distance of accuracy from confidence, bins weighted by images."""
+    """Expected calibration error: mean difference of accuracy and confidence, with bins weighted by images."""
     total = sum(row["images"] for row in rows)
     return sum(row["images"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / total
 
@@ -139,10 +142,10 @@ def calibration_error(rows: list[dict[str, float]]) -> float:
 def confused_pairs(
     labels: np.ndarray, predicted: np.ndarray, classes: list[str], most: int = 20
 ) -> list[dict[str, Any]]:
-    """The most confused pairs of classes, in either direction.
+    """The most confused pairs of classes, counted in both directions.
 
     Returns:
-        pair, and the number of images of either class that are classified as the other; most first.
+        Rows of pair and images, the number of images of either class that are classified as the other; most first.
     """
     counts = metrics.confusion_matrix(labels, predicted.argmax(axis=1), labels=np.arange(len(classes)))
     both = np.triu(counts + counts.T, 1)
@@ -152,11 +155,11 @@ def confused_pairs(
 
 
 def gallery_rows(labels: np.ndarray, label: int, most: int = 40) -> np.ndarray:
-    """Rows of the first images of a class: as they come, not picked."""
+    """Rows of the first images of a class, in the order of the split."""
     return np.flatnonzero(labels == label)[:most]
 
 
 def misclassified_rows(labels: np.ndarray, predicted: np.ndarray, most: int = 40) -> np.ndarray:
-    """Rows of the images that are misclassified with the highest confidence, highest first."""
+    """Rows of the misclassified images with the highest confidence, highest first."""
     wrong = np.flatnonzero(predicted.argmax(axis=1) != labels)
     return wrong[np.argsort(-predicted[wrong].max(axis=1), kind="stable")][:most]

@@ -1,1 +1,1 @@
-"""Charts and grids of images."""
+"""The stage figures: charts and grids of images. Start at `draw.draw_figures`."""

@@ -5,22 +5,22 @@ from typing import Any
 
 from thaw.figures.grids import save_figure
 
-# Of a training history, by column.
+# A row of a training history, by column.
 Row = dict[str, Any]
 
 
 def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> None:
-    """Draw accuracy, loss and learning rate over all phases, with a line where each phase starts.
+    """Draw accuracy, loss and learning rate over all phases, with a vertical line at the start of each phase.
 
     Args:
         path: of the PNG.
-        history: rows of all phases; None for what is not known.
-        trainable: what each phase trains, in words.
+        history: rows of all phases; None for an unknown value.
+        trainable: the trainable blocks of each phase, in words.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    # A phase of no epochs has nothing to show and starts where the next one does: their names would overlap.
+    # A phase without epochs is left out: it starts where the next phase does, and their names would overlap.
     with_epochs = dict.fromkeys(row["phase"] for row in history if row["learning_rate"] is not None)
     names = list(with_epochs or dict.fromkeys(row["phase"] for row in history))
     figure = Figure(figsize=(9, 6.5), layout="constrained")
@@ -30,7 +30,7 @@ def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> No
         color = f"C{number % 10}"
         for axes, kind in ((top, "accuracy"), (middle, "loss")):
             axes.plot(*_line(rows, f"val_{kind}"), color=color, marker="o", markersize=3)
-            # The mark is all that there is of a phase of one epoch.
+            # A phase of one epoch has no line, only a marker.
             axes.plot(*_line(rows, f"train_{kind}"), color=color, linestyle=":", marker="x", markersize=3)
         bottom.plot(*_line(rows, "learning_rate"), color=color, marker=".", markersize=4)
         for axes in (top, middle, bottom):
@@ -41,7 +41,7 @@ def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> No
             (0, 3),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
-            # Phases may be as short as an epoch.
+            # Rotated, since a phase may be as short as one epoch.
             rotation=25,
             rotation_mode="anchor",
             color=color,
@@ -63,7 +63,7 @@ def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> No
 
 
 def _zoom(axes, values: list[float | None]) -> None:
-    """Show these values: what nothing has been learnt for yet, the first row, would press all else together."""
+    """Fit the axis to these values; the scores before any training, the first row, would compress all others."""
     known = [value for value in values if value is not None]
     if known and max(known) > min(known):
         margin = 0.05 * (max(known) - min(known))
@@ -75,7 +75,7 @@ def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> 
 
     Args:
         path: of the PNG.
-        rows: one for each bin that has images: from, to, confidence, accuracy and images.
+        rows: one for each bin with images: from, to, confidence, accuracy and images.
         error: the expected calibration error.
     """
     from matplotlib.figure import Figure
@@ -98,7 +98,7 @@ def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> 
     top.set(ylabel="accuracy", ylim=(0, 1), title=f"Expected calibration error {error:.3f}")
     bottom.bar(starts, [row["images"] for row in rows], widths, align="edge", color="0.6", edgecolor="white")
     bottom.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
-    # Below the chart: bars may be anywhere in it.
+    # Below the chart, where it covers no bar.
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)

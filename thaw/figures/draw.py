@@ -1,6 +1,6 @@
-"""The stage figures: images in plots/figures, from the tables of evaluate and the views of extract.
+"""The stage figures: draws plots/figures from the tables of evaluate and the views of extract.
 
-It opens no split and computes no prediction: a changed caption costs seconds.
+Start at `draw_figures`. It reads no split and computes no prediction: a changed caption costs seconds.
 """
 
 import json
@@ -19,7 +19,7 @@ from thaw.runtime.tables import read_table
 
 
 def draw_figures(params: Params) -> None:
-    """Draw all figures of a finished run; no parameter decides what they show."""
+    """Draw all figures of a finished run; no parameter affects them."""
     history, bins, predictions = _table("history", "phase"), _table("calibration"), _predictions("predictions")
     trainable = {row["phase"]: row["trainable"] for row in _table("phases", "phase", "trainable")}
     error = _json(paths.EVALUATED)["calibration_error"]
@@ -37,7 +37,7 @@ def draw_figures(params: Params) -> None:
 
 
 def gallery_title(shown: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> str:
-    """Names the class, counts its test images that are classified correctly, and says which of them are shown."""
+    """The class, the number of its test images that are classified correctly, and which of them are shown."""
     if not shown:
         return "No test images of this class"
     name = shown[0]["class"]
@@ -48,7 +48,7 @@ def gallery_title(shown: list[dict[str, Any]], predictions: list[dict[str, Any]]
 
 
 def mistakes_title(shown: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> str:
-    """Counts the misclassified test images, and says which of them are shown."""
+    """The number of misclassified test images, and which of them are shown."""
     if not shown:
         return "No misclassified test images"
     wrong = sum(row["predicted"] != row["class"] for row in predictions)
@@ -62,14 +62,14 @@ def _predictions(name: str) -> list[dict[str, Any]]:
 
 
 def _table(name: str, *words: str) -> list[dict[str, Any]]:
-    """Rows of a table of evaluate; all columns but `words` are numbers, None where they are not known."""
+    """Rows of a table of evaluate; columns other than `words` are numbers, or None for an unknown value."""
     path = paths.TABLES / f"{name}.csv"
     try:
         return [
             {column: value if column in words else _number(value) for column, value in row.items()}
             for row in read_table(path)
         ]
-    except (OSError, ValueError, TypeError):  # the last: a row with fewer cells
+    except (OSError, ValueError, TypeError):  # TypeError: a row with fewer cells
         raise damaged(path) from None
 
 
@@ -81,7 +81,7 @@ def _number(text: str) -> float | None:
 def _images(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
-    except Exception:  # numpy fails in many ways on a damaged header
+    except Exception:  # a damaged header makes numpy raise various exceptions
         raise damaged(path) from None
 
 

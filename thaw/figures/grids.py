@@ -1,4 +1,4 @@
-"""Grids of images: samples in their views, and test images with their predictions."""
+"""Grids of images: training images in their views, and test images with their predictions. Start at `draw_grid`."""
 
 import io
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 from thaw.runtime.files import replacing
 
-# Characters of a line of a caption that an image is wide.
+# Characters per line of a caption, as wide as an image.
 CAPTION_WIDTH = 23
 
 
@@ -20,11 +20,11 @@ def draw_grid(path: Path, title: str, rows: np.ndarray, row_titles: list[str], c
     Args:
         path: of the PNG.
         title: above all images.
-        rows: uint8 (rows, columns, 32, 32, 3).
-        row_titles: one for each row, at its left.
+        rows: images, uint8 (rows, columns, 32, 32, 3).
+        row_titles: one for each row, on its left.
         column_titles: one for each column, above it.
     """
-    # The object interface: pyplot costs more to import and keeps global state.
+    # Without pyplot, which takes longer to import and keeps global state.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.0 * len(column_titles) + 0.8, 1.0 * len(rows) + 0.7), layout="constrained")
@@ -42,7 +42,7 @@ def draw_grid(path: Path, title: str, rows: np.ndarray, row_titles: list[str], c
 
 
 def draw_predictions(path: Path, title: str, images: np.ndarray, predictions: list[dict[str, Any]]) -> None:
-    """Write a PNG of images with their captions, in green where the prediction is correct and in red where not.
+    """Write a PNG of images with captions, green for a correct prediction and red for a wrong one.
 
     Args:
         path: of the PNG.
@@ -68,7 +68,7 @@ def draw_predictions(path: Path, title: str, images: np.ndarray, predictions: li
 
 
 def caption(prediction: dict[str, Any]) -> str:
-    """Such as `predicted automobile (100 %), actual ship`, in lines as long as an image is wide."""
+    """A caption such as `predicted automobile (100 %), actual ship`, in lines as wide as an image."""
     confidence = f"{prediction['confidence']:.0%}".replace("%", "\u00a0%")
     text = f"predicted {prediction['predicted']} ({confidence})"
     if prediction["predicted"] != prediction["class"]:
@@ -77,8 +77,8 @@ def caption(prediction: dict[str, Any]) -> str:
 
 
 def save_figure(figure, path: Path) -> None:
-    """Write a figure as a PNG whose bytes are the same each time."""
-    png = io.BytesIO()  # where a disk is full, Pillow writing to it says "encoder error -2"
+    """Write a figure as a PNG, with the same bytes in each run."""
+    png = io.BytesIO()  # on a full disk, Pillow itself would say only "encoder error -2"
     figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
     with replacing(path) as beside:
         beside.write_bytes(png.getvalue())
