@@ -117,7 +117,7 @@ def refusal(url: str, sha256: str, folder: Path) -> str:
 
 def kept(folder: Path) -> set[str]:
     """Names of archives and parts in a folder; locks hold nothing."""
-    return {file.name for file in folder.glob("*") if file.suffix != ".lock"}
+    return {file.name for file in folder.glob("*") if file.suffix not in (".lock", ".waiting")}
 
 
 def leave_part(server: Server, folder: Path) -> Path:
