@@ -1,14 +1,14 @@
-"""thaw on a GPU: extraction, training at each depth, share of the matrix peak, PyTorch beside it, the whole schedule.
+"""thaw on a GPU: extraction, training at each depth, share of the matrix peak, PyTorch, the whole schedule.
 
     python -m bench.gpu                            # TensorFlow
     KERAS_BACKEND=jax python -m bench.gpu --whole  # JAX, and the whole schedule on data/processed
 
-For ResNet50, VGG16 and MobileNetV2 (alpha 1), with random weights, at 224 and 96 pixels: pictures per
-second of extraction from uint8 pictures, and of training with each number of blocks thawed, from
-activations stored at the cut (all blocks: from pictures, augmented). The share of the peak is what the
-convolutions and dense layers must compute (forward once, backward twice for what is thawed) over the
+For ResNet50, VGG16 and MobileNetV2 (alpha 1), with random weights, at 224 and 96 pixels: images per
+second of extraction from uint8 images, and of training with each number of trainable blocks, from
+activations stored at the cut (all blocks: from images, augmented). The share of the peak is what the
+convolutions and dense layers must compute (forward once, backward twice for trainable layers) over the
 rate of a large bfloat16 matrix product measured in the same run. PyTorch (bfloat16 autocast,
-channels_last, torch.compile) trains the fully thawed network, where torch is installed; ResNet50 and
+channels_last, torch.compile) trains all layers, where torch is installed; ResNet50 and
 VGG16 are torchvision's. Where there is no GPU, nothing is measured and the table says so; --tiny goes
 through all of it at toy sizes, to test this script.
 """
@@ -30,7 +30,7 @@ NOT_MEASURED = "not measured"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="what a GPU makes of thaw")
+    parser = argparse.ArgumentParser(description="speed of thaw on a GPU")
     parser.add_argument("--tiny", action="store_true", help="toy sizes on whatever there is: tests the script")
     parser.add_argument("--whole", action="store_true", help="also the default schedule on data/processed, in seconds")
     parser.add_argument("--output", type=Path, default=Path("bench/results/gpu.json"))
@@ -40,14 +40,14 @@ def main() -> None:
 
     auto = Device(xla="auto", precision="auto")
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    chosen = use_backend(backend, auto)
-    print(chosen, flush=True)
+    device = use_backend(backend, auto)
+    print(device, flush=True)
     result: dict[str, Any] = {
         "machine": common.machine("keras", backend, "torch"),
-        "device": str(chosen),
+        "device": str(device),
         "tiny": arguments.tiny,
     }
-    measures = arguments.tiny or chosen.kind == "gpu"
+    measures = arguments.tiny or device.kind == "gpu"
     sizes = (32,) if arguments.tiny else (224, 96)
     batch = 8 if arguments.tiny else 256
     result["peak_tflops"] = peak(256 if arguments.tiny else 8192, backend) if measures else None
@@ -57,7 +57,7 @@ def main() -> None:
             row = {"backbone": name, "image_size": size}
             if measures:
                 row |= measure(name, size, batch, 2 if arguments.tiny else 30, result["peak_tflops"])
-                row["pytorch"] = _pytorch(name, size, batch, chosen.kind)
+                row["pytorch"] = _pytorch(name, size, batch, device.kind)
                 print(row, flush=True)
             result["rows"].append(row)
     if arguments.whole and measures:
@@ -99,7 +99,7 @@ def peak(size: int, backend: str) -> float:
 
 
 def flops(model) -> float:
-    """Operations per picture, forward, of the convolutions and dense layers of a model; a sum of products counts 2."""
+    """Operations per image, forward, of the convolutions and dense layers of a model; a sum of products counts 2."""
     import keras
 
     total = 0.0
@@ -114,7 +114,7 @@ def flops(model) -> float:
 
 
 def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) -> dict[str, Any]:
-    """Pictures per second of extraction and of training at each depth, with their shares of the peak."""
+    """Images per second of extraction and of training at each depth, with their shares of the peak."""
     import keras
 
     from thaw.backbones import BACKBONES
@@ -152,7 +152,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
             pass
         seconds.append(time.perf_counter() - started)
     rate = count / min(seconds[1:])
-    row: dict[str, Any] = {"extract": {"pictures_per_second": rate, "share": share(rate, sum(forward))}, "train": {}}
+    row: dict[str, Any] = {"extract": {"images_per_second": rate, "share": share(rate, sum(forward))}, "train": {}}
     for depth in range(len(built.blocks) + 1):
         built.freeze(sum(row_count for _, row_count in BACKBONES[name].blocks[: len(built.blocks) - depth]))
         everything = depth == len(built.blocks)
@@ -160,7 +160,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
             inputs, start = images, None
         else:
             shape = built.head.input.shape[1:] if depth == 0 else built.blocks[-depth].input.shape[1:]
-            # No more than fits: the rows are asked for over and over.
+            # No more rows than fit: they are read repeatedly.
             rows = min(count, max(batch, int(2e9 / (2 * math.prod(shape)))))
             inputs, start = generator.normal(size=(rows, *shape)).astype(np.float16), depth
         examples = Examples(inputs, labels[: len(inputs)])
@@ -174,7 +174,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
             seconds.append(time.perf_counter() - started)
         rate = plan.rows.size / min(seconds[1:])
         thawed = sum(forward[len(forward) - depth :]) + head
-        row["train"][depth] = {"pictures_per_second": rate, "share": share(rate, 3 * thawed)}
+        row["train"][depth] = {"images_per_second": rate, "share": share(rate, 3 * thawed)}
         keras.backend.clear_session()
     return row
 
@@ -187,7 +187,7 @@ def _pytorch(name: str, size: int, batch: int, kind: str) -> dict[str, float] | 
 
 
 def whole(name: str, tiny: bool) -> dict[str, Any]:
-    """Seconds from pictures to the end of the default schedule, and the validation accuracy there."""
+    """Seconds from images to the end of the default schedule, and the validation accuracy there."""
     from bench import schedule
     from thaw.backbones import BACKBONES
     from thaw.data.examples import Examples
@@ -211,11 +211,11 @@ def whole(name: str, tiny: bool) -> dict[str, Any]:
     train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
     phases = [("head", params.head, sum(count for _, count in BACKBONES[name].blocks))]
     phases += [(key, phase, frozen_layers(phase, name)) for key, phase in params.schedule.phases.items()]
-    result = schedule.thaw(params, phases, train, val, classes, params.seed)
+    result = schedule.run_thaw(params, phases, train, val, classes, params.seed)
     return {
         "seconds": sum(result["seconds"].values()),
         "phases": result["seconds"],
-        "pictures": len(train),
+        "images": len(train),
         "val_accuracy": result["final"],
     }
 
@@ -234,14 +234,14 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {row['backbone']}, {row['image_size']} | {' | '.join(cells)} |")
     rate = result["peak_tflops"]
     measured = NOT_MEASURED if rate is None else f"{rate:,.1f} TFLOP/s"
-    lines += ["", f"Pictures per second, and their share of the bfloat16 matrix peak ({measured}). {result['device']}."]
-    for name, one in result.get("whole", {}).items():
-        lines.append(f"{name}, whole schedule, {one['pictures']:,} pictures: {one['seconds']:.1f} s")
+    lines += ["", f"Images per second, and their share of the bfloat16 matrix peak ({measured}). {result['device']}."]
+    for name, run in result.get("whole", {}).items():
+        lines.append(f"{name}, whole schedule, {run['images']:,} images: {run['seconds']:.1f} s")
     return "\n".join(lines)
 
 
-def _cell(one: dict[str, float] | None) -> str:
-    return "" if one is None else f"{one['pictures_per_second']:,.0f} ({one['share']:.1%})"
+def _cell(measured: dict[str, float] | None) -> str:
+    return "" if measured is None else f"{measured['images_per_second']:,.0f} ({measured['share']:.1%})"
 
 
 if __name__ == "__main__":

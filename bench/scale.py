@@ -1,13 +1,13 @@
-"""Whether cost per picture and memory stay flat: extract and one phase on 5,000, 50,000 and 500,000 pictures.
+"""Cost per image and peak memory by number of images: extract and one phase on 5,000, 50,000 and 500,000 images.
 
     python -m bench.scale                          # with the backbone of params.yaml
-    python -m bench.scale backbone=mobilenetv2 backbone.weights=none --pictures 5000 50000
+    python -m bench.scale backbone=mobilenetv2 backbone.weights=none --images 5000 50000
 
-Pictures are those of data/processed, repeated. One view is extracted at the cuts of the head and of the
-top block; then the top block is trained. What is spent once, whatever the number of pictures (building,
-tracing, validation), is kept apart: extraction and epochs are timed less those of a few pictures, epochs without
-the first, and either is the median of as many repeats as make 50,000 pictures. Each size runs in a process of
-its own.
+Images are those of data/processed, repeated. One view is extracted at the cuts of the head and of the
+top block; then the top block is trained. Costs that do not depend on the number of images (building,
+tracing, validation) are separated: extraction and epochs are timed less those of a few images, epochs without
+the first, and either is the median of as many repeats as make 50,000 images. Each size runs in a separate
+process.
 """
 
 import argparse
@@ -27,9 +27,9 @@ DEPTH = 1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="cost per picture and peak memory by number of pictures")
+    parser = argparse.ArgumentParser(description="cost per image and peak memory by number of images")
     parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
-    parser.add_argument("--pictures", type=int, nargs="+", default=[5_000, 50_000, 500_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[5_000, 50_000, 500_000])
     parser.add_argument("--output", type=Path, default=Path("bench/results/scale.json"))
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -37,8 +37,8 @@ def main() -> None:
         print(json.dumps(run(arguments.one, arguments.overrides)))
         return
     runs = []
-    for pictures in arguments.pictures:
-        runs.append(common.apart("bench.scale", "--one", pictures, *arguments.overrides))
+    for count in arguments.images:
+        runs.append(common.apart("bench.scale", "--one", count, *arguments.overrides))
         print(runs[-1], flush=True)
     params = composed_params(arguments.overrides)
     result = {"machine": common.machine("keras", params.backend, "numpy"), "settings": common.settings(params)}
@@ -46,8 +46,8 @@ def main() -> None:
     print(table(runs))
 
 
-def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
-    """Seconds per picture of extraction and of training, once-only seconds, and peak memory."""
+def run(count: int, overrides: list[str]) -> dict[str, Any]:
+    """Seconds per image of extraction and of training, once-only seconds, and peak memory."""
     from thaw.network.backend import active_device, use_backend
 
     params = composed_params(overrides)
@@ -68,8 +68,8 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
     seed_initialisers(params.seed, "head")
     network.attach(params.head.pool, params.head.units, params.head.dropout, len(classes))
     network.freeze(sum(count for _, count in _blocks(network.name)[:-DEPTH]))
-    # What takes a second is timed again and again, or a tenth of a second more or less would be the result.
-    repeats = max(1, 50_000 // pictures)
+    # Short runs are repeated: a tenth of a second more or less would change their result.
+    repeats = max(1, 50_000 // count)
     phase = params.head.model_copy(update={"epochs": 1 + repeats, "lr_schedule": "constant", "patience": None})
     settings = params.extract.model_copy(update={"cuts": [0, DEPTH], "budget_gb": 1000.0})
     augment = params.augment.model_copy(update={"views": 1})
@@ -86,8 +86,8 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary, PeakMemory() as memory:
         folder = Path(temporary)
         train = Examples(
-            _repeated(folder / "pictures.npy", read_split("train", classes)[0], pictures),
-            np.resize(read_split("train", classes)[1], pictures),
+            _repeated(folder / "images.npy", read_split("train", classes)[0], count),
+            np.resize(read_split("train", classes)[1], count),
         )
         few = Examples(train.inputs[:256], train.labels[:256])
 
@@ -98,7 +98,7 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
             )
             extract_features(folder / name, network, extraction)
 
-        # What tracing and the validation set take is that of a pass of almost no images; a first one warms up.
+        # A pass of almost no images measures tracing and the validation set; the first one warms up.
         extract(few, "few")
         once, extraction = [], []
         for _ in range(repeats):
@@ -118,13 +118,13 @@ def run(pictures: int, overrides: list[str]) -> dict[str, Any]:
 
         few_epochs, all_epochs = epochs("few"), epochs("features")
         stored = read_activations(folder / "features", DEPTH, 0).inputs.nbytes
-    # What an epoch of almost no pictures takes: validation, and Keras's start.
+    # Seconds of an epoch of almost no images: validation, and Keras's start.
     start = statistics.median(few_epochs[1:])
     training_seconds = statistics.median(all_epochs[1:]) - start
     return {
-        "pictures": pictures,
-        "extract_ms_per_picture": 1e3 * extraction / (pictures - len(few)),
-        "train_ms_per_picture": 1e3 * training_seconds / (pictures - len(few)),
+        "images": count,
+        "extract_ms_per_image": 1e3 * extraction / (count - len(few)),
+        "train_ms_per_image": 1e3 * training_seconds / (count - len(few)),
         "once_s": {"extract": once, "train": all_epochs[0] - training_seconds, "epoch": start},
         "on_device": stored <= active_device().data_gb * 1e9,
         "peak_gb": round(memory.gb, 2),
@@ -137,11 +137,11 @@ def _blocks(name: str):
     return BACKBONES[name].blocks
 
 
-def _repeated(file: Path, images: np.ndarray, pictures: int) -> np.ndarray:
-    """A memory map of so many pictures: those given, over and over."""
-    store = np.lib.format.open_memmap(file, "w+", images.dtype, (pictures, *images.shape[1:]))
-    for start in range(0, pictures, len(images)):
-        part = images[: min(len(images), pictures - start)]
+def _repeated(file: Path, images: np.ndarray, count: int) -> np.ndarray:
+    """A memory map of `count` images: the given ones, repeated."""
+    store = np.lib.format.open_memmap(file, "w+", images.dtype, (count, *images.shape[1:]))
+    for start in range(0, count, len(images)):
+        part = images[: min(len(images), count - start)]
         store[start : start + len(part)] = part
     store.flush()
     return np.load(file, mmap_mode="r")
@@ -150,11 +150,11 @@ def _repeated(file: Path, images: np.ndarray, pictures: int) -> np.ndarray:
 def table(runs: list[dict[str, Any]]) -> str:
     """The runs in Markdown, with the ratios to the middle one."""
     middle = runs[len(runs) // 2]
-    lines = ["| pictures | extraction, ms a picture | training, ms a picture | peak GB |", "|---|---|---|---|"]
+    lines = ["| images | extraction, ms a image | training, ms a image | peak GB |", "|---|---|---|---|"]
     for row in runs:
-        costs = ("extract_ms_per_picture", "train_ms_per_picture")
+        costs = ("extract_ms_per_image", "train_ms_per_image")
         cells = [f"{row[cost]:.3f} ({row[cost] / middle[cost]:.2f})" for cost in costs]
-        lines.append(f"| {row['pictures']:,} | {' | '.join(cells)} | {row['peak_gb']:.2f} |")
+        lines.append(f"| {row['images']:,} | {' | '.join(cells)} | {row['peak_gb']:.2f} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""thaw against the way notebooks do it: seconds from pictures to accuracy, over the same phases.
+"""Comparison of thaw with training as in notebooks: seconds from images to accuracy. Start at `run`.
 
     make bench                                     # or: python -m bench.schedule
     python -m bench.schedule --case best           # each side with the learning rate that suits it best
@@ -7,19 +7,19 @@
 
 All sides train the head, then the phases of the schedule that have a stored cut, on data/processed
 (`dvc repro preprocess` makes it) with the parameters of params.yaml or, with overrides as `-S` takes them,
-of conf/: the same pictures, epochs, learning rates, optimizer, batch size, augmentation family, BatchNorm
+of conf/: the same images, epochs, learning rates, optimizer, batch size, augmentation family, BatchNorm
 mode, threads, and no XLA on a CPU.
 
-- notebook: one Keras model; `fit` over the pictures, through the whole network in each epoch, with a
+- notebook: one Keras model; `fit` over the images, through the whole network in each epoch, with a
   compiled and prefetched input pipeline and augmentation drawn anew on the device;
 - thaw: one extraction of all cuts, then each phase from the activations stored at its cut;
 - pytorch, for speed alone, where torch is installed: MobileNetV2 with random weights in channels_last,
   through the whole network as the notebook does (see bench/torch_peer.py); on the first seed alone.
 
 `--case best` first runs each side with each of `--rates` in all phases but the head's, on a seed that is not measured,
-and gives each the one of its highest accuracy in validation.
+and gives each the rate of its highest validation accuracy.
 
-Sides alternate, each run in a process of its own. Seconds are from the pictures in memory to the end of
+Sides alternate, each run in a separate process. Seconds are from the images in memory to the end of
 the last phase, tracing and validation of each epoch included, imports and building the network excluded.
 A side's accuracy in a phase is that of its best epoch.
 """
@@ -39,7 +39,7 @@ SIDES = ("notebook", "thaw", "pytorch")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="thaw against fit() over pictures, side by side", epilog="make bench")
+    parser = argparse.ArgumentParser(description="thaw against fit() over images, side by side", epilog="make bench")
     parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side (default 3)")
     parser.add_argument("--case", choices=("same", "best", "batch_norm"), default="same")
@@ -67,14 +67,14 @@ def main() -> None:
         for rate in arguments.rates:
             for side in ("notebook", "thaw"):
                 search.setdefault(side, {})[rate] = apart(side, arguments.seeds, rate)["final"]
-        print(f"accuracy in validation by learning rate: {search}", flush=True)
-    best = {side: max(found, key=found.get) for side, found in search.items()}
+        print(f"validation accuracy by learning rate: {search}", flush=True)
+    best = {side: max(rates, key=rates.get) for side, rates in search.items()}
     runs = []
     for seed in range(arguments.seeds):
-        # Who goes first alternates, too: a machine that slows down is to slow all.
+        # The order alternates: a machine that slows down slows all sides.
         for side in sides if seed % 2 == 0 else reversed(sides):
             if side == "pytorch" and seed > 0:
-                continue  # it takes longest and learns nothing that another seed would change
+                continue  # it takes longest, and its speed does not depend on the seed
             runs.append(apart(side, seed, best.get(side)))
     result = {
         "machine": common.machine("keras", "tensorflow", "numpy", "torch"),
@@ -129,7 +129,7 @@ def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str
         "seconds": {name: round(value, 2) for name, value in result["seconds"].items()},
         "total": round(total, 2),
         "epochs": {name: phase.epochs for name, phase, _ in phases},
-        "pictures": len(train),
+        "images": len(train),
         "peak_gb": round(memory.gb, 2),
     }
 
@@ -145,8 +145,8 @@ def start(params, classes: list[str], seed: int):
     return network
 
 
-def thaw(params, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
-    """thaw's way through the phases: name, parameters, and number of frozen layers of each."""
+def run_thaw(params, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
+    """The phases by thaw: each has a name, parameters, and a number of frozen layers."""
     from bench.clock import Clock
     from thaw.data.stored import phase_data
     from thaw.features.extract import Extraction, extract_features
@@ -202,14 +202,14 @@ def thaw(params, phases, train, val, classes: list[str], seed: int) -> dict[str,
         "final": accuracy[phases[-1][0]],
         "reached": reached,
         "epoch_seconds": epochs,
-        "pass_pictures_per_second": round(rate),
-        # No tracing, no start, each epoch as fast as the fastest: what the method itself costs.
+        "pass_images_per_second": round(rate),
+        # Cost of the method itself: no tracing, no start, each epoch as fast as the fastest.
         "bound": round(rows_passed / rate + steps, 2),
     }
 
 
 def _pass_rate(network, params, train) -> float:
-    """Pictures per second of the frozen network alone, the best of three passes over one chunk."""
+    """Images per second of the frozen network alone, the best of three passes over one chunk."""
     from thaw.network.augmentation import augmentation_inputs
     from thaw.network.inference import chunk_size, predict_chunks
 
@@ -261,10 +261,10 @@ def _plain(network):
     from thaw.network.modes import InMode
 
     def build(augment, batch_norm: str) -> keras.Model:
-        pictures, x = network.image_input(augment, always=False)
+        inputs, x = network.image_input(augment, always=False)
         for block in network.blocks:
             x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
-        return keras.Model(pictures, network.head(network.pooled(x)))
+        return keras.Model(inputs, network.head(network.pooled(x)))
 
     return build
 
@@ -298,17 +298,17 @@ def _pytorch(params, phases, train, val, classes: list[str], seed: int) -> dict[
     return {"seconds": seconds, "accuracy": {}, "final": None}
 
 
-_SIDES = {"notebook": _notebook, "thaw": thaw, "pytorch": _pytorch}
+_SIDES = {"notebook": _notebook, "thaw": run_thaw, "pytorch": _pytorch}
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each phase, for the whole, and for the time to the notebook's accuracy.
 
-    Means over the seeds of each side's seconds and pictures per second, and the ratios to the notebook's
+    Means over the seeds of each side's seconds and images per second, and the ratios to the notebook's
     seconds, by seed, with their range.
     """
     by = {side: {run["seed"]: run for run in runs if run["side"] == side} for side in SIDES}
-    by = {side: found for side, found in by.items() if found}
+    by = {side: by_seed for side, by_seed in by.items() if by_seed}
     seeds = sorted(by["notebook"])
     phases = list(by["notebook"][seeds[0]]["seconds"])
     rows = [_row(name, by, seeds, phases) for name in [*phases, "all"]]
@@ -330,25 +330,27 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _row(name: str, by: dict, seeds: list[int], phases: list[str]) -> dict[str, Any]:
     seconds = {
-        side: {seed: _seconds(run, name, phases[0]) for seed, run in found.items()} for side, found in by.items()
+        side: {seed: _seconds(run, name, phases[0]) for seed, run in by_seed.items()} for side, by_seed in by.items()
     }
     last = phases[-1] if name == "all" else name
-    one = by["notebook"][seeds[0]]
-    trained = one["pictures"] * (sum(one["epochs"].values()) if name == "all" else one["epochs"][name])
+    first = by["notebook"][seeds[0]]
+    trained = first["images"] * (sum(first["epochs"].values()) if name == "all" else first["epochs"][name])
     row = {
         "phase": name,
         "seconds": {side: statistics.mean(values.values()) for side, values in seconds.items()},
-        "pictures_per_second": {side: trained / statistics.mean(values.values()) for side, values in seconds.items()},
+        "images_per_second": {side: trained / statistics.mean(values.values()) for side, values in seconds.items()},
         "ratio": {},
         "accuracy": {
-            side: [run["accuracy"][last] for run in found.values()] for side, found in by.items() if side != "pytorch"
+            side: [run["accuracy"][last] for run in by_seed.values()]
+            for side, by_seed in by.items()
+            if side != "pytorch"
         },
     }
     for side in list(by)[1:]:
         ratios = [seconds["notebook"][seed] / value for seed, value in seconds[side].items()]
         row["ratio"][side] = [min(ratios), statistics.mean(ratios), max(ratios)]
     if name == "all":
-        row["peak_gb"] = {side: max(run["peak_gb"] for run in found.values()) for side, found in by.items()}
+        row["peak_gb"] = {side: max(run["peak_gb"] for run in by_seed.values()) for side, by_seed in by.items()}
         row["bound"] = statistics.mean(by["thaw"][seed]["bound"] for seed in seeds)
     return row
 
@@ -361,7 +363,7 @@ def _seconds(run: dict[str, Any], phase: str, first: str) -> float:
 
 
 def _time_to(run: dict[str, Any], accuracy: float) -> float | None:
-    return next((seconds for seconds, found in run["reached"] if found >= accuracy), None)
+    return next((seconds for seconds, reached in run["reached"] if reached >= accuracy), None)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -369,14 +371,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     sides = list(rows[0]["seconds"])
     lines = [
         f"| phase | {' | '.join(f'{side}, s' for side in sides)} | notebook / thaw (range) "
-        f"| pictures/s: {', '.join(sides)} | validation accuracy: notebook, thaw |",
+        f"| images/s: {', '.join(sides)} | validation accuracy: notebook, thaw |",
         "|" + "---|" * (len(sides) + 4),
     ]
     for row in rows:
         low, mean, high = row["ratio"]["thaw"]
         name = {"head": "head, extraction included", "all": "**all**"}.get(row["phase"], row["phase"])
         seconds = [f"{row['seconds'][side]:.1f}" if side in row["seconds"] else "" for side in sides]
-        rates = row.get("pictures_per_second", {})
+        rates = row.get("images_per_second", {})
         accuracy = row.get("accuracy", {})
         lines.append(
             f"| {name} | {' | '.join(seconds)} | {mean:.2f} ({low:.2f} to {high:.2f}) "
@@ -389,10 +391,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _line(one: dict[str, Any]) -> str:
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in one["seconds"].items())
-    final = "" if one["final"] is None else f", {one['final']:.4f}"
-    return f"{one['side']}, seed {one['seed']}: {one['total']:.1f} s ({parts}){final}, {one['peak_gb']} GB"
+def _line(run: dict[str, Any]) -> str:
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in run["seconds"].items())
+    final = "" if run["final"] is None else f", {run['final']:.4f}"
+    return f"{run['side']}, seed {run['seed']}: {run['total']:.1f} s ({parts}){final}, {run['peak_gb']} GB"
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from PIL import Image
 
 from tests.helpers import browser
 from thaw.app.lockfile import all_stages, computing_stages
-from thaw.app.report.curves import COLORS, curves
+from thaw.app.report.curves import COLORS, draw_curves
 from thaw.app.report.page import render
 from thaw.app.report.read import Run
-from thaw.app.report.write import write
+from thaw.app.report.write import write_report
 from thaw.config.compose import compose
 from thaw.config.naming import flat
 from thaw.config.overrides import overrides_for
@@ -271,7 +271,7 @@ def test_parameters_that_no_words_compose_have_no_words(ten):
 
 def test_every_epoch_on_the_scale_has_a_marker_with_its_numbers():
     rows = history(["head", "all"])
-    drawing = curves(rows, "accuracy", "val_accuracy", "train_accuracy")
+    drawing = draw_curves(rows, "accuracy", "val_accuracy", "train_accuracy")
     expected = [
         f"{row['phase']}, epoch {row['epoch']}: {row[column]:.4g}"
         for phase in ("head", "all")
@@ -287,7 +287,7 @@ def test_every_epoch_on_the_scale_has_a_marker_with_its_numbers():
 
 def test_curves_have_the_colours_of_their_chips_which_the_page_defines_for_light_and_dark():
     phases = [f"phase{number}" for number in range(COLORS + 1)]
-    drawing = curves(history(phases), "loss", "val_loss")
+    drawing = draw_curves(history(phases), "loss", "val_loss")
     # All but these would be seen on one of the two backgrounds alone.
     assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) == {
         "none", "var(--soft)", "var(--rule)", *(f"var(--p{number})" for number in range(COLORS)),
@@ -303,20 +303,20 @@ def test_curves_have_the_colours_of_their_chips_which_the_page_defines_for_light
 
 
 def test_the_text_of_curves_is_text():
-    drawing = curves(history(["head"]), "accuracy", "val_accuracy")
+    drawing = draw_curves(history(["head"]), "accuracy", "val_accuracy")
     assert re.findall(r"<text[^>]*>(.*?)</text>", drawing)[:5] == ["0", "1", "2", "3", "epoch"]
 
 
 def test_the_document_of_a_drawing_is_left_out():
-    drawing = curves(history(["head"]), "accuracy", "val_accuracy")
+    drawing = draw_curves(history(["head"]), "accuracy", "val_accuracy")
     assert drawing.startswith("<svg")
     assert "metadata" not in drawing
 
 
 def test_curves_of_what_was_not_trained_say_so(ten):
-    rows = history(["head"])[:1]
-    assert curves(rows, "accuracy", "val_accuracy") is None
-    assert curves(rows, "learning rate", "learning_rate", zoom=False) is None
+    rows = [row | {"best": True} for row in history(["head"])[:1]]
+    assert draw_curves(rows, "accuracy", "val_accuracy") is None
+    assert draw_curves(rows, "learning rate", "learning_rate", zoom=False) is None
     text = render(replace(ten, checkpoint=ten.checkpoint | {"history": rows}))
     assert "No learning rate: nothing was trained." in text
 
@@ -347,6 +347,6 @@ def test_a_browser_tells_what_is_too_wide_or_is_asked_for(tmp_path):
 def test_without_results_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ThawError, match="params.yaml: not found; run from the root of the checkout"):
-        write(None)
+        write_report(None)
     with pytest.raises(ThawError, match="report: you are not inside of a DVC repository"):
-        write("HEAD")
+        write_report("HEAD")

@@ -7,6 +7,7 @@ import pytest
 
 from bench import common, gpu, runs, scale, schedule, steps, torch_peer
 from tests.helpers.project import ROOT
+from thaw.stage import composed_params
 
 
 def one(side: str, seed: int, head: float, depth1: float, final: float, **more) -> dict:
@@ -18,7 +19,7 @@ def one(side: str, seed: int, head: float, depth1: float, final: float, **more) 
         "accuracy": {} if side == "pytorch" else {"head": 0.5, "depth1": final},
         "final": None if side == "pytorch" else final,
         "epochs": {"head": 2, "depth1": 1},
-        "pictures": 1000,
+        "images": 1000,
         "peak_gb": 1.0 + seed,
         **more,
     }
@@ -40,7 +41,7 @@ def test_extraction_counts_for_the_head_and_ratios_are_taken_seed_by_seed():
     assert depth1["ratio"]["thaw"] == [3.0, 3.0, 3.0]
     assert whole["ratio"]["thaw"] == pytest.approx([90 / 25, (90 / 25 + 110 / 30) / 2, 110 / 30])
     assert whole["ratio"]["pytorch"] == pytest.approx([90 / 135] * 3)
-    assert whole["pictures_per_second"]["notebook"] == pytest.approx(3000 / 100)
+    assert whole["images_per_second"]["notebook"] == pytest.approx(3000 / 100)
     assert whole["peak_gb"] == {"notebook": 2.0, "thaw": 2.0, "pytorch": 1.0}
     assert whole["bound"] == 20
     # 0.8 of seed 0 is reached after 20 s, 0.7 of seed 1 after 12.
@@ -62,13 +63,13 @@ def test_the_table_has_a_row_for_each_phase_and_says_what_is_missing():
 
 
 def test_paths_stay_out_of_the_record():
-    chosen = common.load([])
+    chosen = composed_params([])
     hidden = chosen.model_copy(update={"backbone": chosen.backbone.model_copy(update={"weights": "/home/me/a.h5"})})
     assert "/home/me" not in json.dumps(common.settings(hidden))
 
 
 def test_overrides_are_composed_as_experiments_are():
-    assert common.load(["backbone=cnn", "batch_size=16"]).batch_size == 16
+    assert composed_params(["backbone=cnn", "batch_size=16"]).batch_size == 16
 
 
 def test_operations_of_a_network_are_those_of_its_products():
@@ -95,7 +96,7 @@ def test_a_backbone_is_measured_at_every_depth_at_toy_size():
     row = gpu.measure("vgg16", 32, 4, 1, peak_tflops=1.0)
     assert list(row["train"]) == [0, 1, 2, 3, 4, 5]
     for cell in (row["extract"], *row["train"].values()):
-        assert cell["pictures_per_second"] > 0
+        assert cell["images_per_second"] > 0
         assert 0 < cell["share"] < 1
 
 
@@ -105,7 +106,7 @@ def test_the_matrix_peak_is_some_rate():
 
 def test_costs_by_size_are_compared_with_the_middle():
     runs = [
-        {"pictures": n, "extract_ms_per_picture": cost, "train_ms_per_picture": 2.0, "peak_gb": 1.0}
+        {"images": n, "extract_ms_per_image": cost, "train_ms_per_image": 2.0, "peak_gb": 1.0}
         for n, cost in ((5_000, 0.6), (50_000, 0.5), (500_000, 0.55))
     ]
     assert "| 5,000 | 0.600 (1.20) | 2.000 (1.00) | 1.00 |" in scale.table(runs)
@@ -157,7 +158,7 @@ def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
 
 @pytest.mark.parametrize("name", runs.SCHEDULES)
 def test_all_schedules_that_are_compared_have_as_many_epochs_and_none_stops_early(name):
-    chosen = common.load(["backbone=mobilenetv2", "backbone.weights=imagenet", *runs.SCHEDULES[name]])
+    chosen = composed_params(["backbone=mobilenetv2", "backbone.weights=imagenet", *runs.SCHEDULES[name]])
     trained = [chosen.head, *chosen.schedule.phases.values()]
     assert sum(one.epochs for one in trained) == (12 if name == "gradual, 12 epochs" else 10)
     if name in ("gradual, 12 epochs", "all at once"):

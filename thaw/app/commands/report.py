@@ -17,6 +17,6 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from thaw.app.report.write import write
+    from thaw.app.report.write import write_report
 
-    print(f"{write(arguments.revision, arguments.output)} written: one file, readable without a network")
+    print(f"{write_report(arguments.revision, arguments.output)} written: one file, readable without a network")

@@ -1,4 +1,4 @@
-"""Charts of the curves over all phases of a run, as SVG in the page's colours. Start at `curves`."""
+"""Charts of the curves over all phases of a run, as SVG in the page's colours. Start at `draw_curves`."""
 
 import io
 from typing import Any
@@ -26,7 +26,7 @@ ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
 
 
-def curves(
+def draw_curves(
     history: list[dict[str, Any]], title: str, solid: str, dotted: str | None = None, zoom: bool = True
 ) -> str | None:
     """Draw one or two columns of a history over epochs, each phase in its colour.

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from thaw.app.lockfile import training_stages
-from thaw.app.report.curves import COLORS, curves
+from thaw.app.report.curves import COLORS, draw_curves
 from thaw.app.report.read import Run
 from thaw.app.versions import other_versions, recorded_versions
 from thaw.config.naming import flat
@@ -132,9 +132,9 @@ def _curves(run: Run) -> dict[str, str | None]:
     """Charts as svg elements, by title; None where nothing was trained."""
     history = run.checkpoint["history"]
     return {
-        "accuracy": curves(history, "accuracy", "val_accuracy", "train_accuracy"),
-        "loss": curves(history, "loss", "val_loss", "train_loss"),
-        "learning rate": curves(history, "learning rate", "learning_rate", zoom=False),
+        "accuracy": draw_curves(history, "accuracy", "val_accuracy", "train_accuracy"),
+        "loss": draw_curves(history, "loss", "val_loss", "train_loss"),
+        "learning rate": draw_curves(history, "learning rate", "learning_rate", zoom=False),
     }
 
 

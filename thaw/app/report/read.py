@@ -1,4 +1,4 @@
-"""A run of a revision or of the workspace, read from git and DVC's cache. Start at `read`."""
+"""A run of a revision or of the workspace, read from git and DVC's cache. Start at `read_run`."""
 
 import csv
 import io
@@ -79,7 +79,7 @@ class Run:
         return [*commands, (line if len(line) <= _LINE else " \\\n    ".join(parts), "run what is not in DVC's cache")]
 
 
-def read(revision: str | None) -> Run:
+def read_run(revision: str | None) -> Run:
     """Read the run of a revision without changing the workspace; None reads the workspace's run.
 
     Raises:

@@ -1,13 +1,13 @@
-"""The report as a file: `write` reads a run, renders the page and writes it."""
+"""The report as a file: `write_report` reads a run, renders the page and writes it."""
 
 from pathlib import Path
 
 from thaw.app.report.page import render
-from thaw.app.report.read import read
+from thaw.app.report.read import read_run
 from thaw.runtime.files import replacing
 
 
-def write(revision: str | None, output: Path | None = None) -> Path:
+def write_report(revision: str | None, output: Path | None = None) -> Path:
     """Write the report of a run.
 
     Args:
@@ -20,7 +20,7 @@ def write(revision: str | None, output: Path | None = None) -> Path:
     Raises:
         ThawError: the revision does not exist, its results are incomplete, or another version of thaw made them.
     """
-    run = read(None if revision == "workspace" else revision)
+    run = read_run(None if revision == "workspace" else revision)
     if output is None:
         output = Path(f"report-{run.name.replace('/', '-')}.html" if revision else "report.html")
     with replacing(output) as beside:
