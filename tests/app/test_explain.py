@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.examples import measure_statistics, narrowest, pictures, small_network
+from tests.helpers.speed import by_backbone
 from thaw.app.explain import grad_cam, last_convolution, overlay
 from thaw.backbones import BACKBONES
 from thaw.network.build import build_network
@@ -40,7 +41,7 @@ def test_the_map_is_the_gradients_by_hand():
     assert found.std() > 0.1
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_every_backbone_has_a_map(name):
     seed_initialisers(0, "test")
     network = build_network(name, 64, narrowest(name))
@@ -94,6 +95,7 @@ def test_a_photograph_is_shown_in_its_own_proportions(tmp_path, monkeypatch):
             assert (right - left) / (top - bottom) == ratio
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is that run")
 def test_the_other_backend_gives_the_map_by_hand_too():
     result = subprocess.run(

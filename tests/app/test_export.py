@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.examples import measure_statistics, narrowest, pictures
+from tests.helpers.speed import by_backbone
 from thaw.app.export import predict_exported, standalone, write_export
 from thaw.backbones import BACKBONES
 from thaw.evaluation.scores import probabilities
@@ -28,8 +29,10 @@ def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
     return network
 
 
-@pytest.mark.parametrize(("name", "image_size", "pool"), [*((name, 32, "avg") for name in BACKBONES),
-                                                          ("mobilenetv2", 48, "flatten")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "image_size", "pool"),
+    by_backbone([*((name, 32, "avg") for name in BACKBONES), ("mobilenetv2", 48, "flatten")]),
+)
 def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
     network = build(name, image_size, pool)
     model = standalone(network)
@@ -40,7 +43,9 @@ def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
     assert (model.input_shape, model.inputs[0].dtype) == ((None, 32, 32, 3), "uint8")
 
 
-@pytest.mark.parametrize("form", ("keras", "onnx", "tflite"))
+@pytest.mark.parametrize(
+    "form", ("keras", *(pytest.param(form, marks=pytest.mark.slow) for form in ("onnx", "tflite")))
+)
 def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path):
     network = build("cnn")
     file = tmp_path / f"model.{form}"
@@ -50,6 +55,7 @@ def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path
         np.testing.assert_allclose(predict_exported(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_keras_file_needs_nothing_of_ours(tmp_path):
     write_export(build("mobilenetv2"), "keras", tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)

@@ -68,6 +68,7 @@ def test_what_is_no_file_is_refused_before_any_work_and_left(tmp_path, monkeypat
     assert Path(os.devnull).is_char_device()
 
 
+@pytest.mark.slow
 def test_a_network_that_no_memory_holds_is_told_in_one_line(checkout):
     result = thaw(checkout, "summary", "recipe=demo", "head.units=100000000000")
     assert result.returncode == 1

@@ -7,6 +7,7 @@ import pytest
 
 from tests.config.test_params import composed
 from tests.helpers.examples import data, extraction, pictures, run
+from tests.helpers.speed import by_backbone
 from thaw.app.summary import (
     BLOCK_COLUMNS,
     Counts,
@@ -33,7 +34,7 @@ def chosen(*overrides: str) -> Params:
 MOBILENET = ("backbone=mobilenetv2", "backbone.alpha=0.35", "backbone.image_size=96", "backbone.weights=none")
 
 
-@pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "cnn"])
+@pytest.mark.parametrize("name", by_backbone(["vgg16", "mobilenetv2", "cnn"]))
 def test_blocks_are_listed_from_the_head_down_with_the_parameters_of_keras(name):
     settings = chosen(f"backbone={name}", "backbone.weights=none")
     one = build_untrained(settings)
@@ -89,6 +90,7 @@ def test_images_are_counted_as_preprocess_splits_them():
     assert count_images(split, split.dataset.classes) == Counts(13_500, 1_500, 3_000)
 
 
+@pytest.mark.slow
 def test_the_estimate_of_a_phase_is_about_what_it_takes():
     settings = chosen("recipe=demo", "schedule=full", "schedule.phases.all.epochs=4", "backbone.source=null")
     estimated = dict(estimate_seconds(settings, build_untrained(settings)))
@@ -113,6 +115,7 @@ def test_the_estimate_of_a_phase_is_about_what_it_takes():
     assert taken / 4 < estimated["unfreeze@all"] < taken * 4
 
 
+@pytest.mark.slow
 def test_a_phase_of_no_epochs_takes_no_time():
     settings = chosen("recipe=demo", "head.epochs=0", "schedule=head-only", "backbone.source=null")
     estimated = dict(estimate_seconds(settings, build_untrained(settings)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.examples import backbone, measure_statistics, narrowest, pictures, weights
+from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.errors import ParamError
 from thaw.network.build import Network, Normalise, split_backbone
@@ -74,7 +75,7 @@ def is_statistic(name: str) -> bool:
     return name.endswith(("/moving_mean", "/moving_variance"))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_the_blocks_hold_every_layer_of_the_architecture(name):
     row = BACKBONES[name]
     network, _, model = prepared(name)
@@ -88,7 +89,7 @@ def test_the_blocks_hold_every_layer_at_the_largest_width_too():
     assert len(model.layers) == BACKBONES["mobilenetv2"].layer_count
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_blocks_are_named_as_in_the_table_and_never_like_the_head(name):
     network, _, _ = prepared(name)
     names = [block.name for block in network.blocks]
@@ -97,7 +98,7 @@ def test_blocks_are_named_as_in_the_table_and_never_like_the_head(name):
     assert "head" not in names, "its file in a checkpoint would be overwritten"
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_layers_with_weights_have_names_that_do_not_depend_on_what_was_built_before(name):
     # A checkpoint finds its tensors by them. Keras numbers what has no name of its own.
     _, _, model = prepared(name)
@@ -107,7 +108,7 @@ def test_layers_with_weights_have_names_that_do_not_depend_on_what_was_built_bef
     ]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_the_blocks_one_after_the_other_compute_what_the_whole_backbone_does(name):
     network, _, model = prepared(name)
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
@@ -120,7 +121,7 @@ def test_the_blocks_one_after_the_other_compute_what_the_whole_backbone_does(nam
 
 
 @pytest.mark.parametrize("image_size", [32, 96, 224])
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_every_cut_has_the_shape_that_the_architecture_has_there(name, image_size):
     model = BACKBONES[name].build(image_size, 1.0 if BACKBONES[name].alphas else None, None)
     network = split_backbone(name, model, None)
@@ -130,7 +131,7 @@ def test_every_cut_has_the_shape_that_the_architecture_has_there(name, image_siz
     assert model.output.shape == sides[-1]
 
 
-@pytest.mark.parametrize(("name", "depth"), CUTS)
+@pytest.mark.parametrize(("name", "depth"), by_backbone(CUTS))
 def test_a_training_step_changes_all_above_the_cut_and_nothing_below(name, depth):
     counts = [count for _, count in BACKBONES[name].blocks]
     network = thawed(name, sum(counts[: len(counts) - depth]))
@@ -139,7 +140,7 @@ def test_a_training_step_changes_all_above_the_cut_and_nothing_below(name, depth
     assert changed(*step(network, "inference")) == trained
 
 
-@pytest.mark.parametrize("name", WITH_BATCH_NORM)
+@pytest.mark.parametrize("name", by_backbone(WITH_BATCH_NORM))
 def test_batch_norm_in_train_mode_moves_the_statistics_above_the_cut_alone(name):
     counts = [count for _, count in BACKBONES[name].blocks]
     network = thawed(name, sum(counts[:-2]))
@@ -183,7 +184,7 @@ def test_images_are_normalised_as_the_imagenet_weights_expect(name, preprocess):
     np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name, row in BACKBONES.items() if row.imagenet])
+@pytest.mark.parametrize("name", by_backbone(name for name, row in BACKBONES.items() if row.imagenet))
 def test_imagenet_weights_without_a_network_end_in_one_line_that_names_the_parameter(name, monkeypatch):
     asked = []
 

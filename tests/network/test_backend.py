@@ -70,6 +70,7 @@ for section in (augment(), augment(translation=0.1)):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "said"), [("xla", "True False"), ("plain", "False False")])
 def test_xla_compiles_what_it_can_where_it_is_asked_for_and_nothing_is_warned_of(how, said):
     environment = os.environ | {"KERAS_BACKEND": "tensorflow"}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.examples import measure_statistics, narrowest, pictures
+from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.network import build
 from thaw.network.build import build_network
@@ -18,7 +19,7 @@ def norms(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_every_batch_norm_of_every_backbone_is_folded_and_gives_what_it_gave(name):
     seed_initialisers(0, name)
     network = build_network(name, 32, narrowest(name))

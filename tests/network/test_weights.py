@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.examples import backbone, narrowest, scramble, training
+from tests.helpers.speed import by_backbone
 from tests.helpers.weights_files import layers_of, write_keras2, write_keras3
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Source
@@ -58,7 +59,7 @@ def assert_filled(network: Network, model: keras.Model) -> None:
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=theirs.path)
 
 
-@pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "resnet50", "cnn"])
+@pytest.mark.parametrize("name", by_backbone(["vgg16", "mobilenetv2", "resnet50", "cnn"]))
 def test_a_keras_applications_file_fills_every_weight(name, tmp_path):
     model = build(name)
     assert_filled(load(name, write_keras2(tmp_path / "weights.h5", layers_of(model))), model)
@@ -70,13 +71,13 @@ def test_names_may_be_stored_as_text_or_as_bytes(tmp_path):
         assert_filled(load("cnn", write_keras2(tmp_path / text.__name__, layers_of(model), text)), model)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_a_keras_3_file_fills_every_weight(name, tmp_path):
     model = build(name)
     assert_filled(load(name, write_keras3(tmp_path / "weights", model)), model)
 
 
-@pytest.mark.parametrize("name", TOPS)
+@pytest.mark.parametrize("name", by_backbone(TOPS))
 def test_a_file_with_the_classifier_is_accepted_without_it(name, tmp_path):
     model = build(name)
     top = [(layer, [np.ones((4, 4), "float32"), np.ones(4, "float32")]) for layer in TOPS[name]]

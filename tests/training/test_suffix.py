@@ -21,6 +21,7 @@ from tests.helpers.examples import (
     run,
     training,
 )
+from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Extract
 from thaw.data.examples import TrainingData
@@ -70,20 +71,22 @@ def frozen_below(name: str, depth: int) -> int:
 
 @pytest.mark.parametrize(
     ("name", "frozen", "depth", "batch_norm", "dtype"),
-    [
-        ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float32"),
-        ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float16"),
-        ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float32"),
-        ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float16"),
-        ("resnet18", frozen_below("resnet18", 2), 2, "train", "float32"),
-        ("mobilenetv2", frozen_below("mobilenetv2", 0), 0, "inference", "float32"),
-        ("mobilenetv2", frozen_below("mobilenetv2", 1), 1, "train", "float32"),
-        ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float32"),
-        ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float16"),
-        # 50 layers end inside a residual; what lies between there and the boundary below stays frozen.
-        ("mobilenetv2", 50, 5, "inference", "float32"),
-        ("mobilenetv2", 50, 5, "train", "float32"),
-    ],
+    by_backbone(
+        [
+            ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float32"),
+            ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float16"),
+            ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float32"),
+            ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float16"),
+            ("resnet18", frozen_below("resnet18", 2), 2, "train", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 0), 0, "inference", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 1), 1, "train", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float16"),
+            # 50 layers end inside a residual; what lies between there and the boundary below stays frozen.
+            ("mobilenetv2", 50, 5, "inference", "float32"),
+            ("mobilenetv2", 50, 5, "train", "float32"),
+        ]
+    ),
 )
 def test_stored_activations_train_as_the_whole_network(tmp_path, sgd, name, frozen, depth, batch_norm, dtype):
     # Networks with random weights multiply a difference from step to step, and float16 starts with a larger one.
