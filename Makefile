@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all types soak params compare report bench fresh check-python
+.PHONY: help demo test test-all soak params compare report bench fresh check-python
 
 VENV ?= .venv
 # The first Python of 3.11 to 3.13 on this machine, unless PYTHON names one.
@@ -20,16 +20,14 @@ demo: $(VENV)/installed ## the whole pipeline on embedded data, in the folder de
 # One for each core, four at most: each takes 2 GB.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 PYTEST = $(IN_VENV) python -m pytest -n $(WORKERS) --dist loadfile
-test: $(VENV)/installed-dev ## style and the quick tests
+test: $(VENV)/installed-dev ## style, types and the quick tests
 	@$(IN_VENV) ruff check --quiet .
 	@$(IN_VENV) ruff format --quiet --diff .
+	@$(IN_VENV) mypy --no-error-summary
 	@$(PYTEST) -m "not slow"
 
 test-all: test ## the slow tests too
 	@$(PYTEST) -m slow
-
-types: $(VENV)/installed-dev ## the type checker
-	@$(IN_VENV) mypy
 
 KILLS ?= 50
 SEED ?= 0

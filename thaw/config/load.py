@@ -65,11 +65,13 @@ def _first_line(error: ValidationError, raw: dict) -> ParamError:
         first["loc"][0] == "schedule" and first["loc"][-1] == "[key]"
     ):  # the name of a phase that is no text, such as 1 or true
         return ParamError(".".join(map(str, [*first["loc"][:-2], first["input"]])), first["input"], PHASE_NAME)
-    section, by_name, value, accepted, names = Params, False, raw, "", []
+    section: type[Section] | None = Params
+    value: Any = raw
+    by_name, accepted, names = False, "", []
     # The last part may be no key, but which type of a union was tried: then the value is no mapping.
     for part in first["loc"]:
         if isinstance(value, dict) and section is not None:
-            field = None if by_name else section.model_fields.get(part)
+            field = None if by_name else section.model_fields.get(str(part))
             names.append(str(part))
             if field is not None:
                 accepted, section = accepted_words(field), _section(field.annotation)
@@ -82,7 +84,8 @@ def _first_line(error: ValidationError, raw: dict) -> ParamError:
         elif isinstance(value, list) and isinstance(part, int):
             names.append(str(part))
             value = value[part]
-    return ParamError(".".join(names), value, accepted or f"a mapping with {', '.join(section.model_fields)}")
+    fields = section.model_fields if section else ()
+    return ParamError(".".join(names), value, accepted or f"a mapping with {', '.join(fields)}")
 
 
 def _section(annotation: Any) -> type[Section] | None:

@@ -94,7 +94,7 @@ class Progress:
     def extra(self) -> float:
         """Seconds that the first of the work took longer than the rest of it; 0 where there was no rest."""
         speed = self._speed()
-        if speed is None:
+        if speed is None or self._first is None:
             return 0.0
         at, done = self._first
         return max(0.0, at - self._started - (done - self._before) / speed)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,7 +55,7 @@ class BatchPlan:
     def targets(self, labels: np.ndarray, classes: int) -> np.ndarray:
         """Labels as shares of the classes, float32 (steps * batch size, classes)."""
         own = np.eye(classes, dtype=np.float32)[labels[self.rows]]
-        if self.partners is not None:
+        if self.partners is not None and self.shares is not None:
             other = np.take_along_axis(own, self.partners[:, :, None], axis=1)
             share = self.shares[:, None, None]
             own = share * own + (1 - share) * other
@@ -91,10 +92,10 @@ class Batches(keras.utils.PyDataset):
         place = slice(number * self.batch_size, (number + 1) * self.batch_size)
         if self.plan is None:
             # A slice of a memory map is not read before it is copied.
-            inputs = np.array(self.examples.inputs[place])
+            inputs: Any = np.array(self.examples.inputs[place])
         else:
             inputs = self.examples.inputs[self.plan.rows[number]]
-            if self.plan.partners is not None:
+            if self.plan.partners is not None and self.plan.shares is not None:
                 share = np.full(len(inputs), self.plan.shares[number])
                 inputs = {"own": inputs, "other": inputs[self.plan.partners[number]], "share": share}
         self.seconds += time.perf_counter() - started
@@ -117,7 +118,7 @@ class Rows(keras.layers.Layer):
         self.array = self.add_weight(
             shape=like.shape, dtype=like.dtype.name, initializer="zeros", trainable=False, autocast=False
         )
-        self.loaded = None
+        self.loaded: np.ndarray | None = None
 
     def load(self, array: np.ndarray) -> None:
         """Put an array onto the device, unless it is there."""
@@ -163,7 +164,7 @@ class WatchLoss(CountBatches):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         super().on_train_batch_end(batch, logs)
         # The mean over the epoch so far: once it is not finite, it never is again.
-        if not math.isfinite(logs["loss"]):
+        if logs is not None and not math.isfinite(logs["loss"]):
             self._bad.append(batch + 1)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
@@ -260,8 +261,8 @@ class Feed:
             self.seconds += batches.seconds
         else:
             self.rows.load(examples.inputs)
-            start = plan.rows.reshape(-1).astype(np.int32)
-            if plan.partners is not None:
+            start: Any = plan.rows.reshape(-1).astype(np.int32)
+            if plan.partners is not None and plan.shares is not None:
                 other = np.take_along_axis(plan.rows, plan.partners, axis=1).reshape(-1).astype(np.int32)
                 start = {"own": start, "other": other, "share": np.repeat(plan.shares, self.batch_size)}
             self.seconds += time.perf_counter() - started
