@@ -55,9 +55,9 @@ from thaw.network import backend
 
 cpu = stage.use_backend
 
-def use(name, settings):
+def use(name, settings, data_gb):
     if sys.argv[2] == "cpu":
-        cpu(name, settings)
+        cpu(name, settings, data_gb)
     else:
         backend._active = replace(backend._active, kind="gpu", name="simulated")
     return f"sees {os.environ.get('CUDA_VISIBLE_DEVICES')}"
