@@ -310,6 +310,7 @@ def test_in_mixed_precision_images_and_logits_stay_exact(mixed):
     np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_network_learns_in_mixed_precision(mixed):
     network = build(units=8)
     network.freeze(15)

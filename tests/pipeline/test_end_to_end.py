@@ -31,6 +31,8 @@ ALL = [
     "figures",
 ]
 BASE = ["recipe=demo", *TINY]
+# It runs all stages many times.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -400,7 +400,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [1, 2, 3, 4])
+@pytest.mark.parametrize("after", [1, *(pytest.param(after, marks=pytest.mark.slow) for after in (2, 3, 4))])
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup):
     train, val = points(48, spread=0.6), points(21, seed=1, spread=0.6)
@@ -490,7 +490,7 @@ def extract(folder: Path, saved: State | None) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-@pytest.mark.parametrize("chunks", [0, 1, 2, 4, 7])
+@pytest.mark.parametrize("chunks", [2, *(pytest.param(chunks, marks=pytest.mark.slow) for chunks in (0, 1, 4, 7))])
 def test_an_extraction_that_goes_on_ends_in_the_same_bytes(tmp_path, monkeypatch, capsys, chunks):
     monkeypatch.setattr(inference, "CHUNK", 8)
     expected = extract(tmp_path / "expected", None)
