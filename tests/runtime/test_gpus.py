@@ -265,8 +265,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from thaw.app.commands import common
 from thaw.network.backend import active_device
-common.use_backend = lambda backend, settings: replace(active_device(), kind="gpu")
-common.set_up_backend("predict", SimpleNamespace(backend="tensorflow", device=None))
+common.use_backend = lambda backend, settings, data_gb: replace(active_device(), kind="gpu")
+run = SimpleNamespace(data_gb="auto")
+common.set_up_backend("predict", SimpleNamespace(backend="tensorflow", device=None, run=run))
 import os
 print(os.environ["CUDA_VISIBLE_DEVICES"])
 """
