@@ -48,7 +48,7 @@ FAULTS = {
         "datasets/archives.py", "transpose(0, 2, 3, 1)", "transpose(0, 3, 2, 1)", ("datasets",)
     ),
     "an archive of another hash kept": Fault(
-        "datasets/fetch.py", "if found != wanted:\n        part", "if found == 0:\n        part", ("datasets",)
+        "datasets/fetch.py", "if actual != wanted:\n        part", "if actual == 0:\n        part", ("datasets",)
     ),
     "validation images not drawn by class": Fault(
         "data/splits.py", "np.flatnonzero(labels == value)", "np.flatnonzero(labels >= 0)", ("data",)

@@ -20,9 +20,9 @@ from thaw.runtime.progress import Progress, format_duration
 # 40 units in a second, after a first one that takes half of one; then the line that stays.
 WORK = """
 import time
-from thaw import progress
+from thaw.runtime import progress
 progress.PERIOD = 0.3
-with progress.Steps("extract: view1", 40, "pictures") as doing:
+with progress.Progress("extract: view1", 40, "pictures") as doing:
     time.sleep(0.5)
     for done in range(1, 41):
         doing.reach(done)
