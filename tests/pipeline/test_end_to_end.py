@@ -303,9 +303,11 @@ def test_learning_rates_are_tried_and_nothing_is_kept(project):
 def test_the_summary_of_a_run_names_its_phases_and_stages(project):
     lines = project.run("python", "-m", "thaw", "summary").splitlines()
     tables = [line.split()[0] for line in lines if line]
-    assert tables[:7] == ["block", "-" * len(lines[1]), "head", "block4", "block3", "block2", "block1"]
-    assert tables[9:12] == ["head", "top", "all"]
-    assert tables[13:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
+    assert set(tables.pop(1)) == {"-"}
+    assert tables[:6] == ["block", "head", "block4", "block3", "block2", "block1"]
+    assert set(tables.pop(7)) == {"-"}
+    assert tables[7:10] == ["head", "top", "all"]
+    assert tables[11:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
     output = project.run("python", "-m", "thaw", "summary", "head.units=0", check=False)
     assert output.startswith("head.units: received 0; accepted: a whole number from 1 up")
 
