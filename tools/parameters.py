@@ -6,11 +6,11 @@ python -m tools.parameters > docs/parameters.md
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
-from thaw.config.schema import Params, Phase, Section, accepted_words
+from thaw.config.schema import Params, Phase, Section, accepted_words, section_in
 
 ROOT = Path(__file__).parents[1]
 # As a table's cell has it.
@@ -57,17 +57,11 @@ def every_key(section: type[Section] = Params, prefix: str = "") -> Iterator[Key
     """All keys that hold a value, in the schema's order; those of sections that may be null, as well."""
     for name, field in section.model_fields.items():
         accepted, does = accepted_words(field), " ".join((field.description or "").split())
-        inner = _section(field.annotation)
+        inner = section_in(field.annotation)
         if inner is None or accepted:
             yield Key(f"{prefix}{name}", accepted, does)
         if inner is not None:
             yield from every_key(inner, f"{prefix}{name}." + (f"{PHASE}." if inner is Phase else ""))
-
-
-def _section(annotation: Any) -> type[Section] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    return next(filter(None, map(_section, get_args(annotation))), None)
 
 
 def named_params() -> dict[str, list[str]]:

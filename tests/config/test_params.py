@@ -355,7 +355,7 @@ BAD = [
     *each("run.data_gb", -1, -0.1, NAN, INF, "1", None, True),
     *each("seed", *SEEDS),
     *each("batch_size", *WHOLE_FROM_1),
-    # More than the training pictures there are: all, some, of some classes, of the source task.
+    # More than the training images there are: all, some, of some classes, of the source task.
     Bad("batch_size", 45_001),
     Bad("batch_size", 101, base=("dataset.limit=100", "batch_size=100")),
     Bad("batch_size", 9_001, base=("dataset.classes=[cat,dog]",)),

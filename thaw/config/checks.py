@@ -64,7 +64,7 @@ def _check_dataset(dataset: Dataset, tables: Tables) -> None:
     left = row.train_count - round(row.train_count * dataset.val_fraction)
     n_classes = len(row.classes)
     if not min(left, row.train_count - left) >= n_classes:
-        raise ParamError("dataset.val_fraction", dataset.val_fraction, "a share that leaves pictures of each class")
+        raise ParamError("dataset.val_fraction", dataset.val_fraction, "a share that leaves images of each class")
     if dataset.limit is not None and not n_classes <= dataset.limit <= left:
         raise ParamError("dataset.limit", dataset.limit, f"{n_classes} to {left} for {dataset.name}, or null for all")
 
@@ -163,9 +163,9 @@ def _check_training(params: Params, tables: Tables) -> None:
     kept = params.dataset.limit or row.train_count - round(row.train_count * params.dataset.val_fraction)
     for wanted in [params.dataset.classes, params.backbone.source and params.backbone.source.classes]:
         # Close to exact: the classes are of about the same size.
-        pictures = kept * (len(wanted) if wanted else len(row.classes)) // len(row.classes)
-        if params.batch_size > pictures:
-            raise ParamError("batch_size", params.batch_size, f"1 to {pictures}, the training pictures there are")
+        images = kept * (len(wanted) if wanted else len(row.classes)) // len(row.classes)
+        if params.batch_size > images:
+            raise ParamError("batch_size", params.batch_size, f"1 to {images}, the training images there are")
 
 
 def _check_schedule(schedule: Schedule, backbone: str, tables: Tables) -> None:

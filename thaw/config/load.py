@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from thaw import paths
 from thaw.config.checks import Tables, check_values
-from thaw.config.schema import PHASE_NAME, Params, Section, accepted_words
+from thaw.config.schema import PHASE_NAME, Params, Section, accepted_words, section_in
 from thaw.errors import ParamError, ThawError, Words
 
 
@@ -61,9 +61,8 @@ ParamsLoader.add_implicit_resolver(
 def _first_line(error: ValidationError, raw: dict) -> ParamError:
     """The first of pydantic's errors, in our words: parameter, received, accepted."""
     first = error.errors()[0]
-    if (
-        first["loc"][0] == "schedule" and first["loc"][-1] == "[key]"
-    ):  # the name of a phase that is no text, such as 1 or true
+    # The name of a phase that is no text, such as 1 or true.
+    if first["loc"][0] == "schedule" and first["loc"][-1] == "[key]":
         return ParamError(".".join(map(str, [*first["loc"][:-2], first["input"]])), first["input"], PHASE_NAME)
     section: type[Section] | None = Params
     value: Any = raw
@@ -74,7 +73,7 @@ def _first_line(error: ValidationError, raw: dict) -> ParamError:
             field = None if by_name else section.model_fields.get(str(part))
             names.append(str(part))
             if field is not None:
-                accepted, section = accepted_words(field), _section(field.annotation)
+                accepted, section = accepted_words(field), section_in(field.annotation)
                 by_name = get_origin(field.annotation) is dict
             elif by_name:
                 accepted, by_name = "", False
@@ -86,11 +85,3 @@ def _first_line(error: ValidationError, raw: dict) -> ParamError:
             value = value[part]
     fields = section.model_fields if section else ()
     return ParamError(".".join(names), value, accepted or f"a mapping with {', '.join(fields)}")
-
-
-def _section(annotation: Any) -> type[Section] | None:
-    """The section that a field holds, alone, optional, or as the values of a mapping."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    found = [_section(part) for part in getattr(annotation, "__args__", ())]
-    return next((section for section in found if section), None)
