@@ -73,7 +73,8 @@ def test_parameters_that_have_not_run_are_not_told_as_if_they_had(project):
             "python", "-m", "thaw", "compare"
         )
         told = project.run("python", "-m", "thaw", "report", check=False)
-        assert told == "report: params.yaml was changed since the results were made (head); run `dvc repro` first\n"
+        changed = "params.yaml was changed since the results were made (head.units)"
+        assert told == f"report: {changed}; run `dvc repro` first\n"
         assert not (project.folder / "report.html").exists()
     finally:
         project.git("checkout", "--", ".")
