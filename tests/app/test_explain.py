@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import measure_statistics, narrowest, pictures, small_network
+from tests.helpers.examples import example_images, measure_statistics, narrowest, small_network
 from tests.helpers.speed import by_backbone
 from thaw.app.explain import grad_cam, last_convolution, overlay
 from thaw.backbones import BACKBONES
@@ -18,7 +18,7 @@ from thaw.network.seeds import seed_initialisers
 
 # From inside Keras.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-EXAMPLES = pictures(6)
+EXAMPLES = example_images(6)
 LABELS = np.array([0, 1, 2, 3, 0, 1])
 
 

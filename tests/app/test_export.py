@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import measure_statistics, narrowest, pictures
+from tests.helpers.examples import example_images, measure_statistics, narrowest
 from tests.helpers.speed import by_backbone
 from thaw.app.export import predict_exported, standalone, write_export
 from thaw.backbones import BACKBONES
@@ -14,7 +14,7 @@ from thaw.network.seeds import seed_initialisers
 
 # From inside Keras.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-EXAMPLES = pictures(40)
+EXAMPLES = example_images(40)
 
 
 def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:

@@ -99,7 +99,7 @@ def is_queued(project: Project, *options: str, **variables: str) -> bool:
 
 @pytest.mark.slow
 def test_what_is_on_this_machine_runs_without_a_network(unchanged, tmp_path):
-    archive = tmp_path / "pictures.tar.gz"
+    archive = tmp_path / "images.tar.gz"
     archive.write_bytes(b"an archive")
     local = [f"dataset.url={archive.as_uri()}", f"dataset.sha256={sha256(archive)}"]
     weights = tmp_path / "models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
@@ -127,7 +127,7 @@ def test_params_are_composed_without_a_network(project):
 @pytest.fixture
 def server(tmp_path, monkeypatch) -> Iterator[str]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    (tmp_path / "pictures.tar.gz").write_bytes(b"an archive")
+    (tmp_path / "images.tar.gz").write_bytes(b"an archive")
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         thread = threading.Thread(target=http.serve_forever)
@@ -143,7 +143,7 @@ def test_an_archive_is_asked_for_at_its_address(unchanged, server):
         return "backbone=cnn", f"dataset.url={server}/{name}"
 
     reached = {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
-    assert is_queued(unchanged, *overrides("pictures.tar.gz"), **reached)
+    assert is_queued(unchanged, *overrides("images.tar.gz"), **reached)
     assert "the server answers 404" in offline(unchanged, *overrides("other.tar.gz"), **reached)
     assert not (unchanged.folder / "downloads").exists(), "nothing was fetched"
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.config.test_params import composed
-from tests.helpers.examples import data, extraction, pictures, run
+from tests.helpers.examples import data, example_images, extraction, run
 from tests.helpers.speed import by_backbone
 from thaw.app.summary import (
     BLOCK_COLUMNS,
@@ -51,7 +51,7 @@ def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path):
     one = build_untrained(settings)
     own = count_images(settings, settings.dataset.classes)
     assert (own.train, own.val) == (60, 9)  # 3 of 10 classes
-    train, val = pictures(own.train), pictures(own.val)
+    train, val = example_images(own.train), example_images(own.val)
     of = extraction(train, val, settings.extract, pool=settings.head.pool, augment=settings.augment)
     extract_features(tmp_path / "features", one, of)
     for depth, cut in planned_cuts(settings, one).items():
@@ -109,7 +109,7 @@ def test_the_estimate_of_a_phase_is_about_what_it_takes():
         mixup=phase.mixup,
     )
     started = time.perf_counter()
-    train_network(one, of, data(pictures(own.train, 3), pictures(own.val, 3)))
+    train_network(one, of, data(example_images(own.train, 3), example_images(own.val, 3)))
     taken = time.perf_counter() - started
     # Machines that run tests do other things beside.
     assert taken / 4 < estimated["unfreeze@all"] < taken * 4

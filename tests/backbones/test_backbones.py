@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import backbone, measure_statistics, narrowest, pictures, weights
+from tests.helpers.examples import backbone, example_images, measure_statistics, narrowest, weights
 from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.errors import ParamError
@@ -25,7 +25,7 @@ SHAPES = {
 WITH_BATCH_NORM = ["resnet50", "resnet18", "mobilenetv2", "cnn"]
 CUTS = [(name, depth) for name, row in BACKBONES.items() for depth in range(len(row.blocks) + 1)]
 # Two images of each class; more would only take longer.
-EXAMPLES = pictures(8)
+EXAMPLES = example_images(8)
 
 
 @cache

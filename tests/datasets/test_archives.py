@@ -114,7 +114,7 @@ def test_an_official_archive_is_read_to_the_pixel(unpacked):
         assert split.images.dtype == split.labels.dtype == np.uint8
         start = 0
         for name in names:
-            expected = official.pictures(unpacked.dataset, name)
+            expected = official.file_images(unpacked.dataset, name)
             part = slice(start, start + len(expected.labels))
             np.testing.assert_array_equal(split.images[part], expected.images)
             np.testing.assert_array_equal(split.labels[part], expected.labels)

@@ -94,7 +94,7 @@ def server(monkeypatch):
         monkeypatch.setenv(name, "127.0.0.1")
     with QuietServer(("127.0.0.1", 0), Handler) as http:
         http.released = threading.Event()
-        http.script = Server(f"http://127.0.0.1:{http.server_port}/pictures.tar.gz")
+        http.script = Server(f"http://127.0.0.1:{http.server_port}/images.tar.gz")
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield http.script
@@ -134,16 +134,16 @@ def leave_part(server: Server, folder: Path) -> Path:
 
 def test_an_archive_is_downloaded_under_its_own_name(server, tmp_path):
     archive = get(server, tmp_path / "downloads")
-    assert archive == tmp_path / "downloads" / "pictures.tar.gz"
+    assert archive == tmp_path / "downloads" / "images.tar.gz"
     assert archive.read_bytes() == BODY
-    assert kept(archive.parent) == {"pictures.tar.gz"}
+    assert kept(archive.parent) == {"images.tar.gz"}
     assert server.ranges == [None]
 
 
 @pytest.mark.parametrize("tail", ["?download=1", "#here"])
 def test_a_query_is_no_part_of_the_name(server, tmp_path, tail):
     server.url += tail
-    assert get(server, tmp_path).name == "pictures.tar.gz"
+    assert get(server, tmp_path).name == "images.tar.gz"
 
 
 def test_a_hash_is_the_same_in_capitals(server, tmp_path):
@@ -202,7 +202,7 @@ def test_a_refusal_is_not_asked_again(server, tmp_path, status):
     assert len(server.ranges) == 1
     assert str(status) in text
     assert server.url in text
-    assert str(tmp_path / "pictures.tar.gz") in text
+    assert str(tmp_path / "images.tar.gz") in text
     assert "make demo" in text
     assert kept(tmp_path) == set()
 
@@ -239,7 +239,7 @@ def test_a_part_of_an_earlier_call_is_gone_on_with(server, tmp_path):
     assert get(server, tmp_path).read_bytes() == BODY
     assert server.ranges == [f"bytes={size}-"]
     assert server.sent == [len(BODY) - size]
-    assert kept(tmp_path) == {"pictures.tar.gz"}
+    assert kept(tmp_path) == {"images.tar.gz"}
 
 
 def test_a_part_that_is_whole_needs_only_its_name(server, tmp_path):
@@ -257,7 +257,7 @@ def test_a_stale_part_is_thrown_away_and_fetched_from_the_start(server, tmp_path
     leave_part(server, tmp_path).write_bytes(content)
     assert get(server, tmp_path).read_bytes() == BODY
     assert server.ranges == [f"bytes={len(content)}-", None]
-    assert kept(tmp_path) == {"pictures.tar.gz"}
+    assert kept(tmp_path) == {"images.tar.gz"}
 
 
 def test_a_part_of_another_version_is_not_gone_on_with(server, tmp_path):
@@ -273,30 +273,30 @@ def test_a_part_of_another_version_is_not_gone_on_with(server, tmp_path):
 
 
 def test_an_archive_in_the_folder_is_used_without_a_request(server, tmp_path):
-    (tmp_path / "pictures.tar.gz").write_bytes(BODY)
-    assert get(server, tmp_path) == tmp_path / "pictures.tar.gz"
+    (tmp_path / "images.tar.gz").write_bytes(BODY)
+    assert get(server, tmp_path) == tmp_path / "images.tar.gz"
     assert server.ranges == []
 
 
 def test_an_archive_put_there_by_hand_needs_no_network_and_nothing_is_added(tmp_path):
-    (tmp_path / "pictures.tar.gz").write_bytes(BODY)
-    archive = fetch("http://nowhere.invalid/pictures.tar.gz", SHA256, tmp_path)
+    (tmp_path / "images.tar.gz").write_bytes(BODY)
+    archive = fetch("http://nowhere.invalid/images.tar.gz", SHA256, tmp_path)
     assert archive.read_bytes() == BODY
-    assert [file.name for file in tmp_path.iterdir()] == ["pictures.tar.gz"]
+    assert [file.name for file in tmp_path.iterdir()] == ["images.tar.gz"]
 
 
 def test_an_archive_with_another_hash_is_fetched_again_and_replaced(server, tmp_path, capsys):
-    (tmp_path / "pictures.tar.gz").write_bytes(b"of last year")
+    (tmp_path / "images.tar.gz").write_bytes(b"of last year")
     assert get(server, tmp_path).read_bytes() == BODY
     assert server.ranges == [None]
     assert "dataset.sha256" in capsys.readouterr().out
 
 
 def test_an_archive_with_another_hash_stays_while_there_is_no_better_one(server, tmp_path):
-    (tmp_path / "pictures.tar.gz").write_bytes(b"of last year")
+    (tmp_path / "images.tar.gz").write_bytes(b"of last year")
     server.answers = [Answer(status=404)]
     refusal(server.url, SHA256, tmp_path)
-    assert (tmp_path / "pictures.tar.gz").read_bytes() == b"of last year"
+    assert (tmp_path / "images.tar.gz").read_bytes() == b"of last year"
 
 
 def test_of_several_calls_at_once_one_downloads(server, tmp_path):
@@ -321,7 +321,7 @@ def test_a_server_that_may_deliver_later_is_not_refused(server, tmp_path, answer
 
 
 def test_what_is_there_is_not_asked_for(server, tmp_path):
-    (tmp_path / "pictures.tar.gz").write_bytes(BODY)
+    (tmp_path / "images.tar.gz").write_bytes(BODY)
     check_archive(server.url, SHA256, tmp_path, timeout=0.3)
     assert server.ranges == []
     check_archive(server.url, OTHER, tmp_path, timeout=0.3)
@@ -344,11 +344,11 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: refused, and taken by nobody else
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/pictures.tar.gz"
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/images.tar.gz"
         text = refusal(url, SHA256, tmp_path)
     assert text.startswith(f"{url}: ")
     assert "refused" in text
-    assert f"put the archive at {tmp_path / 'pictures.tar.gz'} by hand" in text
+    assert f"put the archive at {tmp_path / 'images.tar.gz'} by hand" in text
     assert "make demo" in text
 
 
@@ -367,14 +367,14 @@ def no_network(monkeypatch):
 
 
 def test_a_file_address_is_used_in_place(tmp_path, no_network):
-    file = tmp_path / "my pictures.tar.gz"
+    file = tmp_path / "my images.tar.gz"
     file.write_bytes(BODY)
     assert fetch(file.as_uri(), SHA256, tmp_path / "downloads") == file
     assert not (tmp_path / "downloads").exists()
 
 
 def test_a_users_file_with_another_hash_is_refused_and_stays(tmp_path, no_network):
-    file = tmp_path / "pictures.tar.gz"
+    file = tmp_path / "images.tar.gz"
     file.write_bytes(BODY)
     text = refusal(file.as_uri(), OTHER, tmp_path / "downloads")
     assert "dataset.sha256" in text
@@ -385,7 +385,7 @@ def test_a_users_file_with_another_hash_is_refused_and_stays(tmp_path, no_networ
 
 @pytest.mark.parametrize("there", ["nothing", "folder"])
 def test_a_file_address_of_no_file_is_refused(tmp_path, no_network, there):
-    file = tmp_path / "pictures.tar.gz"
+    file = tmp_path / "images.tar.gz"
     if there == "folder":
         file.mkdir()
     assert refusal(file.as_uri(), SHA256, tmp_path / "downloads") == f"dataset.url: no file at {file}"

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import SPOILT, augment, extraction, pictures, small_network
+from tests.helpers.examples import SPOILT, augment, example_images, extraction, small_network
 from thaw import paths
 from thaw.config.schema import Augment, Extract
 from thaw.data.examples import Examples
@@ -21,7 +21,7 @@ from thaw.network.augmentation import augmentation_inputs
 from thaw.network.seeds import reseed_layers
 from thaw.runtime.files import read_sealed, sha256
 
-TRAIN, VAL = pictures(20), pictures(9, seed=1)
+TRAIN, VAL = example_images(20), example_images(9, seed=1)
 CLASSES = ["cat", "dog", "frog", "horse"]
 VARIED = augment(flip=True, translation=0.2, views=2, seed=3)
 PLAIN = augment()
@@ -84,7 +84,7 @@ def test_the_json_tells_what_is_stored(stored):
     ("budget", "cuts"),
     [
         (1.0, [0, 1, 2]),
-        # 29 pictures of 16, 512 and 768 values of 4 bytes: 1,856, 59,392 and 89,088 bytes.
+        # 29 images of 16, 512 and 768 values of 4 bytes: 1,856, 59,392 and 89,088 bytes.
         (150_336e-9, [0, 1, 2]),
         (150_335e-9, [0, 1]),
         (61_248e-9, [0, 1]),

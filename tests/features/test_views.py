@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from tests.helpers.examples import augment, pictures
+from tests.helpers.examples import augment, example_images
 from thaw.data.examples import Examples
 from thaw.features.views import save_views
 
-TRAIN = pictures(24)
+TRAIN = example_images(24)
 CLASSES = ["cat", "dog", "frog", "horse"]
 
 

@@ -1,4 +1,4 @@
-"""What several test files start from: pictures that can be told apart, and settings in full."""
+"""What several test files start from: images that can be told apart, and settings in full."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from thaw.training.loop import Run
 from thaw.training.reporting import EpochEnd, Observer
 
 
-def pictures(count: int, classes: int = 4, seed: int = 0) -> Examples:
-    """Pictures, uint8 (count, 32, 32, 3), whose colour tells the class, under noise of their own."""
-    # The colours do not follow the seed, so that training and validation pictures show the same classes.
+def example_images(count: int, classes: int = 4, seed: int = 0) -> Examples:
+    """Images, uint8 (count, 32, 32, 3), whose colour tells the class, under noise of their own."""
+    # The colours do not follow the seed, so that training and validation images show the same classes.
     colours = np.random.default_rng(99).integers(50, 206, (classes, 1, 1, 3))
     labels = (np.arange(count) % classes).astype(np.int32)
     noise = np.random.default_rng(seed).integers(-50, 51, (count, 32, 32, 3))
@@ -110,7 +110,7 @@ def extraction(train: Examples, val: Examples, settings: Extract, **chosen) -> E
 def small_network() -> Network:
     """A network without head that is traced in a moment: two blocks with BatchNorm, of 8x8 and 4x4 positions.
 
-    It takes pictures of 16 pixels and normalises them as the cnn does.
+    It takes images of 16 pixels and normalises them as the cnn does.
     """
     seed_initialisers(0, "small_network")
     x = start = keras.Input((16, 16, 3))
@@ -139,7 +139,7 @@ def scramble(model, seed: int) -> None:
 
 
 def measure_statistics(network: Network, images: np.ndarray) -> None:
-    """Set all BatchNorm statistics to those of some pictures, as training would in the end.
+    """Set all BatchNorm statistics to those of some images, as training would in the end.
 
     With the statistics that a new network starts with, deep ones give almost nothing.
     """

@@ -1,4 +1,4 @@
-"""CIFAR archives in the official layout at full size, of pictures that compress to next to nothing."""
+"""CIFAR archives in the official layout at full size, of images that compress to next to nothing."""
 
 import io
 import tarfile
@@ -45,7 +45,7 @@ def build(path: Path, dataset: str) -> None:
         for names, text in zip(layout.names, _names(dataset), strict=True):
             add(tar, f"{layout.folder}/{names}", text)
         for name in (*layout.train, *layout.test):
-            add(tar, f"{layout.folder}/{name}", to_records(pictures(dataset, name)))
+            add(tar, f"{layout.folder}/{name}", to_records(file_images(dataset, name)))
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -61,8 +61,8 @@ def _names(dataset: str) -> Iterator[bytes]:
     yield "\n".join([*DATASETS[dataset].classes, "", ""]).encode()
 
 
-def pictures(dataset: str, name: str) -> LabelledImages:
-    """What the file `name` of the archive holds; no two pictures of a dataset are the same."""
+def file_images(dataset: str, name: str) -> LabelledImages:
+    """What the file `name` of the archive holds; no two images of a dataset are the same."""
     row = DATASETS[dataset]
     count = records_in(row.source, name)
     rows = np.arange(count)

@@ -17,7 +17,7 @@ TINY = [
     "schedule.phases.all.epochs=1",
     "augment.views=2",
 ]
-# The demo with one phase after the head's, and fewer pictures: where it is enough that there is a run.
+# The demo with one phase after the head's, and fewer images: where it is enough that there is a run.
 SHORT = [
     "recipe=demo", "~schedule.phases.all", "schedule.final=top", "backbone.source.epochs=1", "head.epochs=2",
     "schedule.phases.top.epochs=1", "augment.views=2", "dataset.limit=200",

@@ -53,11 +53,11 @@ from thaw.config.schema import Device
 from thaw.network.backend import use_backend
 use_backend("tensorflow", Device(xla=sys.argv[1] == "xla", precision="float32"))
 import keras
-from tests.helpers.examples import augment, pictures
+from tests.helpers.examples import augment, example_images
 from thaw.network.augmentation import augmentation_layers
 from thaw.training.adam import adam
 from thaw.training.feed import BatchPlan, Feed
-examples = pictures(8)
+examples = example_images(8)
 for section in (augment(), augment(translation=0.1)):
     x = inputs = keras.Input((32, 32, 3), dtype="uint8")
     for layer in augmentation_layers(section):

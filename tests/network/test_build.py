@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import augment, data, pictures, run, training, weights
+from tests.helpers.examples import augment, data, example_images, run, training, weights
 from thaw.backbones import BACKBONES
 from thaw.network.augmentation import augmentation_inputs
 from thaw.network.build import Network, adapt_batch_norm, build_head, build_network
 from thaw.network.seeds import reseed_layers, seed_initialisers
 from thaw.training.loop import train_network
 
-EXAMPLES = pictures(32)
+EXAMPLES = example_images(32)
 CLASSES = 4
 
 

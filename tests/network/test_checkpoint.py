@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import numpy as safetensors
 
-from tests.helpers.examples import SPOILT, data, pictures, run, scramble, training, weights
+from tests.helpers.examples import SPOILT, data, example_images, run, scramble, training, weights
 from thaw.errors import ThawError
 from thaw.network.build import Network, build_network
 from thaw.network.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
@@ -82,7 +82,7 @@ def test_a_network_comes_back_to_the_bit_with_its_head(name, image_size, alpha, 
 def test_a_loaded_network_classifies_as_the_saved_one(tmp_path):
     network = saved(tmp_path / "model")
     loaded, _ = load_checkpoint(tmp_path / "model")
-    images = pictures(8).inputs
+    images = example_images(8).inputs
     expected = network.classifier().predict(images, verbose=0)
     np.testing.assert_array_equal(loaded.classifier().predict(images, verbose=0), expected)
 
@@ -129,7 +129,7 @@ def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecesso
 
     network, info = load_checkpoint(tmp_path / "before")
     network.freeze(22)
-    examples = pictures(16)
+    examples = example_images(16)
     rows = train_network(network, run(training(epochs=4, learning_rate=0.003)), data(examples))
     assert not rows[0]["best"], "or all files would stay the same"
     save_checkpoint(tmp_path / "after", info, network)

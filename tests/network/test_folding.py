@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import measure_statistics, narrowest, pictures
+from tests.helpers.examples import example_images, measure_statistics, narrowest
 from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.network import build
@@ -23,7 +23,7 @@ def norms(model: keras.Model) -> list[keras.layers.Layer]:
 def test_every_batch_norm_of_every_backbone_is_folded_and_gives_what_it_gave(name):
     seed_initialisers(0, name)
     network = build_network(name, 32, narrowest(name))
-    measure_statistics(network, pictures(8).inputs)
+    measure_statistics(network, example_images(8).inputs)
     x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
     for block in network.blocks:
         pairs = foldable_pairs(block)

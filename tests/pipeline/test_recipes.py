@@ -1,4 +1,4 @@
-"""The recipes end to end, where their weights or pictures cannot be had: files of the same layout, of other values."""
+"""The recipes end to end, where their weights or images cannot be had: files of the same layout, of other values."""
 
 import csv
 import json
@@ -44,11 +44,11 @@ def archives(tmp_path_factory):
 
 
 def weights_file(name: str, folder: Path, dataset: str, alpha: float | None = None) -> Path:
-    """Random values in the layout in which the backbone's ImageNet weights come, which tell the pictures apart."""
+    """Random values in the layout in which the backbone's ImageNet weights come, which tell the images apart."""
     seed_initialisers(0, "test")
     model = BACKBONES[name].build(32, alpha, None)
-    pictures = official.pictures(dataset, DATASETS[dataset].source.test[0]).images[:500]
-    measure_statistics(split_backbone(name, model, alpha), pictures)
+    images = official.file_images(dataset, DATASETS[dataset].source.test[0]).images[:500]
+    measure_statistics(split_backbone(name, model, alpha), images)
     if name == "resnet18":
         return write_keras3(folder / "model", model)
     return write_keras2(folder / "notop.h5", layers_of(model))
@@ -99,7 +99,7 @@ def test_cifar100_runs_from_an_archive_in_the_official_layout_and_stays_legible(
         "recipe=cifar100-mobilenetv2", f"backbone.weights={weights}", "backbone.alpha=0.35", *archives["cifar100"],
         *SMALL, "evaluate.gallery_class=apple",
         # A phase that starts from nothing learnt ends better, so that its weights are kept: 0.08 to 0.10 of 200
-        # pictures after two epochs, and 0 to 0.02 before them, with seeds 0 to 2.
+        # images after two epochs, and 0 to 0.02 before them, with seeds 0 to 2.
         "head.epochs=0", "schedule.phases.layers50.epochs=2", "schedule.phases.layers50.learning_rate=0.003",
         "dataset.limit=2000",
     )  # fmt: skip

@@ -45,8 +45,8 @@ stages:
     deps: [stage.py]
     outs: [out, metrics/time/work.json]
 """
-WAITS = "work: waiting for another experiment, which makes the same"
-TAKES = "work: taken from the cache, as another experiment has just made it"
+WAITS = "work: waiting for another experiment, which runs the same stage"
+TAKES = "work: restored from the cache, as another experiment has just made it"
 WORKS = "works as"
 # What experiments of a sweep over heads have in common.
 SHARED = ("download", "preprocess", "backbone", "extract")
@@ -277,7 +277,7 @@ def test_a_sweep_in_the_queue_makes_what_is_shared_once(tmp_path):
     assert len(tasks) == 2, status
     logs = [project.dvc("queue", "logs", task) for task in tasks]
     for stage in SHARED:
-        taken = [f"{stage}: taken from the cache" in log or f"Stage '{stage}' is cached" in log for log in logs]
+        taken = [f"{stage}: restored from the cache" in log or f"Stage '{stage}' is cached" in log for log in logs]
         assert sorted(taken) == [False, True], stage
     assert sum(log.count("backbone: epoch 1/1") for log in logs) == 1
     assert sum(log.count("extract: val, ") for log in logs) == 1

@@ -22,12 +22,12 @@ WORK = """
 import time
 from thaw.runtime import progress
 progress.PERIOD = 0.3
-with progress.Progress("extract: view1", 40, "pictures") as doing:
+with progress.Progress("extract: view1", 40, "images") as doing:
     time.sleep(0.5)
     for done in range(1, 41):
         doing.reach(done)
         time.sleep(0.025)
-print("extract: view1, 40 pictures")
+print("extract: view1, 40 images")
 """
 
 
@@ -82,12 +82,12 @@ def test_a_bar_in_a_terminal_grows_says_what_is_left_and_goes():
     assert percent[0] == 0
     assert percent == sorted(percent)
     assert percent[-1] > 50
-    assert re.search(r"extract: view1, \d+ of 40 pictures, [0-9]+ s left$", drawings[-1].rstrip())
+    assert re.search(r"extract: view1, \d+ of 40 images, [0-9]+ s left$", drawings[-1].rstrip())
     # The last that is drawn is blank, as wide as the bar was.
     assert bar.endswith("\r")
     assert bar.split("\r")[-2].strip() == ""
     assert len(bar.split("\r")[-2]) >= len(drawings[-1].rstrip())
-    assert lines == "extract: view1, 40 pictures\n"
+    assert lines == "extract: view1, 40 images\n"
 
 
 def test_a_bar_fits_a_narrow_terminal():
@@ -107,11 +107,11 @@ def test_a_log_gets_plain_lines_and_no_more_than_one_a_period():
     assert result.stderr == b""
     assert b"\r" not in result.stdout
     *told, last = result.stdout.decode().splitlines()
-    assert last == "extract: view1, 40 pictures"
-    assert told[0] == "extract: view1, 1 of 40 pictures"  # how fast it goes is not known yet
+    assert last == "extract: view1, 40 images"
+    assert told[0] == "extract: view1, 1 of 40 images"  # how fast it goes is not known yet
     assert len(told) > 2
     for line in told[1:]:
-        assert re.fullmatch(r"extract: view1, \d+ of 40 pictures, \d+ s left", line)
+        assert re.fullmatch(r"extract: view1, \d+ of 40 images, \d+ s left", line)
 
 
 def test_lines_come_every_half_minute_and_do_not_count_the_first_of_the_work(clock, capsys):
@@ -129,20 +129,20 @@ def test_lines_come_every_half_minute_and_do_not_count_the_first_of_the_work(clo
 
 
 def test_work_that_goes_on_is_not_taken_for_fast(clock, capsys):
-    with Progress("extract: view0", 50_000, "pictures", 40_000) as doing:
+    with Progress("extract: view0", 50_000, "images", 40_000) as doing:
         for done in range(41_000, 50_001, 1000):
             clock(10)
             doing.reach(done)
     assert capsys.readouterr().out.splitlines() == [
-        "extract: view0, 43,000 of 50,000 pictures, 70 s left",
-        "extract: view0, 46,000 of 50,000 pictures, 40 s left",
-        "extract: view0, 49,000 of 50,000 pictures, 10 s left",
+        "extract: view0, 43,000 of 50,000 images, 70 s left",
+        "extract: view0, 46,000 of 50,000 images, 40 s left",
+        "extract: view0, 49,000 of 50,000 images, 10 s left",
     ]
     assert doing.extra() == 0
 
 
 def test_short_work_has_no_line_and_no_first_that_took_longer(clock, capsys):
-    with Progress("evaluate: test", 10, "pictures") as doing:
+    with Progress("evaluate: test", 10, "images") as doing:
         clock(5)
         doing.reach(10)
     assert doing.extra() == 0

@@ -20,8 +20,8 @@ from tests.helpers.examples import (
     OnRows,
     augment,
     data,
+    example_images,
     extraction,
-    pictures,
     points,
     run,
     small_network,
@@ -428,7 +428,7 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup):
 
 
 def test_a_network_with_batch_norm_and_augmentation_goes_on_in_the_same_bits(tmp_path, capsys):
-    examples = pictures(24)
+    examples = example_images(24)
 
     def fit(saved, stop=False):
         network = small_network()
@@ -480,7 +480,7 @@ def test_early_stopping_counts_on(tmp_path, capsys):
         assert fit(State("s", tmp_path / str(stop_after))) == expected
 
 
-TRAIN, VAL = pictures(20), pictures(9, seed=1)
+TRAIN, VAL = example_images(20), example_images(9, seed=1)
 
 
 def extract(folder: Path, saved: State | None) -> dict[str, bytes]:

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from tests.helpers.examples import DataByEpoch, OnRows, augment, data, pictures, points, run, small_network, training
+from tests.helpers.examples import (
+    DataByEpoch,
+    OnRows,
+    augment,
+    data,
+    example_images,
+    points,
+    run,
+    small_network,
+    training,
+)
 from thaw.config.schema import Head
 from thaw.data.examples import Examples
 from thaw.errors import ThawError
@@ -279,7 +289,7 @@ def test_another_seed_or_stage_gives_another_run(other):
 
 
 def test_a_network_trains_equally_to_the_bit_with_augmentation_and_moving_statistics():
-    examples = pictures(16)
+    examples = example_images(16)
 
     def once() -> tuple[list[np.ndarray], list[Row]]:
         network = small_network()

@@ -14,10 +14,10 @@ from tests.helpers.examples import (
     OnRows,
     augment,
     data,
+    example_images,
     extraction,
     measure_statistics,
     narrowest,
-    pictures,
     run,
     training,
 )
@@ -33,7 +33,7 @@ from thaw.network.seeds import seed_initialisers
 from thaw.training import loop
 from thaw.training.loop import train_network
 
-TRAIN, VAL = pictures(24), pictures(12, seed=1)
+TRAIN, VAL = example_images(24), example_images(12, seed=1)
 CLASSES = ["cat", "dog", "frog", "horse"]
 PLAIN = augment()
 

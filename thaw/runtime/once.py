@@ -81,12 +81,12 @@ def _taken(main: Path, lock: IO[bytes], stage: str, wanted: "_Wanted", looked: i
         if try_lock(lock, byte):
             saving = _saving(main, stage, wanted)
             if wanted.restore(looked):
-                print(f"{stage}: taken from the cache, as another experiment has just made it", flush=True)
+                print(f"{stage}: restored from the cache, as another experiment has just made it", flush=True)
                 return True
             if not saving:
                 return False
         if not waits:
-            print(f"{stage}: waiting for another experiment, which makes the same", flush=True)
+            print(f"{stage}: waiting for another experiment, which runs the same stage", flush=True)
             waits = True
         time.sleep(_PERIOD)
 
