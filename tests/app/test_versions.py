@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
+from tests.helpers.project import ROOT
 from thaw.app import versions
 from thaw.app.commands import predict
 from thaw.app.compare import comparison_table, group_setups
@@ -13,6 +14,7 @@ from thaw.app.experiments import Experiment
 from thaw.app.versions import model_versions, other_versions, recorded_versions
 from thaw.config.compose import compose
 from thaw.errors import ThawError
+from thaw.stage import read_params
 
 INSTALLED = {"python": "3.13.1", "keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"}
 OLD = {"python": "3.13.1", "keras": "3.15.0", "tensorflow": "2.20.0", "numpy": "2.4.6"}
@@ -90,7 +92,7 @@ def test_a_prediction_says_so_on_standard_error_before_it_begins(project, monkey
         raise ThawError("stop")
 
     monkeypatch.setattr(predict, "model_folder", lambda folder: folder)
-    monkeypatch.setattr(predict, "read_params", lambda: None)
+    monkeypatch.setattr(predict, "read_params", lambda: read_params(ROOT / "params.yaml"))
     monkeypatch.setattr(predict, "set_up_backend", stop)
     monkeypatch.setattr("thaw.app.predict.read_image", lambda file: None)
     arguments = predict_arguments(["image.png", "--model", f"models/{phase}"])

@@ -456,6 +456,9 @@ BAD = [
     *each("evaluate.gallery_class", "fox", "", 10, -1, True, 1.0, NAN, ["cat"]),
     Bad("evaluate.gallery_class", "0", base=DEMO),  # of the source task
     Bad("evaluate.gallery_class", 0, base=DEMO),
+    *each("evaluate.views", *WHOLE_FROM_1, 11),
+    Bad("evaluate.views", 6, base=DEMO),  # without mirror images
+    Bad("augment.flip", False, "evaluate.views", ("evaluate.views=10",)),
     *each("class_weights", "equal", [], 1, True, {"fox": 1}, {10: 1}, {-1: 1}, {True: 1}, {3: 1, "cat": 2}),
     *each("class_weights", *({"cat": weight} for weight in (0, -1, 11, NAN, INF, "2", None, True))),
     Bad("class_weights", {"0": 2}, base=DEMO),  # of the source task
@@ -613,6 +616,8 @@ def test_a_key_that_is_no_text_is_refused():
         (["head.patience=null"], "head.patience"),
         (["seed=2147483647"], "seed"),
         (["extract.cuts=[4,0]"], "extract.cuts"),
+        (["evaluate.views=10"], "evaluate.views"),
+        ([*DEMO, "evaluate.views=5"], "evaluate.views"),
         (["augment=none", "augment.flip=true", "augment.views=9"], "augment.views"),
         (["augment=none", "augment.translation=0.1", "augment.views=9"], "augment.views"),
         (["augment=none", "augment.rotation=0.1", "augment.views=9"], "augment.views"),

@@ -335,6 +335,10 @@ def test_a_trained_model_predicts_image_files(project, photographs):
     assert len(shares) == 2
     assert shares == sorted(shares, reverse=True)
     assert {one["class"] for one in found[0]["classes"]} < {"7", "8", "9"}
+    output = project.run(*command, "--views", "5")
+    assert "predict: mean of 5 views, shifted\n" in output, "a mirrored digit is another sign"
+    output = project.run(*command, "--views", "6", check=False)
+    assert output == "--views: received 6; accepted: 1 to 5 where augment.flip is false\n"
     output = project.run(*command[:-2], str(photographs / "more/notes.txt"), check=False)
     assert output.splitlines()[-1] == "predict: no readable image"
     output = project.run(*command, "--model", "models/none", check=False)

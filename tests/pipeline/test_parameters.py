@@ -22,7 +22,7 @@ PHASES = ("top", "all")
 TINY = [
     f"backend={BACKEND}", "recipe=demo", "dataset.limit=60", "dataset.val_fraction=0.05", "dataset.classes=[7,8]",
     "backbone.source.classes=[0,1]", "backbone.image_size=16", "batch_size=4", "augment.views=2", "extract.cuts=[0,1]",
-    "evaluate.gallery_class=8", *(f"{run}.epochs=1" for run in ("backbone.source", "head")),
+    "evaluate.gallery_class=8", "evaluate.views=2", *(f"{run}.epochs=1" for run in ("backbone.source", "head")),
     *(f"schedule.phases.{phase}.epochs=1" for phase in PHASES),
 ]  # fmt: skip
 RUNS = ("backbone.source", "head", *(f"schedule.phases.{phase}" for phase in PHASES))
@@ -86,6 +86,7 @@ CHANGES: dict[str, Any] = {
     "extract.dtype": "float32",
     "extract.batch_size": 5,
     "evaluate.gallery_class": 7,
+    "evaluate.views": 3,
     **{f"{section}.name": "other" for section in ("head", "augment", "schedule")},
     **{
         f"{run}.{key}": value
@@ -208,6 +209,12 @@ def test_a_name_too_many_and_a_name_too_few_are_found(compositions):
     assert not acts(compositions, "preprocess", "dataset.classes")
     params = [name for name in named("preprocess") if name != "dataset.seed"]
     assert unnamed_that_act(compositions["stored"], "preprocess", params) == ["dataset.seed"]
+
+
+def test_test_time_views_change_the_metrics_alone(compositions):
+    runs = compositions["stored"]
+    single, several = runs.base("evaluate"), runs.other("evaluate", {"evaluate.views": 1})
+    assert {name for name in single | several if single.get(name) != several.get(name)} == {"metrics/evaluate.json"}
 
 
 def test_the_archive_is_decided_by_its_hash_and_not_by_its_address(tmp_path, monkeypatch):

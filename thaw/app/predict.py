@@ -96,15 +96,36 @@ def class_number(name: str, classes: list[str]) -> int:
 
 
 def predict_images(
-    folder: Path, images: np.ndarray, reach: Callable[[int], None] = unseen, batch_size: int = 128
+    folder: Path,
+    images: np.ndarray,
+    views: int = 1,
+    mirrored: bool = False,
+    reach: Callable[[int], None] = unseen,
+    batch_size: int = 128,
 ) -> tuple[list[str], np.ndarray]:
-    """Class names, and probabilities (n, classes) of images, uint8 (n, 32, 32, 3). Needs the backend set up."""
+    """Class names, and probabilities (n, classes) of images. Needs the backend set up.
+
+    Args:
+        folder: of the checkpoint.
+        images: uint8 (n, 32, 32, 3).
+        views, mirrored: test-time views to average over, as for `thaw.evaluation.views.further_views`.
+        reach: called after each batch, from any thread, with the number of finished images of all views.
+        batch_size: images per step.
+    """
     from thaw.data.examples import Examples
     from thaw.evaluation.scores import probabilities
+    from thaw.evaluation.views import mean_over_views
 
     network, info = load_checkpoint(folder)
-    examples = Examples(images, np.zeros(len(images), np.int32))
-    return info.classes, probabilities(network.classifier(), examples, min(batch_size, len(images)), reach)
+    classifier, size = network.classifier(), min(batch_size, len(images))
+    predicted = probabilities(classifier, Examples(images, np.zeros(len(images), np.int32)), size, reach)
+    if views > 1:
+
+        def reach_further(done: int) -> None:
+            reach(len(images) + done)
+
+        predicted = mean_over_views(classifier, images, predicted, views, mirrored, size, reach_further)
+    return info.classes, predicted
 
 
 def prediction_rows(files: list[Path], classes: list[str], predicted: np.ndarray, top: int) -> Iterator[dict[str, Any]]:

@@ -44,6 +44,7 @@ def check_values(params: Params, tables: Tables) -> None:
     _check_extract(params, len(tables.backbones[params.backbone.name].blocks))
     if params.evaluate.gallery_class is not None:
         _learnt(params, classes, "evaluate.gallery_class", params.evaluate.gallery_class, "or its number; or null")
+    check_views("evaluate.views", params.evaluate.views, params)
     _check_class_weights(params, classes)
 
 
@@ -98,6 +99,16 @@ def check_classes(parameter: str, wanted: Sequence[str | int] | None, names: Seq
         numbers.append(number)
     if len(set(numbers)) != len(numbers) or len(numbers) < 2:
         raise ParamError(parameter, wanted, "two or more classes, each once")
+
+
+def check_views(parameter: str, views: int, params: Params) -> None:
+    """Refuse more test-time views than there are: mirror images are views where training had them.
+
+    Raises:
+        ParamError: names the parameter.
+    """
+    if views > (10 if params.augment.flip else 5):
+        raise ParamError(parameter, views, "1 to 10" if params.augment.flip else "1 to 5 where augment.flip is false")
 
 
 def _check_class_weights(params: Params, names: Sequence[str]) -> None:

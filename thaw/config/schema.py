@@ -245,6 +245,12 @@ class Evaluate(Section):
     ]
     """Class whose test images plots/figures/gallery.png shows, by name or number; null for the one of the lowest F1."""
 
+    views: Annotated[
+        int, Field(ge=1, le=10), Accepted("a whole number from 1 to 10, or to 5 where augment.flip is false")
+    ]
+    """Views of each test image; above 1, metrics/evaluate.json also scores their mean probabilities (accuracy_views).
+    Besides the image: 2 its mirror image, 4, 6, 8, 10 shifts by 2 pixels; without augment.flip 2 to 5 shifts alone."""
+
 
 class Device(Section):
     xla: Annotated[bool | Literal["auto"], Accepted("auto, true or false")]

@@ -3,6 +3,7 @@
 Start at `evaluate`. The stage figures draws the tables.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from thaw.evaluation.scores import (
     probabilities,
     score_rows,
 )
+from thaw.evaluation.views import describe_views, mean_over_views
 from thaw.network.build import Network
 from thaw.network.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from thaw.network.history import COLUMNS
@@ -51,6 +53,7 @@ def evaluate(params: Params) -> None:
         **scores["test"],
         **{f"{split}_accuracy": scores[split]["accuracy"] for split in ("train", "val")},
         "calibration_error": calibration_error(bins),
+        **_views_scores(params, classifier, splits["test"], predicted),
         **source,
     }
     titles = {"source": "source task, before", "source_after": "source task, after"}
@@ -111,10 +114,35 @@ def _predict(
     return scores, predicted
 
 
+def _views_scores(params: Params, classifier: keras.Model, test: Examples, predicted: np.ndarray) -> dict[str, float]:
+    """Scores of the mean over `evaluate.views` test-time views, under names of their own; empty for one view.
+
+    All other figures are of the single view, whatever the number: two runs with other views stay comparable.
+
+    Args:
+        predicted: probabilities of the images as they are, (n, classes).
+    """
+    count, mirrored = params.evaluate.views, bool(params.augment.flip)
+    if count == 1:
+        return {}
+    started, images = time.perf_counter(), (count - 1) * len(test)
+    with Progress("evaluate: test, further views", images, "images") as progress:
+        mean = mean_over_views(classifier, test.inputs, predicted, count, mirrored, params.batch_size, progress.reach)
+    scores = compute_scores(test.labels, mean)
+    print(
+        f"evaluate: test, mean of {describe_views(count, mirrored)}, accuracy {scores['accuracy']:.4f}, "
+        f"{time.perf_counter() - started:.1f} s more",
+        flush=True,
+    )
+    scores["calibration_error"] = calibration_error(calibration_bins(test.labels, mean))
+    return {f"{name}_views": scores[name] for name in ("accuracy", "loss", "calibration_error")}
+
+
 def _source_scores(params: Params, network: Network) -> dict[str, dict[str, float]]:
     """Scores on the source task's test images before and after the transfer; empty without a source task.
 
-    After the transfer, the final network gets the head of the source task, and keeps it.
+    After the transfer, the final network gets the head of the source task, and keeps it. Test-time views are not for
+    these: the two compare what the backbone knows.
     """
     source = read_checkpoint_info(paths.BACKBONE)
     if source.head is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from thaw.app.commands.common import add_model, messages_on_stderr, model_folder, positive_integer, set_up_backend
 from thaw.app.versions import model_versions, other_versions
+from thaw.config.checks import check_views
 from thaw.errors import ThawError
 from thaw.runtime.progress import Progress
 from thaw.stage import read_params
@@ -19,6 +20,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="of any size and mode")
     parser.add_argument("--top", type=positive_integer, default=3, metavar="N", help="classes for each image (3)")
+    words = "average over the image, its mirror image (augment.flip), and shifts by 2 pixels, 10 in all (1)"
+    parser.add_argument("--views", type=positive_integer, default=1, metavar="N", help=words)
     add_model(parser)
     forms = parser.add_mutually_exclusive_group()
     for form, words in (("json", "as JSON"), ("csv", "as CSV, a row for each image and class")):
@@ -31,7 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from thaw.app.predict import as_csv, as_json, as_table, find_images, predict_images, prediction_rows, read_image
 
-    folder = model_folder(arguments.model)
+    folder, params = model_folder(arguments.model), read_params()
+    check_views("--views", arguments.views, params)
     found_files = find_images(arguments.images)
     files, images, refused = [], [], []
     with messages_on_stderr(), Progress("predict: reading", len(found_files), "files") as progress:
@@ -48,8 +52,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise ThawError("predict: no readable image")
     if other := other_versions(model_versions(folder)):
         print(f"predict: {folder} was {other}", file=sys.stderr)
-    set_up_backend("predict", read_params())
-    with messages_on_stderr(), Progress("predict", len(images), "images") as progress:
-        classes, probabilities = predict_images(folder, np.stack(images), progress.reach)
+    set_up_backend("predict", params)
+    from thaw.evaluation.views import describe_views
+
+    views, mirrored = arguments.views, bool(params.augment.flip)
+    if views > 1:
+        print(f"predict: mean of {describe_views(views, mirrored)}", file=sys.stderr)
+    with messages_on_stderr(), Progress("predict", views * len(images), "images") as progress:
+        classes, probabilities = predict_images(folder, np.stack(images), views, mirrored, progress.reach)
     rows = list(prediction_rows(files, classes, probabilities, arguments.top))
     print({"table": as_table, "json": as_json, "csv": as_csv}[arguments.form](rows))

@@ -78,6 +78,7 @@ def _tiles(run: Run) -> dict[str, str]:
     """The headline numbers by name, the most important one first."""
     names = {
         "accuracy": "test accuracy",
+        "accuracy_views": "test accuracy, mean of views",  # for evaluate.views above 1
         "macro_f1": "macro F1",
         "macro_precision": "macro precision",
         "macro_recall": "macro recall",

@@ -1,0 +1,72 @@
+"""Test-time views: copies of the images to classify, whose predictions are averaged. Start at `mean_over_views`."""
+
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+
+from thaw.data.examples import Examples
+from thaw.evaluation.scores import probabilities
+from thaw.runtime.progress import unseen
+
+# Pixels of a shift, of 32.
+SHIFT = 2
+
+# No shift, then a shift towards each corner: (down, right), in units of SHIFT. With mirror images, as the ten crops of
+# Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks" (2012).
+OFFSETS = ((0, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
+
+
+def further_views(images: np.ndarray, count: int, mirrored: bool) -> Iterator[np.ndarray]:
+    """The views after the first, which is the image as it is; each has the shape of `images`.
+
+    View 2 is the mirror image. Views 3, 5, 7 and 9 are the image shifted by 2 pixels towards each corner, views 4, 6,
+    8 and 10 their mirror images. Where nothing may be mirrored, views 2 to 5 are the shifted images.
+
+    Args:
+        images: uint8 (n, 32, 32, 3).
+        count: number of views with the first, 10 at most, or 5 if not mirrored.
+        mirrored: whether mirror images are among the views.
+    """
+    _, height, width, _ = images.shape
+    # Reflected edges as in augmentation: b a | a b c d | d c.
+    padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="symmetric")
+    for number in range(1, count):
+        down, right = OFFSETS[number // 2 if mirrored else number]
+        top, left = SHIFT * (1 - down), SHIFT * (1 - right)
+        shifted = padded[:, top : top + height, left : left + width]
+        yield shifted[:, :, ::-1] if mirrored and number % 2 else shifted
+
+
+def describe_views(count: int, mirrored: bool) -> str:
+    """Views in words, such as `10 views, mirrored and shifted`."""
+    kinds = ["mirrored"] * mirrored + ["shifted"] * (count > 1 + mirrored)
+    return f"{count} views, {' and '.join(kinds)}"
+
+
+def mean_over_views(
+    classifier: keras.Model,
+    images: np.ndarray,
+    predicted: np.ndarray,
+    count: int,
+    mirrored: bool,
+    batch_size: int,
+    reach: Callable[[int], None] = unseen,
+) -> np.ndarray:
+    """Mean class probabilities over the views, float64 (n, classes).
+
+    Args:
+        classifier: from images to logits.
+        images, count, mirrored: as for `further_views`.
+        predicted: probabilities of the first view, (n, classes).
+        batch_size: images per step.
+        reach: called after each batch, from any thread, with the number of finished images of the further views.
+    """
+    total, labels = predicted.copy(), np.zeros(len(images), np.int32)
+    for number, view in enumerate(further_views(images, count, mirrored)):
+
+        def reach_image(done: int, before: int = number * len(images)) -> None:
+            reach(before + done)
+
+        total += probabilities(classifier, Examples(view, labels), batch_size, reach_image)
+    return total / count
