@@ -113,7 +113,7 @@ def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str
     phases: list[tuple[str, Any, int]] = [("head", params.head, sum(count for _, count in blocks))]
     for name, phase in params.schedule.phases.items():
         frozen = frozen_layers(phase, params.backbone.name)
-        if phase.depth in params.extract.cuts:
+        if phase.depth in params.extract.cuts_by_view(1)[0]:
             phases.append((name, phase, frozen))
     change = {"batch_norm": "train"} if case == "batch_norm" else {}
     change |= {"learning_rate": rate} if rate else {}
@@ -215,7 +215,7 @@ def _pass_rate(network, params, train) -> float:
 
     model = network.features([0, 1, 2], params.head.pool, params.augment)
     images, seconds = train.inputs[: chunk_size(model, params.extract.batch_size)], []
-    inputs = augmentation_inputs(images, params.augment, augmented=True)
+    inputs = augmentation_inputs(images, params.augment, view=1)
     for _ in range(4):
         started = time.perf_counter()
         list(predict_chunks(model, inputs, params.extract.batch_size))
@@ -261,7 +261,7 @@ def _plain(network):
     from thaw.network.modes import InMode
 
     def build(augment, batch_norm: str) -> keras.Model:
-        inputs, x = network.image_input(augment, always=False)
+        inputs, x = network.image_input(augment)
         for block in network.blocks:
             x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
         return keras.Model(inputs, network.head(network.pooled(x)))

@@ -28,7 +28,7 @@ def test_the_map_is_the_gradients_by_hand():
     measure_statistics(network, EXAMPLES.inputs)
     conv, norm = (network.blocks[-1].get_layer(name) for name in ("high_conv", "high_bn"))
     # From the activations on: BatchNorm, ReLU, the mean over all places, and one product.
-    x = keras.Model(*network.image_input(None, always=False))(EXAMPLES.inputs)
+    x = keras.Model(*network.image_input())(EXAMPLES.inputs)
     x = np.asarray(conv(network.blocks[0](x, training=False)))
     scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
     alive = (x - np.asarray(norm.moving_mean)) * scale + np.asarray(norm.beta) > 0

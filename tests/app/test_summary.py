@@ -46,8 +46,10 @@ def test_blocks_are_listed_from_the_head_down_with_the_parameters_of_keras(name)
     assert len({len(row) for row in [list(BLOCK_COLUMNS), *rows]}) == 1
 
 
-def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path):
-    settings = chosen("recipe=demo", "augment.views=2", "dataset.limit=200", "dataset.val_fraction=0.02")
+@pytest.mark.parametrize("cuts", ["[0,1]", "[[0,1],[0]]"])
+def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path, cuts):
+    small = ("augment.views=2", "dataset.limit=200", "dataset.val_fraction=0.02")
+    settings = chosen("recipe=demo", *small, f"extract.cuts={cuts}")
     one = build_untrained(settings)
     own = count_images(settings, settings.dataset.classes)
     assert (own.train, own.val) == (60, 9)  # 3 of 10 classes

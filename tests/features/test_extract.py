@@ -12,14 +12,13 @@ from tests.helpers.examples import SPOILT, augment, example_images, extraction, 
 from thaw import paths
 from thaw.config.schema import Augment, Extract
 from thaw.data.examples import Examples
-from thaw.data.stored import features_origin, read_activations, read_features_info, refuse_other_origin
+from thaw.data.stored import features_origin, phase_data, read_activations, read_features_info, refuse_other_origin
 from thaw.errors import ThawError
 from thaw.features import store
 from thaw.features.extract import extract_features
 from thaw.network import inference
 from thaw.network.augmentation import augmentation_inputs
-from thaw.network.seeds import reseed_layers
-from thaw.runtime.files import read_sealed, sha256
+from thaw.runtime.files import read_sealed, seal_folder, sha256
 
 TRAIN, VAL = example_images(20), example_images(9, seed=1)
 CLASSES = ["cat", "dog", "frog", "horse"]
@@ -74,10 +73,10 @@ def test_features_are_read_as_a_memory_map(stored):
 
 
 def test_the_json_tells_what_is_stored(stored):
-    told = {"cuts": [0, 1], "views": 2, "pool": "avg", "dtype": "float32", "classes": CLASSES, "origin": {}}
+    told = {"cuts": {0: [0, 1], 1: [0, 1]}, "pool": "avg", "dtype": "float32", "classes": CLASSES, "origin": {}}
     assert read_features_info(stored) == told
     hashes = {file.name: sha256(file) for file in stored.glob("*.npy")}
-    assert read_sealed(stored / "features.json") == told | {"sha256": hashes}
+    assert read_sealed(stored / "features.json") == told | {"cuts": {"0": [0, 1], "1": [0, 1]}, "sha256": hashes}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_the_json_tells_what_is_stored(stored):
 )
 def test_cuts_are_stored_shallow_first_within_the_budget(tmp_path, capsys, budget, cuts):
     extract(tmp_path / "features", PLAIN, cuts=[2, 0, 1], budget_gb=budget)
-    assert read_features_info(tmp_path / "features")["cuts"] == cuts
+    assert read_features_info(tmp_path / "features")["cuts"] == dict.fromkeys(cuts, [0])
     stored = {name.split("-")[0] for name in content(tmp_path / "features") if name.startswith("depth")}
     assert stored == {f"depth{depth}" for depth in cuts}
     told = [line for line in capsys.readouterr().out.splitlines() if " values an image, " in line]
@@ -108,9 +107,7 @@ def test_cuts_are_stored_shallow_first_within_the_budget(tmp_path, capsys, budge
 def test_values_are_those_that_the_network_gives_for_the_view(stored, view):
     network, images = small_network(), (VAL if view == "val" else TRAIN).inputs
     model = network.features([0, 1], "avg", VARIED)
-    # The first chunk of the view.
-    reseed_layers(model, VARIED.seed, view, 0)
-    inputs = augmentation_inputs(images, VARIED, augmented=view == 1)
+    inputs = augmentation_inputs(images, VARIED, 0 if view == "val" else view)
     for depth, expected in zip((0, 1), model.predict(inputs, batch_size=8, verbose=0), strict=True):
         assert np.ptp(expected) > 0
         np.testing.assert_array_equal(read_activations(stored, depth, view).inputs, expected)
@@ -162,19 +159,68 @@ def test_another_seed_of_augmentation_changes_the_augmented_views_alone(stored, 
     }
 
 
-def test_chunks_do_not_show_in_features_of_pictures_as_they_are(tmp_path, monkeypatch):
-    extract(tmp_path / "whole", PLAIN)
+def test_chunks_do_not_show_in_features(stored, tmp_path, monkeypatch):
     monkeypatch.setattr(inference, "CHUNK", 8)
-    extract(tmp_path / "chunks", PLAIN)
-    assert content(tmp_path / "chunks") == content(tmp_path / "whole")
+    extract(tmp_path / "chunks")
+    assert content(tmp_path / "chunks") == content(stored)
 
 
-def test_augmentation_goes_on_from_chunk_to_chunk(tmp_path, monkeypatch):
+def test_views_are_the_same_whatever_else_is_stored_and_how_many_images_a_step_has(stored, tmp_path):
+    expected = read_activations(stored, 0, 1).inputs
+    for number, chosen in enumerate(({"cuts": [0]}, {"cuts": [0, 1, 2]}, {"batch_size": 20}, {"batch_size": 3})):
+        extract(tmp_path / str(number), **chosen)
+        np.testing.assert_allclose(
+            read_activations(tmp_path / str(number), 0, 1).inputs, expected, rtol=1e-4, atol=1e-5
+        )
+    extract(tmp_path / "fewer", train=Examples(TRAIN.inputs[:7], TRAIN.labels[:7]))
+    fewer = read_activations(tmp_path / "fewer", 0, 1).inputs
+    np.testing.assert_allclose(fewer, expected[:7], rtol=1e-4, atol=1e-5)
+
+
+def test_each_image_is_augmented_in_its_own_way(tmp_path):
     one = TRAIN.inputs[:1].repeat(16, axis=0)
-    monkeypatch.setattr(inference, "CHUNK", 8)
     extract(tmp_path / "features", VARIED, train=Examples(one, np.zeros(16, np.int32)), cuts=[0])
     found = read_activations(tmp_path / "features", 0, 1).inputs
-    assert not np.allclose(found[:8], found[8:])
+    assert len(np.unique(found.round(3), axis=0)) > 10
+
+
+def test_cuts_by_view_store_what_is_asked_for_and_the_same_of_it(tmp_path, capsys):
+    varied = VARIED.model_copy(update={"views": 3})
+    extract(tmp_path / "all", varied, cuts=[0, 1, 2])
+    capsys.readouterr()
+    extract(tmp_path / "some", varied, cuts=[[2, 0, 1], [0, 1], [1]])
+    told = [line for line in capsys.readouterr().out.splitlines() if " values an image, " in line]
+    assert [line.split(", ")[1] for line in told] == ["2 views", "3 views", "1 view"]
+    cuts = {0: [0, 1], 1: [0, 1, 2], 2: [0]}
+    assert read_features_info(tmp_path / "some")["cuts"] == cuts
+    arrays = {f"depth{depth}-view{view}.npy" for depth, views in cuts.items() for view in views}
+    some = content(tmp_path / "some")
+    assert {name for name in some if "view" in name} == arrays
+    for depth, views in cuts.items():
+        data = phase_data(tmp_path / "some", depth, CLASSES)
+        assert len(data.views) == len(views)
+        for view, examples in zip(views, data.views, strict=True):
+            expected = read_activations(tmp_path / "all", depth, view).inputs
+            np.testing.assert_allclose(examples.inputs, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("budget", "depths"), [(63_808e-9, [0, 1]), (63_807e-9, [0])])
+def test_a_cut_counts_its_own_views_against_the_budget(tmp_path, budget, depths):
+    # 16 values of 4 bytes of 3 times 20 images and of 9, 4,416 bytes; 512 values of 20 images and of 9, 59,392.
+    varied = VARIED.model_copy(update={"views": 3})
+    extract(tmp_path / "features", varied, cuts=[[0, 1], [0], [0]], budget_gb=budget)
+    assert [*read_features_info(tmp_path / "features")["cuts"]] == depths
+
+
+def test_a_view_runs_the_network_no_further_than_its_cuts_need(tmp_path, monkeypatch):
+    networks = []
+    monkeypatch.setattr(store.ActivationStore, "fill", lambda self, view, cuts, model, inputs: networks.append(model))
+    extract(tmp_path / "features", VARIED.model_copy(update={"views": 3}), cuts=[[0, 1], [1], [1]])
+    val, first, second, third = [[layer.name for layer in model.layers] for model in networks]
+    assert networks[0] is networks[1] is not networks[2] is networks[3]
+    assert "high_inference" in first
+    assert "low_inference" in second
+    assert "high_inference" not in second
 
 
 def test_float16_is_the_rounded_float32(stored, tmp_path):
@@ -229,6 +275,14 @@ def test_a_cut_or_view_that_was_not_extracted_is_refused_in_one_line(stored):
         file = re.escape(str(stored / f"depth{depth}-view{view}.npy"))
         with pytest.raises(ThawError, match=rf"^{file}: missing or damaged; [^\n]+$"):
             read_activations(stored, depth, view)
+
+
+def test_a_json_of_an_earlier_format_is_refused_in_one_line(spoilt):
+    file = spoilt / "features.json"
+    told = {name: value for name, value in read_sealed(file).items() if name != "sha256"}
+    seal_folder(file, told | {"cuts": [0, 1], "views": 2})
+    with pytest.raises(ThawError, match=rf"^{re.escape(str(file))}: missing or damaged; [^\n]+$"):
+        read_features_info(spoilt)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}"])

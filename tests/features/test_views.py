@@ -2,11 +2,13 @@
 
 import json
 
+import keras
 import numpy as np
 
-from tests.helpers.examples import augment, example_images
+from tests.helpers.examples import augment, example_images, small_network
 from thaw.data.examples import Examples
 from thaw.features.views import save_views
+from thaw.network.augmentation import augmentation_inputs
 
 TRAIN = example_images(24)
 CLASSES = ["cat", "dog", "frog", "horse"]
@@ -24,6 +26,21 @@ def test_the_first_view_has_the_first_training_image_of_each_class_and_others_ha
     np.testing.assert_array_equal(images[0], first)
     assert (images[1] != images[0]).any()
     assert (images[2] != images[1]).any()
+
+
+def test_the_views_are_those_that_are_extracted(tmp_path):
+    how = augment(flip=True, translation=0.2, rotation=0.1, contrast=0.2, views=3, seed=7)
+    images, _ = saved(tmp_path / "views", **how.model_dump())
+    network = small_network()
+    rows = [np.argmax(TRAIN.labels == label) for label in range(4)]
+    for view in range(3):
+        seen = keras.Model(*network.image_input(how, with_draws=True)).predict(
+            augmentation_inputs(TRAIN.inputs, how, view), verbose=0
+        )
+        shown = network.image_input()
+        expected = keras.Model(*shown).predict(images[view], verbose=0)
+        # To within the rounding to whole pixels, of 127.5 each after normalisation.
+        np.testing.assert_allclose(seen[rows], expected, atol=0.51 / 127.5)
 
 
 def test_ten_classes_are_enough(tmp_path):

@@ -147,7 +147,7 @@ def measure_statistics(network: Network, images: np.ndarray) -> None:
     before = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0
-    x = keras.Model(*network.image_input(None, always=False))(images)
+    x = keras.Model(*network.image_input())(images)
     for block in network.blocks:
         x = block(x, training=True)
     for layer, momentum in zip(norms, before, strict=True):

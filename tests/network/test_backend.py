@@ -54,14 +54,14 @@ from thaw.network.backend import use_backend
 use_backend("tensorflow", Device(xla=sys.argv[1] == "xla", precision="float32"))
 import keras
 from tests.helpers.examples import augment, example_images
-from thaw.network.augmentation import augmentation_layers
+from thaw.network.augmentation import Augmentation
 from thaw.training.adam import adam
 from thaw.training.feed import BatchPlan, Feed
 examples = example_images(8)
-for section in (augment(), augment(translation=0.1)):
+strong = augment(flip=True, translation=0.1, rotation=0.1, zoom=0.1, contrast=0.1)
+for layer in (Augmentation(strong), keras.layers.RandomTranslation(0.1, 0.1)):
     x = inputs = keras.Input((32, 32, 3), dtype="uint8")
-    for layer in augmentation_layers(section):
-        x = layer(x)
+    x = layer(x)
     model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(x))))
     feed = Feed(model, examples, 4, mixes=False)
     feed.compile(adam(0.001))

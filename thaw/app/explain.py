@@ -53,7 +53,7 @@ def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.nda
 
     top = keras.models.clone_model(network.blocks[-1], clone_function=lambda layer: layer, call_function=call)
     model = keras.Model(top.input, network.head(network.pooled(top.output)))
-    start, x = network.image_input(None, always=False)
+    start, x = network.image_input()
     for block in network.blocks[:-1]:
         x = block(x, training=False)
     x = keras.ops.convert_to_tensor(keras.Model(start, x).predict(images, verbose=0))

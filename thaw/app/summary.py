@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from thaw.config.schedule import chain_of, phase_section, stage_of
 from thaw.config.schema import Head, Params, Phase, Source
 from thaw.data.examples import Examples
 from thaw.datasets import DATASETS
-from thaw.features.extract import Cut, plan_cuts
+from thaw.features.extract import Cut, plan_cuts, stored_depths
 from thaw.features.store import storing
 from thaw.network.augmentation import augmentation_inputs
 from thaw.network.build import IMAGE_SIZE, Network, build_network
@@ -57,8 +58,9 @@ def count_images(params: Params, classes: list | None) -> Counts:
 def planned_cuts(params: Params, network: Network) -> dict[int, Cut]:
     """Size of the activations at each cut, and whether they are stored, by depth."""
     counts = count_images(params, params.dataset.classes)
-    rows = params.augment.views * counts.train + counts.val
-    return {cut.depth: cut for cut in plan_cuts(network.widths(params.head.pool), rows, params.extract)}
+    widths = network.widths(params.head.pool)
+    planned = plan_cuts(widths, counts.train, counts.val, params.augment.views, params.extract)
+    return {cut.depth: cut for cut in planned}
 
 
 def build_untrained(params: Params) -> Network:
@@ -138,8 +140,11 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
     if source is not None:
         network.freeze(0)
         yield "backbone", _training(network, params, source, None, count_images(params, source.classes), "train")
-    stored = [cut.depth for cut in planned_cuts(params, network).values() if cut.stored]
-    yield "extract", _extraction(network, params, stored, params.augment.views * own.train + own.val) if stored else 0.0
+    planned = planned_cuts(params, network).values()
+    rows = Counter({stored_depths(planned): own.val})
+    for view in range(params.augment.views):
+        rows[stored_depths(planned, view)] += own.train
+    yield "extract", sum(_extraction(network, params, depths, count) for depths, count in rows.items() if depths)
     for name in chain_of(params.schedule):
         row, section = phase_row(params, network, name), phase_section(params, name)
         mode = section.batch_norm if isinstance(section, Phase) else "inference"
@@ -185,12 +190,12 @@ def _blank_images(count: int) -> np.ndarray:
     return np.zeros((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
 
 
-def _extraction(network: Network, params: Params, cuts: list[int], rows: int) -> float:
+def _extraction(network: Network, params: Params, cuts: tuple[int, ...], rows: int) -> float:
     model = storing(network.features(cuts, params.head.pool, params.augment), params.extract.dtype)
 
     def run(batches: int) -> None:
         images = _blank_images(batches * params.extract.batch_size)
-        for _ in predict_chunks(model, augmentation_inputs(images, params.augment, True), params.extract.batch_size):
+        for _ in predict_chunks(model, augmentation_inputs(images, params.augment, view=1), params.extract.batch_size):
             pass
 
     first, batch = _speed(run, rows // params.extract.batch_size + 1)

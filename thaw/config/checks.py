@@ -1,5 +1,6 @@
 """What the schema alone cannot tell: values against each other, and against the tables of backbones and datasets."""
 
+import itertools
 import os
 import re
 import urllib.parse
@@ -220,10 +221,17 @@ def _check_cut(where: str, phase: Phase, backbone: str, row: Any) -> None:
 
 
 def _check_extract(params: Params, blocks: int) -> None:
-    cuts = params.extract.cuts
-    if 0 not in cuts or len(set(cuts)) != len(cuts) or not 0 <= min(cuts) <= max(cuts) < blocks:
+    augment, by_view = params.augment, params.extract.cuts_by_view(params.augment.views)
+    first = set(by_view[0])
+    once = all(depths and len(set(depths)) == len(depths) for depths in by_view)
+    if not once or not {0} <= first <= set(range(blocks)) or not first.issuperset(itertools.chain(*by_view)):
         raise ParamError(
-            "extract.cuts", cuts, f"different depths from 0 to {blocks - 1}, 0 (the head's cut) among them"
+            "extract.cuts",
+            params.extract.cuts,
+            f"different depths from 0 to {blocks - 1}, 0 (the head's cut) among them; "
+            "or such a list for each view, the first with all depths",
         )
-    if params.augment.changes_nothing and params.augment.views > 1:
-        raise ParamError("augment.views", params.augment.views, "1 where nothing is augmented")
+    if len(by_view) != augment.views:
+        raise ParamError("extract.cuts", params.extract.cuts, f"{augment.views} lists, as many as augment.views")
+    if augment.changes_nothing and augment.views > 1:
+        raise ParamError("augment.views", augment.views, "1 where nothing is augmented")

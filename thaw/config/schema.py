@@ -171,8 +171,9 @@ class Augment(Section):
     name: Name
     """Name of the file in conf/augment, for tables; it stays when single values are changed."""
 
-    flip: Annotated[bool, Accepted("true or false")]
-    """Mirror half of the images, left to right."""
+    flip: Annotated[bool | Literal["alternate"], Accepted("true, false or alternate")]
+    """Mirror half of the images, left to right; alternate: all images in odd views and none in even views, and half at
+    random where a phase trains on images."""
 
     translation: Share
     """Largest shift in each direction, as a share of the side."""
@@ -226,8 +227,13 @@ class Schedule(Section):
 
 
 class Extract(Section):
-    cuts: Annotated[list[int], Field(min_length=1), Accepted("a list of different depths, 0 among them")]
-    """Cuts whose activations are stored, as depths; 0 is the head's cut, above the whole backbone."""
+    cuts: Annotated[
+        list[int] | list[list[int]],
+        Field(min_length=1),
+        Accepted("a list of different depths, 0 among them, or such a list for each view"),
+    ]
+    """Cuts whose activations are stored, as depths; 0 is the head's cut, above the whole backbone. With a list for each
+    view, such as [[0, 5], [0], [0]], later views are stored at some of the cuts alone."""
 
     budget_gb: Annotated[float, Field(ge=0, allow_inf_nan=False), Accepted("a number of gigabytes, from 0 up")]
     """Gigabytes (1e9 bytes) that all activations may take; cuts beyond, the deepest first, are streamed."""
@@ -237,6 +243,11 @@ class Extract(Section):
 
     batch_size: Count
     """Images per step of extraction."""
+
+    def cuts_by_view(self, views: int) -> list[list[int]]:
+        """The depths to store of each view; `views` is the number of views where all have the same."""
+        own = [depths for depths in self.cuts if isinstance(depths, list)]
+        return own or [[depth for depth in self.cuts if isinstance(depth, int)]] * views
 
 
 class Evaluate(Section):

@@ -14,7 +14,7 @@ from thaw.runtime.files import SealedFolder, damaged, digest
 
 FEATURES_JSON = "features.json"
 
-_KEYS = ("cuts", "views", "pool", "dtype", "classes", "origin")
+_KEYS = ("cuts", "pool", "dtype", "classes", "origin")
 
 
 def cut_name(depth: int) -> str:
@@ -22,15 +22,16 @@ def cut_name(depth: int) -> str:
 
 
 def read_features_info(folder: Path) -> dict[str, Any]:
-    """The features.json of a folder: cuts, views, pool, dtype, classes and origin.
+    """The features.json of a folder: cuts, which has the views of each depth, pool, dtype, classes and origin.
 
     Raises:
         ThawError: it is missing or damaged.
     """
     sealed = SealedFolder(folder / FEATURES_JSON)
     try:
-        return {name: sealed.content[name] for name in _KEYS}
-    except KeyError:  # written by another version of thaw
+        info = {name: sealed.content[name] for name in _KEYS}
+        return info | {"cuts": {int(depth): views for depth, views in info["cuts"].items()}}
+    except (KeyError, AttributeError):  # written by another version of thaw
         raise damaged(sealed.path) from None
 
 
@@ -77,7 +78,7 @@ def phase_data(folder: Path, depth: int, classes: list[str]) -> TrainingData:
     if depth not in info["cuts"]:
         train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
         return TrainingData(None, [train], val)
-    views = [read_activations(folder, depth, view) for view in range(info["views"])]
+    views = [read_activations(folder, depth, view) for view in info["cuts"][depth]]
     return TrainingData(depth, views, read_activations(folder, depth, "val"))
 
 

@@ -1,9 +1,12 @@
 """The stage extract: activations of the frozen backbone for each view, in data/features; samples of the views."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from thaw import paths
@@ -83,41 +86,23 @@ def extract_features(folder: Path, network: Network, extraction: Extraction, sta
         state: saves each finished chunk, and is resumed from; None saves nothing.
     """
     augment, settings = extraction.augment, extraction.settings
-    rows = augment.views * len(extraction.train) + len(extraction.val)
-    planned = plan_cuts(network.widths(extraction.pool), rows, settings)
+    widths = network.widths(extraction.pool)
+    planned = plan_cuts(widths, len(extraction.train), len(extraction.val), augment.views, settings)
     for cut in planned:
         print(f"extract: {cut}", flush=True)
-    cuts = [cut.depth for cut in planned if cut.stored]
+    cuts = {cut.depth: cut.views for cut in planned if cut.stored}
     with replacing_folder(folder) as beside:
         save_array(beside / "train_labels.npy", extraction.train.labels)
         save_array(beside / "val_labels.npy", extraction.val.labels)
         if cuts:
-            _store_activations(beside, network, cuts, extraction, state)
+            _store_activations(beside, network, planned, extraction, state)
         content = {
             "cuts": cuts,
-            "views": augment.views,
             "pool": extraction.pool,
             "dtype": settings.dtype,
             "classes": extraction.classes,
         }
         seal_folder(beside / FEATURES_JSON, content | {"origin": extraction.origin})
-
-
-def _store_activations(
-    folder: Path, network: Network, cuts: list[int], extraction: Extraction, state: State | None
-) -> None:
-    """Fill one file per cut and view in `folder`."""
-    augment, settings = extraction.augment, extraction.settings
-    # Unfinished files stay outside the stage's output: DVC deletes it before each run.
-    store = ActivationStore(folder if state is None else state.folder, cuts, settings, state)
-    model = storing(network.features(cuts, extraction.pool, augment), settings.dtype)
-    store.fill("val", model, augmentation_inputs(extraction.val.inputs, augment, False), ())
-    for view in range(augment.views):
-        inputs = augmentation_inputs(extraction.train.inputs, augment, view > 0)
-        store.fill(f"view{view}", model, inputs, (augment.seed, view))
-    if state is not None:
-        for file in store.files:
-            link_or_copy(file, folder / file.name)
 
 
 @dataclass(frozen=True)
@@ -126,12 +111,14 @@ class Cut:
 
     Attributes:
         depth: blocks above it.
+        views: numbers of the views of the training set to store at it.
         values: per image.
-        size: bytes for all images.
+        size: bytes for the images of these views and of validation.
         left: bytes of the budget that shallower cuts left.
     """
 
     depth: int
+    views: list[int]
     values: int
     size: int
     left: int
@@ -142,21 +129,53 @@ class Cut:
 
     def __str__(self) -> str:
         why = "stored" if self.stored else f"streamed: over the {self.left / 1e9:.2f} GB left of extract.budget_gb"
-        return f"depth {self.depth}, {self.values:,} values an image, {self.size / 1e9:.3f} GB, {why}"
+        views = "1 view" if len(self.views) == 1 else f"{len(self.views)} views"
+        return f"depth {self.depth}, {views}, {self.values:,} values an image, {self.size / 1e9:.3f} GB, {why}"
 
 
-def plan_cuts(widths: dict[int, int], rows: int, settings: Extract) -> list[Cut]:
+def plan_cuts(widths: dict[int, int], train: int, val: int, views: int, settings: Extract) -> list[Cut]:
     """Decide which cuts to store: the shallowest first, each that fits what is left of the budget.
 
     Args:
         widths: values per image at each depth.
-        rows: images in all views and in validation.
+        train, val: number of images of each split.
+        views: number of views, `augment.views`.
         settings: cuts, budget_gb, dtype.
     """
     planned, left = [], round(settings.budget_gb * 1e9)
-    for depth in sorted(settings.cuts):
-        size = widths[depth] * rows * np.dtype(settings.dtype).itemsize
-        planned.append(Cut(depth, widths[depth], size, left))
+    by_view = settings.cuts_by_view(views)
+    for depth in sorted(by_view[0]):
+        own = [view for view, depths in enumerate(by_view) if depth in depths]
+        size = widths[depth] * (len(own) * train + val) * np.dtype(settings.dtype).itemsize
+        planned.append(Cut(depth, own, widths[depth], size, left))
         if planned[-1].stored:
             left -= size
     return planned
+
+
+def stored_depths(planned: Iterable[Cut], view: int = 0) -> tuple[int, ...]:
+    """The depths that are stored of a view, the shallowest first; of the first view, all that are stored."""
+    return tuple(cut.depth for cut in planned if cut.stored and view in cut.views)
+
+
+def _store_activations(
+    folder: Path, network: Network, planned: list[Cut], extraction: Extraction, state: State | None
+) -> None:
+    """Fill one file per cut and view in `folder`."""
+    augment, settings = extraction.augment, extraction.settings
+    # Unfinished files stay outside the stage's output: DVC deletes it before each run.
+    store = ActivationStore(folder if state is None else state.folder, settings, state)
+
+    @cache
+    def model(depths: tuple[int, ...]) -> keras.Model:
+        return storing(network.features(depths, extraction.pool, augment), settings.dtype)
+
+    depths = stored_depths(planned)
+    store.fill("val", depths, model(depths), augmentation_inputs(extraction.val.inputs, augment))
+    for view in range(augment.views):
+        if depths := stored_depths(planned, view):
+            inputs = augmentation_inputs(extraction.train.inputs, augment, view)
+            store.fill(f"view{view}", depths, model(depths), inputs)
+    if state is not None:
+        for file in store.files:
+            link_or_copy(file, folder / file.name)

@@ -12,7 +12,6 @@ import numpy as np
 from thaw.config.schema import Extract
 from thaw.data.stored import cut_name
 from thaw.network.inference import chunk_size, predict_chunks
-from thaw.network.seeds import reseed_layers
 from thaw.runtime.files import replacing, reserve
 from thaw.runtime.progress import Progress
 from thaw.runtime.resume import State
@@ -21,37 +20,36 @@ from thaw.runtime.resume import State
 class ActivationStore:
     """Files of activations, one for each cut and view, that are filled chunk by chunk."""
 
-    def __init__(self, folder: Path, cuts: list[int], settings: Extract, state: State | None) -> None:
-        self.folder, self.cuts, self.settings, self.state = folder, cuts, settings, state
+    def __init__(self, folder: Path, settings: Extract, state: State | None) -> None:
+        self.folder, self.settings, self.state = folder, settings, state
         self.files: list[Path] = []
         # Checksums of the chunks that are done, by view.
         self.done: dict[str, list[int]] = state.content if state is not None and state.content else {}
 
     def fill(
-        self, view: str, model: keras.Model, inputs: np.ndarray | dict[str, np.ndarray], seed: tuple[object, ...]
+        self, view: str, cuts: Sequence[int], model: keras.Model, inputs: np.ndarray | dict[str, np.ndarray]
     ) -> None:
         """Run one view through the backbone; memory does not grow with the dataset.
 
-        What is random in a chunk follows from `seed` and the chunk's number, so it does not matter where a run
-        resumes.
+        Args:
+            view: its name.
+            cuts: depths of the cuts that are stored of it.
+            model: has an output for each of `cuts`.
+            inputs: of the model.
         """
         started = time.perf_counter()
         count = len(keras.tree.flatten(inputs)[0])
         stores = [
             self._open(depth, view, (count, *output.shape[1:]))
-            for depth, output in zip(self.cuts, model.outputs, strict=True)
+            for depth, output in zip(cuts, model.outputs, strict=True)
         ]
         sums, size = self.done.setdefault(view, []), chunk_size(model, self.settings.batch_size)
         del sums[self._whole(stores, sums, size) :]
         done = min(len(sums) * size, count)
         if done:
             print(f"extract: {view}, resuming from saved state, after {done:,} images", flush=True)
-
-        def before(number: int) -> None:
-            reseed_layers(model, *seed, number)
-
         with Progress(f"extract: {view}", count, "images", done) as progress:
-            chunks = predict_chunks(model, inputs, self.settings.batch_size, before, len(sums), progress.reach)
+            chunks = predict_chunks(model, inputs, self.settings.batch_size, len(sums), progress.reach)
             for place, activations in chunks:
                 for store, values in zip(stores, activations, strict=True):
                     store[place] = values

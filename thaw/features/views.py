@@ -6,7 +6,7 @@ import numpy as np
 
 from thaw.config.schema import Augment
 from thaw.data.examples import Examples
-from thaw.network.augmentation import draw_views
+from thaw.network.augmentation import Augmentation, view_draws
 from thaw.runtime.files import replacing_folder, save_array, write_json
 
 
@@ -22,6 +22,8 @@ def save_views(folder: Path, train: Examples, classes: list[str], augment: Augme
     """
     shown = classes[:most]
     rows = [np.flatnonzero(train.labels == label)[0] for label in range(len(shown))]
+    augmentation, images = Augmentation(augment), train.inputs[rows]
+    views = [augmentation(images, view_draws(augment, view, len(train))[rows]) for view in range(augment.views)]
     with replacing_folder(folder) as beside:
-        save_array(beside / "images.npy", np.stack(draw_views(train.inputs[rows], augment)))
+        save_array(beside / "images.npy", np.stack(views).round().astype(np.uint8))
         write_json(beside / "classes.json", shown)

@@ -13,7 +13,7 @@ import keras
 
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Augment
-from thaw.network.augmentation import SWITCH, augmentation_layers
+from thaw.network.augmentation import DRAWS, Augmentation
 from thaw.network.folding import fold, foldable_pairs
 from thaw.network.modes import InMode
 
@@ -93,8 +93,8 @@ class Network:
     def features(self, depths: Sequence[int], pool: str, augment: Augment | None) -> keras.Model:
         """A model from images to the activations at each cut, in inference mode.
 
-        Its input is images, uint8 (n, 32, 32, 3). With augmentation it is a dict of images and of which ones to
-        augment, as `augmentation_inputs` makes it, so that one model, traced once, serves for both.
+        Its input is images, uint8 (n, 32, 32, 3). With augmentation it is a dict of images and their draws, as
+        `augmentation_inputs` makes it, so that one model, traced once, serves for all views.
 
         Args:
             depths: the cuts; a depth is the number of blocks above. At 0 the activations are pooled, (n, d).
@@ -104,7 +104,7 @@ class Network:
         Returns:
             A model with one output for each of `depths`.
         """
-        inputs, x = self.image_input(augment, always=True)
+        inputs, x = self.image_input(augment, with_draws=True)
         activations = {len(self.blocks): x}
         for number, block in enumerate(self._callable_blocks("inference"), start=1):
             x = block(x)
@@ -128,7 +128,7 @@ class Network:
             features = keras.Input(self.head.input.shape[1:], name="features")
             return keras.Model(features, self.head(features))
         if depth is None:
-            inputs, x = self.image_input(augment, always=False)
+            inputs, x = self.image_input(augment)
             depth = len(self.blocks)
         else:
             x = inputs = keras.Input(self.blocks[-depth].input.shape[1:], name="activations")
@@ -153,24 +153,23 @@ class Network:
             blocks.append(folded if trained else InMode(folded, training=False))
         return blocks
 
-    def image_input(self, augment: Augment | None, always: bool):
+    def image_input(self, augment: Augment | None = None, with_draws: bool = False):
         """The input of a model, and the tensor for the lowest block: augmented, normalised and resized images.
 
         Args:
             augment: settings of augmentation; None for none.
-            always: augment the images that a second input names, in any mode; otherwise all images in training.
+            with_draws: augment by the draws of a second input, in any mode; otherwise at random, in training alone.
         """
         backbone = BACKBONES[self.name]
         inputs = images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="images")
-        # On JAX, Resizing keeps the type of its input: as uint8, unaugmented images would lose fractions.
-        x = plain = keras.ops.cast(images, "float32")
-        layers = augmentation_layers(augment, always) if augment else []
-        for layer in layers:
-            x = layer(x)
-        if always and layers:
-            switch = keras.Input((), dtype="bool", name=SWITCH)
-            x = keras.ops.where(keras.ops.reshape(switch, (-1, 1, 1, 1)), x, plain)
-            inputs = {"images": images, SWITCH: switch}
+        if augment is None or augment.changes_nothing:
+            # On JAX, Resizing keeps the type of its input: as uint8, images would lose fractions.
+            x = keras.ops.cast(images, "float32")
+        elif with_draws:
+            inputs = {"images": images, "draws": keras.Input((DRAWS,), name="draws")}
+            x = Augmentation(augment)(**inputs)
+        else:
+            x = Augmentation(augment)(images)
         # In float32, whatever the precision of the blocks. Before resizing, which is linear: fewer pixels cost less.
         x = Normalise(backbone.mean, backbone.std, backbone.channels, dtype="float32", name="normalise")(x)
         if self.image_size != IMAGE_SIZE:

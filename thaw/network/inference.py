@@ -55,17 +55,15 @@ def predict_chunks(
     model: keras.Model,
     inputs: np.ndarray | dict[str, np.ndarray],
     batch_size: int,
-    before: Callable[[int], None] = lambda number: None,
     first: int = 0,
     reach: Callable[[int], None] = unseen,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """The outputs of a model chunk by chunk, so that memory does not grow with the number of examples.
 
     Args:
-        model: its random layers are the caller's to reseed, in `before`.
+        model: in inference mode.
         inputs: array (n, ...), or a dict of such arrays.
         batch_size: examples per step.
-        before: called before each chunk, with the chunk's number.
         first: number of the first chunk to compute.
         reach: called after each batch, from any thread, with the number of finished examples.
 
@@ -75,7 +73,6 @@ def predict_chunks(
     model.jit_compile = compiles(model)
     count, size = len(keras.tree.flatten(inputs)[0]), chunk_size(model, batch_size)
     for number in range(first, math.ceil(count / size)):
-        before(number)
         place = slice(number * size, min((number + 1) * size, count))
         # The last batch is padded: a batch of another shape is traced first, 0.7 s for MobileNetV2 on a CPU.
         short = -(place.stop - place.start) % batch_size if count > batch_size else 0
