@@ -125,7 +125,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     from thaw.network.build import build_network
     from thaw.network.inference import predict_chunks
     from thaw.network.seeds import seed_initialisers
-    from thaw.training.adam import adam
+    from thaw.training.adam import Adam
     from thaw.training.feed import BatchPlan, Feed
 
     seed_initialisers(0, "bench")
@@ -165,7 +165,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
             inputs, start = generator.normal(size=(rows, *shape)).astype(np.float16), depth
         examples = Examples(inputs, labels[: len(inputs)])
         feed = Feed(built.classifier(start, augment), examples, batch, mixes=not everything)
-        feed.compile(adam(1e-4))
+        feed.compile(Adam(1e-4))
         plan = BatchPlan.draw(len(examples), batch, 0.0 if everything else 0.2, 0)
         seconds = []
         for _ in range(4):

@@ -184,7 +184,7 @@ def run_thaw(params, phases, train, val, classes: list[str], seed: int) -> dict[
             clock = Clock()
             started = time.perf_counter()
             data = phase_data(folder, network.depth_above(frozen), classes)
-            rows = train_network(network, training_run, data, [clock])
+            rows = train_network(network, training_run, data, [clock]).rows
             seconds[name] = time.perf_counter() - started
             ends = clock.ends
             reached += [
@@ -227,7 +227,8 @@ def _notebook(params, phases, train, val, classes: list[str], seed: int) -> dict
     import keras
 
     from thaw.network.seeds import derive_seed, reseed_layers
-    from thaw.training.schedules import rate_schedule
+    from thaw.training.adam import Adam
+    from thaw.training.schedules import rate_schedule, warmup_steps
 
     network = start(params, classes, seed)
     plain = _plain(network)
@@ -238,7 +239,7 @@ def _notebook(params, phases, train, val, classes: list[str], seed: int) -> dict
         started = time.perf_counter()
         model = plain(params.augment, getattr(phase, "batch_norm", "inference"))
         model.compile(
-            optimizer=keras.optimizers.Adam(rate_schedule(phase, steps)),
+            optimizer=Adam(rate_schedule(phase, steps), warmup=warmup_steps(phase, steps)),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )

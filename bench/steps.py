@@ -64,7 +64,7 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     from thaw.data.examples import Examples
     from thaw.network.build import build_network
     from thaw.network.seeds import seed_initialisers
-    from thaw.training.adam import adam
+    from thaw.training.adam import Adam
     from thaw.training.feed import BatchPlan, Feed
 
     seed_initialisers(0, "bench")
@@ -75,7 +75,7 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     images = generator.integers(0, 256, (batch_size * steps, 32, 32, 3), dtype=np.uint8)
     examples = Examples(images, generator.integers(0, 10, len(images)))
     feed = Feed(built.classifier(None, None, batch_norm), examples, batch_size, mixes=False)
-    feed.compile(adam(1e-3))
+    feed.compile(Adam(1e-3))
     feed.fit(examples, BatchPlan.draw(min(5, steps) * batch_size, batch_size, 0.0, 0))
     started = time.perf_counter()
     feed.fit(examples, BatchPlan.draw(len(examples), batch_size, 0.0, 1))

@@ -27,6 +27,11 @@ def model(phase: str) -> Path:
     return MODELS / phase
 
 
+def moments(phase: str) -> Path:
+    """Adam's moments at the end of a phase."""
+    return MODELS / "moments" / phase
+
+
 def main_checkout() -> Path:
     """The checkout that the user works in, from inside a temporary copy of DVC's, too.
 

@@ -93,6 +93,7 @@ def backbone(name: str, **chosen) -> Backbone:
 
 def training(**chosen) -> Training:
     usual = {"epochs": 3, "learning_rate": 0.01, "lr_schedule": "constant", "warmup_epochs": 0.0, "patience": None}
+    usual |= {"final_learning_rate": 0.0, "label_smoothing": 0.0, "average": 0.0}
     return Training(**usual | chosen)
 
 

@@ -55,7 +55,7 @@ use_backend("tensorflow", Device(xla=sys.argv[1] == "xla", precision="float32"))
 import keras
 from tests.helpers.examples import augment, example_images
 from thaw.network.augmentation import Augmentation
-from thaw.training.adam import adam
+from thaw.training.adam import Adam
 from thaw.training.feed import BatchPlan, Feed
 examples = example_images(8)
 strong = augment(flip=True, translation=0.1, rotation=0.1, zoom=0.1, contrast=0.1)
@@ -64,7 +64,7 @@ for layer in (Augmentation(strong), keras.layers.RandomTranslation(0.1, 0.1)):
     x = layer(x)
     model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(x))))
     feed = Feed(model, examples, 4, mixes=False)
-    feed.compile(adam(0.001))
+    feed.compile(Adam(0.001))
     feed.fit(examples, BatchPlan.draw(8, 4, 0, 0))
     print(feed.model.jit_compile)
 """

@@ -315,5 +315,5 @@ def test_a_network_learns_in_mixed_precision(mixed):
     network = build(units=8)
     network.freeze(15)
     settings = run(training(epochs=8, learning_rate=0.001), augment=augment(flip=True))
-    rows = train_network(network, settings, data(EXAMPLES))
+    rows = train_network(network, settings, data(EXAMPLES)).rows
     assert rows[-1]["train_loss"] < 0.75 * rows[1]["train_loss"]

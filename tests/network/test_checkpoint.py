@@ -130,7 +130,7 @@ def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecesso
     network, info = load_checkpoint(tmp_path / "before")
     network.freeze(22)
     examples = example_images(16)
-    rows = train_network(network, run(training(epochs=4, learning_rate=0.003)), data(examples))
+    rows = train_network(network, run(training(epochs=4, learning_rate=0.003)), data(examples)).rows
     assert not rows[0]["best"], "or all files would stay the same"
     save_checkpoint(tmp_path / "after", info, network)
     before, after = content(tmp_path / "before"), content(tmp_path / "after")

@@ -401,10 +401,10 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("after", [1, *(pytest.param(after, marks=pytest.mark.slow) for after in (2, 3, 4))])
-@pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup):
+@pytest.mark.parametrize(("mixup", "average"), [(0.0, 0.0), (0.4, 0.9)])
+def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup, average):
     train, val = points(48, spread=0.6), points(21, seed=1, spread=0.6)
-    settings = training(epochs=4, lr_schedule="cosine", warmup_epochs=1.0, learning_rate=0.02)
+    settings = training(epochs=4, lr_schedule="cosine", warmup_epochs=1.0, learning_rate=0.02, average=average)
 
     def fit(saved, stop_after=None):
         seed_initialisers(0, "test")
@@ -416,8 +416,9 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup):
 
         views = [train, Examples(train.inputs * 1.1, train.labels)]
         by_turns = DataByEpoch(None, lambda epoch: views[epoch % 2], val)
-        rows = TrainingLoop(head, run(settings, mixup=mixup), by_turns, [OnRows(report)], saved).run()
-        return rows, head.get_weights()
+        loop = TrainingLoop(head, run(settings, mixup=mixup), by_turns, [OnRows(report)], saved)
+        rows = loop.run()
+        return rows, [*head.get_weights(), *(variable.numpy() for variable in loop.optimizer.variables)]
 
     expected, weights = fit(None)
     with pytest.raises(Killed):
@@ -441,7 +442,7 @@ def test_a_network_with_batch_norm_and_augmentation_goes_on_in_the_same_bits(tmp
 
         of = run(training(epochs=3), augment=augment(flip=True, translation=0.2), batch_norm="train")
         observers = [OnRows(report), Printer(of.stage, of.training)]
-        rows = train_network(network, of, data(Examples(examples.inputs, examples.labels % 3)), observers, saved)
+        rows = train_network(network, of, data(Examples(examples.inputs, examples.labels % 3)), observers, saved).rows
         return rows, network.classifier().get_weights()
 
     expected, weights = fit(None)

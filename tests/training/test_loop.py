@@ -25,16 +25,16 @@ from thaw.config.schema import Head
 from thaw.data.examples import Examples
 from thaw.errors import ThawError
 from thaw.network.build import build_head
-from thaw.network.history import Row
+from thaw.network.history import Row, best_row
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import State
 from thaw.training import loop
-from thaw.training.adam import adam
+from thaw.training.adam import Adam
 from thaw.training.class_weights import class_weight_array
 from thaw.training.feed import BatchPlan, Feed
-from thaw.training.loop import Run, TrainingLoop, steps_at_once, train_network
+from thaw.training.loop import Run, Trained, TrainingLoop, steps_at_once, train_network
 from thaw.training.reporting import EpochEnd, Observer, Printer
-from thaw.training.schedules import rate_schedule
+from thaw.training.schedules import rate_schedule, warmup_steps
 
 TRAIN, VAL = points(48, spread=0.4), points(21, seed=1, spread=0.4)
 # Labels that undo what was learnt.
@@ -92,36 +92,21 @@ def test_a_constant_learning_rate_has_neither_warm_up_nor_decay():
     assert rate_schedule(training(learning_rate=0.1, warmup_epochs=2.0), steps=10) == 0.1
 
 
-@pytest.mark.parametrize("warmup", [0.5, 1.0, 3.0])
-def test_a_cosine_reaches_its_peak_at_the_end_of_warm_up_and_zero_at_the_end(warmup):
-    rates, peak = cosine(epochs=4, learning_rate=0.1, warmup_epochs=warmup), round(warmup * 10)
-    assert max(rates) == pytest.approx(0.1)
-    assert np.argmax(rates) == peak
-    assert rates[0] == pytest.approx(0.1 / peak), "the first step learns something"
-    np.testing.assert_allclose(np.diff(rates[: peak + 1]), np.diff(rates[: peak + 1]).mean(), rtol=1e-3)
-    assert all(np.diff(rates[peak:]) < 0)
-    middle = peak + (40 - peak) // 2
-    assert rates[middle] == pytest.approx(0.05 * (1 + np.cos(np.pi * (middle - peak) / (40 - peak))), rel=1e-4)
-    assert rates[-1] == pytest.approx(0, abs=1e-7)
+@pytest.mark.parametrize(("first", "final"), [(0.1, 0.0), (0.1, 0.02), (0.02, 0.1)])
+def test_a_cosine_leads_from_the_first_to_the_final_rate(first, final):
+    rates = cosine(epochs=2, learning_rate=first, final_learning_rate=final)
+    expected = [final + (first - final) * (1 + np.cos(np.pi * step / 20)) / 2 for step in range(21)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_a_cosine_without_warm_up_starts_at_its_peak():
-    rates = cosine(epochs=2, learning_rate=0.1, warmup_epochs=0.0)
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[10] == pytest.approx(0.05)
-    assert rates[-1] == pytest.approx(0, abs=1e-7)
-    assert all(np.diff(rates) < 0)
-
-
-def test_a_warm_up_of_all_epochs_ends_at_the_peak():
-    rates = cosine(epochs=2, learning_rate=0.1, warmup_epochs=2.0)
-    assert all(np.diff(rates) > 0)
-    assert rates[-1] == pytest.approx(0.1)
+@pytest.mark.parametrize(("schedule", "steps"), [("cosine", 15), ("constant", 0)])
+def test_warm_up_is_told_in_steps(schedule, steps):
+    assert warmup_steps(training(lr_schedule=schedule, warmup_epochs=1.5), steps=10) == steps
 
 
 def test_the_learning_rate_follows_the_schedule_through_all_epochs_and_rows_tell_it_halfway_through_each(monkeypatch):
     made = []
-    monkeypatch.setattr(loop, "adam", lambda *options: made.append(adam(*options)) or made[-1])
+    monkeypatch.setattr(loop, "Adam", lambda *options: made.append(Adam(*options)) or made[-1])
     first, *rest = fit(new_head(), run(training(epochs=2, learning_rate=0.1, lr_schedule="cosine")))
     assert int(made[0].iterations) == 12, "and does not start anew in each epoch"
     assert float(made[0].learning_rate) == pytest.approx(0, abs=1e-7)
@@ -130,20 +115,46 @@ def test_the_learning_rate_follows_the_schedule_through_all_epochs_and_rows_tell
     assert [row["learning_rate"] for row in rest] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_optimizer_is_adam_as_keras_has_it_state_included(monkeypatch):
-    results = {}
-    for make in (adam, keras.optimizers.Adam):
-        made, head = [], new_head()
-        before = head.get_weights()
-        monkeypatch.setattr(
-            loop, "adam", lambda *options, make=make, made=made: made.append(make(*options)) or made[-1]
-        )
-        fit(head, run(training(epochs=3, learning_rate=0.01, lr_schedule="cosine")))
-        moved = [new - old for new, old in zip(head.get_weights(), before, strict=True)]
-        results[make] = [*moved, *(np.asarray(variable) for variable in made[0].variables)]
-    for ours, keras_own in zip(*results.values(), strict=True):
-        assert np.any(ours)
-        np.testing.assert_allclose(ours, keras_own, rtol=1e-4, atol=1e-7)
+def test_averages_are_validated_and_kept_and_training_starts_from_the_weights_themselves():
+    settings = training(epochs=3, learning_rate=0.05)
+    plain, averaged = new_head(), new_head()
+    before = plain.get_weights()
+    loops = [
+        TrainingLoop(head, run(of), data(TRAIN, VAL))
+        for head, of in ((plain, settings), (averaged, settings.model_copy(update={"average": 0.9})))
+    ]
+    rows, rows_averaged = (each.run() for each in loops)
+    for row, other in zip(rows, rows_averaged, strict=True):
+        assert row["train_loss"] == other["train_loss"], "the same weights are trained"
+    assert [row["val_loss"] for row in rows[1:]] != [row["val_loss"] for row in rows_averaged[1:]]
+    best = best_row(rows_averaged)
+    assert accuracy(averaged, VAL) == pytest.approx(best["val_accuracy"])
+    assert not any(np.array_equal(old, new) for old, new in zip(before, averaged.get_weights(), strict=True))
+
+
+def test_a_phase_that_carries_moments_on_is_as_one_run():
+    """With a constant rate, and no order of examples but that of the data."""
+    settings = training(epochs=2, learning_rate=0.01)
+    network = small_network()
+    network.attach("avg", None, 0.0, 4)
+    network.freeze(0)
+    images = example_images(16)
+    start = [layer.get_weights() for layer in (*network.layers(), *network.head.layers)]
+
+    def train(epochs: int, moments=None) -> Trained:
+        of = run(settings.model_copy(update={"epochs": epochs}), batch_size=16, moments=moments or {})
+        return train_network(network, of, data(images, images))
+
+    train(4)
+    expected = network.classifier().get_weights()
+    for layer, weights in zip((*network.layers(), *network.head.layers), start, strict=True):
+        layer.set_weights(weights)
+    half = train(2)
+    assert {each.steps for each in half.moments.values()} == {2}
+    whole = train(2, moments=half.moments)
+    assert {each.steps for each in whole.moments.values()} == {4}
+    for ours, theirs in zip(network.classifier().get_weights(), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
 def test_the_weights_of_the_best_epoch_are_restored():
@@ -297,7 +308,7 @@ def test_a_network_trains_equally_to_the_bit_with_augmentation_and_moving_statis
         network.freeze(4)
         varied = augment(flip=True, translation=0.1)
         settings = run(training(epochs=2, learning_rate=0.003), augment=varied, batch_norm="train")
-        rows = train_network(network, settings, data(examples))
+        rows = train_network(network, settings, data(examples)).rows
         return network.classifier().get_weights(), rows
 
     (first, rows), (again, same_rows) = once(), once()

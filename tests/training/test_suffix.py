@@ -56,7 +56,7 @@ def trained(
     settings = run(training(epochs=epochs, learning_rate=rate), augment=PLAIN, batch_norm=batch_norm)
     seen = []
     watch = OnRows(lambda rows: seen.append(network.classifier().get_weights()))
-    return train_network(network, settings, of, [watch]), seen[-1]
+    return train_network(network, settings, of, [watch]).rows, seen[-1]
 
 
 @pytest.fixture

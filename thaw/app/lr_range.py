@@ -64,7 +64,7 @@ def run_trials(params: Params, name: str, rates: Sequence[float], epochs: int) -
         )
         run = replace(phase.run, training=training)
         try:
-            rows = train_network(phase.network, run, phase.data, [Printer(run.stage, training)])
+            rows = train_network(phase.network, run, phase.data, [Printer(run.stage, training)]).rows
             yield Trial(rate, rows[-1]["val_accuracy"], rows[-1]["val_loss"])
         except NotFinite:
             yield Trial(rate, np.nan, np.nan)

@@ -19,7 +19,7 @@ from thaw.network.augmentation import augmentation_inputs
 from thaw.network.build import IMAGE_SIZE, Network, build_network
 from thaw.network.inference import predict_chunks
 from thaw.network.seeds import seed_initialisers
-from thaw.training.adam import adam
+from thaw.training.adam import Adam
 from thaw.training.feed import BatchPlan, Feed
 from thaw.training.loop import steps_at_once
 from thaw.training.phase import thaw_network
@@ -163,7 +163,7 @@ def _training(
     shape, dtype = model.inputs[0].shape[1:], "uint8" if depth is None else params.extract.dtype
     examples, val = (_blank(count, shape, dtype) for count in (counts.train, counts.val))
     feed = Feed(model, examples, size, mixes=mixup > 0)
-    feed.compile(adam(rate_schedule(section, 1)), steps_at_once(depth))
+    feed.compile(Adam(rate_schedule(section, 1), average=section.average), steps_at_once(depth))
     plan = BatchPlan.draw(len(examples), size, mixup, 0)
     first, step = _speed(lambda steps: feed.fit(examples, _part(plan, steps)), len(plan.rows))
     some = Examples(val.inputs[: 8 * size], val.labels[: 8 * size])

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 # Names that stages use under models/.
-RESERVED_PHASES = ("head", "backbone")
+RESERVED_PHASES = ("head", "backbone", "moments")
 
 
 # The first phase, which has a section of its own.
 HEAD = "head"
 
 
-PHASE_NAME = f"a letter or digit, then letters, digits, - and _; not {' or '.join(RESERVED_PHASES)}"
+PHASE_NAME = f"a letter or digit, then letters, digits, - and _; none of {', '.join(RESERVED_PHASES)}"
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,24 @@ class Training(Section):
     """Passes over the training images."""
 
     learning_rate: Rate
-    """Peak learning rate of Adam."""
+    """Learning rate of Adam at the start."""
+
+    final_learning_rate: Annotated[
+        float, Field(ge=0, le=10, allow_inf_nan=False), Accepted("a number from 0 up, 10 at most")
+    ]
+    """Learning rate at the end, with lr_schedule cosine."""
 
     lr_schedule: Annotated[Literal["constant", "cosine"], Accepted("constant or cosine")]
-    """Course of the learning rate: cosine (linear warm-up, then half a cosine down to 0) or constant."""
+    """Course of the learning rate: cosine (half a cosine from the first to the final rate) or constant."""
 
     warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False), Accepted("a number from 0 up to the epochs")]
-    """Epochs of warm-up, with lr_schedule cosine."""
+    """Epochs of linear warm-up, with lr_schedule cosine, for weights that Adam has no moments of yet."""
+
+    label_smoothing: Share
+    """Share of each label that is spread over all classes in training."""
+
+    average: Share
+    """Momentum, per step, of the moving average of the weights that is validated and kept instead of them; 0: none."""
 
     patience: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null")]
     """Epochs without a better validation accuracy after which training stops; null never stops early."""
@@ -207,6 +218,12 @@ class Phase(Training):
 
     layers: Annotated[int | None, Field(ge=0), Accepted("a whole number of layers to freeze, from 0 up")] = None
     """Layers to freeze, counted from the bottom, in place of depth."""
+
+    lr_decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), Accepted("a number above 0, 1 at most")]
+    """Factor of the learning rate for each block below the top one."""
+
+    moments: Annotated[Literal["carried", "zero"], Accepted("carried or zero")]
+    """Adam's moments of weights that the phases before have trained: carried on from these, or zero as of new ones."""
 
     mixup: Mixup
     """Mix two images, or their stored activations, and their labels by a share from Beta(m, m); 0 never does."""

@@ -243,15 +243,20 @@ def build_head(width: int, units: int | None, dropout: float, classes: int) -> k
     return keras.Model(features, logits, name="head")
 
 
-def adapt_batch_norm(layers: Sequence[keras.Layer], steps: int) -> None:
+def adapt_batch_norm(layers: Sequence[keras.Layer], steps: int, average: float) -> None:
     """Set the momentum of trainable BatchNorm layers for epochs of `steps` steps.
 
     With MobileNetV2's 0.999 the moving statistics lag for epochs. max(1 - 10 / steps, 0.9) is
     from Kornblith et al., "Do Better ImageNet Models Transfer Better?" (2019), appendix A.5.
+
+    Args:
+        layers: of a network.
+        steps: per epoch.
+        average: momentum of the moving average of the weights: statistics are averaged over as many steps at least.
     """
     for layer in layers:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            layer.momentum = max(1 - 10 / max(steps, 1), 0.9)
+            layer.momentum = max(1 - 10 / max(steps, 1), 0.9, average)
 
 
 def _pool(pool: str) -> keras.Layer:

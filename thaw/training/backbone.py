@@ -54,6 +54,6 @@ def make_backbone(params: Params) -> float:
     settings = params.of("batch_size", "seed", "augment", "backbone") | {"weights": info.weights}
     with open_state("backbone", settings, paths.SPLITS_LEARNT, str(active_device())) as state:
         observers = [recorder, Printer(run.stage, run.training)]
-        info.history = train_network(network, run, TrainingData(None, [train], val), observers, state)
+        info.history = train_network(network, run, TrainingData(None, [train], val), observers, state).rows
         save_checkpoint(paths.BACKBONE, info, network)
     return state.earlier

@@ -52,13 +52,18 @@ class BatchPlan:
         shares = generator.beta(mixup, mixup, steps).astype(np.float32)
         return cls(rows, generator.permuted(places, axis=1), shares)
 
-    def targets(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """Labels as shares of the classes, float32 (steps * batch size, classes)."""
+    def targets(self, labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
+        """Labels as shares of the classes, float32 (steps * batch size, classes).
+
+        Label smoothing is from Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016).
+        """
         own = np.eye(classes, dtype=np.float32)[labels[self.rows]]
         if self.partners is not None and self.shares is not None:
             other = np.take_along_axis(own, self.partners[:, :, None], axis=1)
             share = self.shares[:, None, None]
             own = share * own + (1 - share) * other
+        if smoothing:
+            own = (1 - smoothing) * own + np.float32(smoothing / classes)
         return own.reshape(-1, classes)
 
 
@@ -242,6 +247,7 @@ class Feed:
         plan: BatchPlan,
         class_weights: np.ndarray | None = None,
         reach: Callable[[int], None] = unseen,
+        smoothing: float = 0.0,
     ) -> dict[str, float]:
         """Train for the batches of a plan; loss and accuracy over them.
 
@@ -249,10 +255,11 @@ class Feed:
             class_weights: what an example of each class counts in the loss, (classes,); a mixed one counts as its
                 shares do. None: all the same.
             reach: called with the number of steps done, from any thread.
+            smoothing: share of each label that is spread over all classes.
         """
         started, watch = time.perf_counter(), WatchLoss(reach)
         options = {"shuffle": False, "verbose": 0, "callbacks": [watch]}
-        targets = plan.targets(examples.labels, self.classes)
+        targets = plan.targets(examples.labels, self.classes, smoothing)
         weights = None if class_weights is None else targets @ class_weights
         if self.rows is None:
             self.seconds += time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -16,11 +16,12 @@ from thaw.network.history import Row, best_row, rank
 from thaw.network.seeds import reseed_layers
 from thaw.runtime.progress import Progress
 from thaw.runtime.resume import State
-from thaw.training.adam import adam
+from thaw.training.adam import Adam, Moments, Update
 from thaw.training.feed import BatchPlan, Feed
-from thaw.training.reporting import EpochEnd, Observer, Pass
+from thaw.training.moments import moments_of, updates_of
+from thaw.training.reporting import EpochEnd, Observer, Pass, Position
 from thaw.training.saving import Snapshots
-from thaw.training.schedules import rate_schedule, stops_early
+from thaw.training.schedules import rate_schedule, stops_early, warmup_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Run:
         seed: of everything random in it.
         augment: of images, drawn anew in each epoch; stored activations are not augmented.
         batch_norm: mode of trainable BatchNorm, inference or train.
+        lr_decay: factor of the learning rate for each block below the top one.
+        moments: Adam's, by name of the variable, of an earlier run that this one carries on.
         history: rows of the phases before. Epochs are counted on from them, and the weights that they ended with
             are not evaluated again.
         mixup: alpha of mixed training inputs; 0 never mixes.
@@ -48,9 +51,19 @@ class Run:
     seed: int
     augment: Augment
     batch_norm: str
+    lr_decay: float = 1.0
+    moments: Mapping[str, Moments] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
     mixup: float = 0.0
     class_weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a run leaves beside the weights: one row per epoch, and Adam's moments by name of the variable."""
+
+    rows: list[Row]
+    moments: dict[str, Moments]
 
 
 def train_network(
@@ -59,7 +72,7 @@ def train_network(
     data: TrainingData,
     observers: Sequence[Observer] = (),
     state: State | None = None,
-) -> list[Row]:
+) -> Trained:
     """Train the trainable part of a network, and its head, from the cut that the data starts at.
 
     Args:
@@ -70,12 +83,14 @@ def train_network(
         state: where the run is saved after each epoch, and resumed from; None saves nothing.
 
     Returns:
-        The rows of `TrainingLoop.run`.
+        The rows of `TrainingLoop.run`, and the moments of the best epoch.
     """
     if run.batch_norm == "train":
-        adapt_batch_norm(network.layers(), steps=len(data.views[0]) // run.batch_size)
+        adapt_batch_norm(network.layers(), len(data.views[0]) // run.batch_size, run.training.average)
     model = network.classifier(data.depth, run.augment, run.batch_norm)
-    return TrainingLoop(model, run, data, observers, state).run()
+    loop = TrainingLoop(model, run, data, observers, state, updates_of(network, run.lr_decay, run.moments))
+    rows = loop.run()
+    return Trained(rows=rows, moments=moments_of(network, loop.optimizer))
 
 
 def steps_at_once(depth: int | None) -> int:
@@ -87,10 +102,11 @@ def steps_at_once(depth: int | None) -> int:
 
 
 class TrainingLoop:
-    """Trains a model and leaves the weights of its best epoch in it.
+    """Trains a model and leaves the weights of its best epoch in it, and the moments in `optimizer`.
 
-    The best epoch has the highest validation accuracy, among equals the lowest validation loss. The weights that
-    the run starts from count as epoch 0, so no run ends worse on validation than it began.
+    Where weights are averaged, their averages are validated and left. The best epoch has the highest validation
+    accuracy, among equals the lowest validation loss. The weights that the run starts from count as epoch 0, so no run
+    ends worse on validation than it began.
     """
 
     def __init__(
@@ -100,6 +116,7 @@ class TrainingLoop:
         data: TrainingData,
         observers: Sequence[Observer] = (),
         state: State | None = None,
+        updates: Sequence[Update] = (),
     ) -> None:
         """Get ready to train.
 
@@ -108,6 +125,7 @@ class TrainingLoop:
             run: the settings.
             data: inputs of the model, and labels.
             observers, state: as for `train_network`.
+            updates: of variables that differ from others in rate or moments.
 
         Raises:
             ThawError: a batch has more examples than there are.
@@ -124,14 +142,15 @@ class TrainingLoop:
                 f"batch_size: received {run.batch_size}; accepted: 1 to {len(examples)}, the training images"
             )
         self.learning_rate = rate_schedule(run.training, self.steps)
-        self.optimizer = adam(self.learning_rate)
+        self.warmup = warmup_steps(run.training, self.steps)
+        self.optimizer = Adam(self.learning_rate, updates, self.warmup, run.training.average)
         self.train_feed = Feed(model, examples, run.batch_size, mixes=run.mixup > 0)
         self.val_feed = Feed(model, data.val, run.batch_size, mixes=False)
         self.train_feed.compile(self.optimizer, steps_at_once(data.depth))
         self.val_feed.compile(None, steps_at_once(data.depth))
         self.rows: list[Row] = []
         self.best = 0
-        self.best_weights: list[np.ndarray] = []
+        self.best_position: Position
 
     def run(self) -> list[Row]:
         """Train all epochs, or those that saved state leaves.
@@ -151,12 +170,14 @@ class TrainingLoop:
             examples, plan = self._draw_plan(epoch)
             training = self._train(epoch, examples, plan)
             self._refuse_training_loss(epoch)
+            position = Position.of(self.model, self.optimizer)
+            self.optimizer.assign_averages()
             validation = self._validate(f"epoch {epoch} of {self.epochs}, validation")
-            weights = self.model.get_weights()
-            self._refuse_weights(epoch, weights, validation)
+            self._refuse_weights(epoch, position.weights, validation)
             self._add_row(epoch, training, validation)
-            self._keep_best(weights)
-            self._tell_epoch(epoch, training, validation, weights)
+            self._keep_best(position)
+            self._tell_epoch(epoch, training, validation, position)
+            self.model.set_weights(position.weights)
         self._tell_end()
         self._restore_best()
         return self.rows
@@ -164,9 +185,10 @@ class TrainingLoop:
     def _start_or_resume(self) -> None:
         saved = None if self.snapshots is None else self.snapshots.resume(self.model, self.optimizer)
         if saved is None:
-            self.rows, self.best, self.best_weights = [self._first_row()], 0, self.model.get_weights()
+            self.rows, self.best = [self._first_row()], 0
+            self.best_position = Position.of(self.model, self.optimizer)
         else:
-            self.rows, self.best, self.best_weights = saved
+            self.rows, self.best, self.best_position = saved
         for observer in self.observers:
             observer.on_start(self.rows, resumed=saved is not None)
 
@@ -190,7 +212,8 @@ class TrainingLoop:
 
     def _train(self, epoch: int, examples: Examples, plan: BatchPlan) -> Pass:
         def fit(reach: Callable[[int], None]) -> dict[str, float]:
-            return self.train_feed.fit(examples, plan, self.settings.class_weights, reach)
+            smoothing = self.settings.training.label_smoothing
+            return self.train_feed.fit(examples, plan, self.settings.class_weights, reach, smoothing)
 
         return self._pass(f"epoch {epoch} of {self.epochs}", self.train_feed, self.steps, fit)
 
@@ -248,21 +271,20 @@ class TrainingLoop:
         }
 
     def _rate_at(self, epochs: float) -> float:
-        """The learning rate after so many epochs of this run, which may be a part of one."""
+        """The learning rate after so many epochs of this run, which may be a part of one, without warm-up."""
         rate = self.learning_rate
         return float(rate(epochs * self.steps)) if callable(rate) else rate
 
-    def _keep_best(self, weights: list[np.ndarray]) -> None:
+    def _keep_best(self, position: Position) -> None:
         if rank(self.rows[-1]) > rank(self.rows[self.best]):
-            self.best, self.best_weights = len(self.rows) - 1, weights
+            self.best, self.best_position = len(self.rows) - 1, position
 
-    def _tell_epoch(self, epoch: int, training: Pass, validation: Pass, weights: list[np.ndarray]) -> None:
+    def _tell_epoch(self, epoch: int, training: Pass, validation: Pass, position: Position) -> None:
         end = EpochEnd(
             epoch=epoch,
             rows=self.rows,
             best=self.best,
-            weights=weights,
-            optimizer=self.optimizer,
+            position=position,
             training=training,
             validation=validation,
         )
@@ -274,6 +296,8 @@ class TrainingLoop:
             observer.on_end(stopped_early=len(self.rows) <= self.epochs)
 
     def _restore_best(self) -> None:
-        self.model.set_weights(self.best_weights)
+        self.best_position.assign(self.model, self.optimizer)
+        if self.best:
+            self.optimizer.assign_averages()
         for number, row in enumerate(self.rows):
             row["best"] = number == self.best

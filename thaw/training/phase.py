@@ -17,6 +17,7 @@ from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import open_state
 from thaw.training.class_weights import class_weight_array, weights_by_name
 from thaw.training.loop import Run, train_network
+from thaw.training.moments import load_moments, save_moments
 from thaw.training.record import Recorder, write_metrics
 from thaw.training.reporting import Printer
 
@@ -39,14 +40,15 @@ def train_phase(params: Params, name: str) -> float:
     source = "images" if depth is None else f"activations stored at depth {depth}"
     print(f"{run.stage}: training on {source}", flush=True)
     settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": section.model_dump()}
-    inputs = [start_of(section), paths.FEATURES, *paths.SPLITS_LEARNT]
+    inputs = [start_of(section), *_moments_before(section), paths.FEATURES, *paths.SPLITS_LEARNT]
     with open_state(run.stage, settings, inputs, str(active_device())) as state:
         observers = [Recorder(run.stage, name), Printer(run.stage, run.training)]
-        rows = train_network(network, run, phase.data, observers, state)
-        info.history += rows
+        trained = train_network(network, run, phase.data, observers, state)
+        info.history += trained.rows
         info.thawed[name] = network.thawed()
         save_checkpoint(paths.model(name), info, network)
-        write_metrics(name, rows)
+        save_moments(paths.moments(name), trained.moments)
+        write_metrics(name, trained.rows)
     return state.earlier
 
 
@@ -90,6 +92,8 @@ def prepare_phase(params: Params, name: str) -> PreparedPhase:
         seed=params.seed,
         augment=params.augment,
         batch_norm=section.batch_norm if isinstance(section, Phase) else "inference",
+        lr_decay=section.lr_decay if isinstance(section, Phase) else 1.0,
+        moments={name: each for folder in _moments_before(section) for name, each in load_moments(folder).items()},
         history=info.history,
         mixup=section.mixup,
         class_weights=class_weight_array(class_weights, info.classes, data.views[0].labels),
@@ -102,6 +106,11 @@ def thaw_network(network: Network, section: Head | Phase) -> int:
     frozen = frozen_layers(section, network.name) if isinstance(section, Phase) else len(network.order)
     network.freeze(frozen)
     return network.depth_above(frozen)
+
+
+def _moments_before(section: Head | Phase) -> list[Path]:
+    """The moments that a phase carries on, where it does."""
+    return [paths.moments(section.after)] if isinstance(section, Phase) and section.moments == "carried" else []
 
 
 def _refuse_other_features(params: Params, start: Path, network: Network, depth: int) -> None:

@@ -29,6 +29,24 @@ class Pass:
     compiling: float
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where a run is: the weights of its model and the values of its optimizer's variables."""
+
+    weights: list[np.ndarray]
+    optimizer: list[np.ndarray]
+
+    @classmethod
+    def of(cls, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> "Position":
+        return cls(model.get_weights(), [variable.numpy() for variable in optimizer.variables])
+
+    def assign(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        """Go there."""
+        model.set_weights(self.weights)
+        for variable, value in zip(optimizer.variables, self.optimizer, strict=True):
+            variable.assign(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpochEnd:
     """What observers are told after an epoch.
@@ -37,16 +55,14 @@ class EpochEnd:
         epoch: of this run, counted from 1.
         rows: the history of this run so far; the first row is of the starting weights.
         best: index of the best row.
-        weights: of the model after this epoch.
-        optimizer: as it is after this epoch.
+        position: after this epoch; averages of weights are in its optimizer.
         training, validation: the passes of this epoch.
     """
 
     epoch: int
     rows: list[Row]
     best: int
-    weights: list[np.ndarray]
-    optimizer: keras.optimizers.Optimizer
+    position: Position
     training: Pass
     validation: Pass
 

@@ -8,24 +8,19 @@ from thaw.config.schema import Training
 
 
 def rate_schedule(training: Training, steps: int) -> keras.optimizers.schedules.LearningRateSchedule | float:
-    """The learning rate over a run of `steps` steps an epoch.
+    """The learning rate over a run of `steps` steps an epoch, without warm-up, which `adam` has for each variable.
 
-    Constant, or a linear warm-up to the peak and half a cosine down to 0 (Loshchilov and Hutter,
-    "SGDR", 2017; warm-up as in Goyal et al., "Accurate, Large Minibatch SGD", 2017).
+    Constant, or half a cosine from the first to the final rate (Loshchilov and Hutter, "SGDR", 2017).
     """
+    first, total = training.learning_rate, training.epochs * steps
     if training.lr_schedule == "constant":
-        return training.learning_rate
-    warmup = round(training.warmup_epochs * steps)
-    total = training.epochs * steps
-    if not warmup:
-        return keras.optimizers.schedules.CosineDecay(training.learning_rate, max(total, 1))
-    return keras.optimizers.schedules.CosineDecay(
-        # The first step, too, is to learn something.
-        initial_learning_rate=training.learning_rate / warmup,
-        warmup_target=training.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(total - warmup, 1),
-    )
+        return first
+    return keras.optimizers.schedules.CosineDecay(first, max(total, 1), alpha=training.final_learning_rate / first)
+
+
+def warmup_steps(training: Training, steps: int) -> int:
+    """Steps of warm-up, for runs of `steps` steps an epoch."""
+    return round(training.warmup_epochs * steps) if training.lr_schedule == "cosine" else 0
 
 
 def stops_early(training: Training, epoch: int, best: int) -> bool:
