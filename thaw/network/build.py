@@ -46,11 +46,11 @@ class Network:
     def __post_init__(self) -> None:
         self._pairs = [foldable_pairs(block) for block in self.blocks]
 
-    def attach(self, pool: str, units: int | None, dropout: float, classes: int) -> None:
-        """Put a new head on top; `seeds.seed_initialisers` decides its initial weights."""
+    def attach(self, pool: str, units: int | None, dropout: float, classes: int, scale: float = 1.0) -> None:
+        """Put a new head on top, as `build_head` makes it; `seeds.seed_initialisers` decides its initial weights."""
         self.pool = pool
         width = _pool(pool)(keras.KerasTensor(self.blocks[-1].output.shape)).shape[-1]
-        self.head = build_head(width, units, dropout, classes)
+        self.head = build_head(width, units, dropout, classes, scale)
 
     def freeze(self, layers: int) -> None:
         """Freeze the first `layers` of the backbone's `model.layers`; make the others and the head trainable."""
@@ -227,13 +227,18 @@ def split_backbone(name: str, model: keras.Model, alpha: float | None) -> Networ
     return Network(name, model.input.shape[1], alpha, blocks, order)
 
 
-def build_head(width: int, units: int | None, dropout: float, classes: int) -> keras.Model:
+def build_head(width: int, units: int | None, dropout: float, classes: int, scale: float = 1.0) -> keras.Model:
     """The head, from features (width,) to logits (classes,): Dense with ReLU if `units` is given, Dropout, Dense.
+
+    Features are multiplied by `scale` first. VGG16's have a deviation of 12, which a head that starts for a deviation
+    of 1 answers with a first loss of 19.
 
     It ends in logits: the loss and `inference.softmax` compute the softmax, exactly also where a probability
     is near 0.
     """
     x = features = keras.Input((width,), name="features")
+    if scale != 1:
+        x = keras.layers.Rescaling(scale, name="scale")(x)
     if units is not None:
         x = keras.layers.Dense(units, activation="relu", name="hidden")(x)
     if dropout:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from thaw import paths
 from thaw.config.schedule import phase_section, stage_of, start_of
@@ -13,6 +16,7 @@ from thaw.network.backend import active_device
 from thaw.network.build import Network
 from thaw.network.checkpoint import CheckpointInfo, block_hashes, load_checkpoint, save_checkpoint
 from thaw.network.cut import frozen_layers
+from thaw.network.inference import predict_chunks
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import open_state
 from thaw.training.class_weights import class_weight_array, weights_by_name
@@ -80,9 +84,10 @@ def prepare_phase(params: Params, name: str) -> PreparedPhase:
     network, info = load_checkpoint(start, with_head=name != HEAD)
     depth = thaw_network(network, section)
     _refuse_other_features(params, start, network, depth)
+    features = read_features_info(paths.FEATURES)
+    data = phase_data(paths.FEATURES, depth, features["classes"])
     if isinstance(section, Head):
-        _attach_head(network, info, section, params.seed)
-    data = phase_data(paths.FEATURES, depth, info.classes)
+        _attach_head(network, info, section, params.seed, features, data)
     class_weights = weights_by_name(params.class_weights, class_names())
     run = Run(
         stage=stage_of(name),
@@ -108,6 +113,23 @@ def thaw_network(network: Network, section: Head | Phase) -> int:
     return network.depth_above(frozen)
 
 
+# Images whose features are measured for their scale.
+SAMPLE = 1000
+
+
+def unit_scale(network: Network, pool: str, data: TrainingData) -> float:
+    """The factor that gives the features of a frozen backbone unit deviation, over all of them and a sample of images.
+
+    To three digits, which are the same whether features are stored in half precision or computed.
+    """
+    inputs = data.views[0].inputs
+    sample = np.asarray(inputs[:: max(1, len(inputs) // SAMPLE)])
+    if data.depth is None:
+        chunks = predict_chunks(network.features([0], pool, None), sample, batch_size=100)
+        sample = np.concatenate([features for _, (features,) in chunks])
+    return float(f"{1 / max(sample.std(dtype=np.float64), 1e-6):.3g}")
+
+
 def _moments_before(section: Head | Phase) -> list[Path]:
     """The moments that a phase carries on, where it does."""
     return [paths.moments(section.after)] if isinstance(section, Phase) and section.moments == "carried" else []
@@ -120,10 +142,12 @@ def _refuse_other_features(params: Params, start: Path, network: Network, depth:
     refuse_other_origin(paths.FEATURES, features_origin(frozen, params.augment))
 
 
-def _attach_head(network: Network, info: CheckpointInfo, section: Head, seed: int) -> None:
+def _attach_head(
+    network: Network, info: CheckpointInfo, section: Head, seed: int, features: dict[str, Any], data: TrainingData
+) -> None:
     """Give a backbone a new head for the classes of the stored features, and a history of its own."""
-    features = read_features_info(paths.FEATURES)
-    info.head = {"pool": features["pool"], "units": section.units, "dropout": section.dropout}
+    scale = unit_scale(network, features["pool"], data)
+    info.head = {"pool": features["pool"], "units": section.units, "dropout": section.dropout, "scale": scale}
     info.classes = features["classes"]
     # Epochs of a source task are not counted on from.
     info.history, info.thawed = [], {}
