@@ -340,6 +340,9 @@ def training(where: str, base: tuple[str, ...] = ()) -> list[Bad]:
     """What is wrong of any training run, whatever it trains."""
     return [
         *each(f"{where}.learning_rate", *RATES, base=base),
+        *each(f"{where}.final_learning_rate", -0.001, 11, True, NAN, INF, "0.001", None, base=base),
+        *each(f"{where}.label_smoothing", *SHARES, base=base),
+        *each(f"{where}.average", *SHARES, base=base),
         *each(f"{where}.lr_schedule", *ONE_OF, base=base),
         # Longer than any training of conf/, too.
         *each(f"{where}.warmup_epochs", -1, 1000, True, NAN, INF, "1", None, base=base),
@@ -417,6 +420,8 @@ BAD = [
     # schedule
     *each("schedule.phases", None, [], "all", ["all"], 3),
     *each("schedule.phases.depth1", None, [], 5, "head"),
+    *each("schedule.phases.depth1.lr_decay", 0, -0.5, 1.5, True, NAN, INF, "0.5", None),
+    *each("schedule.phases.depth1.moments", *ONE_OF),
     *each("schedule.phases.depth1.epochs", *WHOLE_FROM_1),
     *training("schedule.phases.depth1"),
     *each("schedule.phases.depth1.batch_norm", *ONE_OF),

@@ -81,6 +81,8 @@ CHANGES: dict[str, Any] = {
     f"schedule.phases.{PHASE}.depth": 3,
     f"schedule.phases.{PHASE}.layers": 15,
     f"schedule.phases.{PHASE}.batch_norm": "train",
+    f"schedule.phases.{PHASE}.lr_decay": 0.5,
+    f"schedule.phases.{PHASE}.moments": "carried",
     "extract.cuts": [0],
     "extract.budget_gb": 0,
     "extract.dtype": "float32",
@@ -93,7 +95,7 @@ CHANGES: dict[str, Any] = {
         for run in ("backbone.source", "head", f"schedule.phases.{PHASE}")
         for key, value in {
             "epochs": 2, "learning_rate": 0.02, "lr_schedule": "constant", "warmup_epochs": 0.5, "patience": 1,
-            "mixup": 0.3,
+            "final_learning_rate": 0.005, "label_smoothing": 0.2, "average": 0.5, "mixup": 0.3,
         }.items()
         if (run, key) != ("backbone.source", "mixup")
     },
