@@ -44,8 +44,9 @@ RUN ?=
 report: $(VENV)/installed ## one HTML file about the workspace, or about RUN=experiment or commit
 	@$(IN_VENV) python -m thaw report $(RUN)
 
-bench: $(VENV)/installed ## thaw against fit() over images, on data/processed and the backbone of params.yaml
-	@$(IN_VENV) python -m bench.schedule
+ARGS ?=
+bench: $(VENV)/installed ## time to accuracy of gradual and of plain fine-tuning, ARGS="--seeds 0 --only gradual"
+	@$(IN_VENV) python -m bench.time_to_accuracy $(ARGS)
 
 fresh: $(VENV)/installed ## delete the saved state of interrupted stages
 	@$(IN_VENV) python -m thaw fresh

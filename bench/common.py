@@ -8,6 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from thaw.runtime.files import replacing
+
+# Whose versions a result depends on.
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "dvc")
+
 
 def settings(params) -> dict[str, Any]:
     """Parameters to record, without paths of this machine."""
@@ -49,5 +54,5 @@ def apart(module: str, *arguments: object) -> Any:
 
 
 def write(file: Path, content: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with replacing(file) as beside:
+        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

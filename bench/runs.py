@@ -1,5 +1,7 @@
 """Whole runs of the pipeline, each in a clone of this checkout, and their results. Start at `main`.
 
+A run is a file in bench/results/schedules or bench/results/recipes; one whose file exists is skipped.
+
 python -m bench.runs schedules --seeds 0 1 --on dataset.limit=20000 ...
 python -m bench.runs recipes --seeds 0 1 2 --only class-split class-split-scratch --on dataset.url=...
 """
@@ -8,12 +10,13 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import common
+from bench import common, store
 from thaw import paths
 from thaw.config.schema import Params
 from thaw.network.checkpoint import read_checkpoint_info
@@ -48,33 +51,45 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of the schedules or recipes; all of them by default")
     parser.add_argument("--on", nargs="+", default=[], metavar="KEY=VALUE", help="for every run, as -S takes them")
+    parser.add_argument("--again", action="store_true", help="replace the results that are there")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw validation accuracy by epoch")
     arguments = parser.parse_args()
-    recipes = sorted(file.stem for file in (paths.CONF / "recipe").glob("*.yaml") if file.stem != "none")
-    runs = SCHEDULES if arguments.what == "schedules" else {name: [f"recipe={name}"] for name in recipes}
+    runs = overrides_of(arguments.what)
     names = arguments.only or list(runs)
     if unknown := set(names) - set(runs):
         parser.error(f"--only: received {', '.join(sorted(unknown))}; accepted: {', '.join(runs)}")
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    file = Path("bench/results") / f"{arguments.what}.json"
     for seed in arguments.seeds:
         for name in names:
-            with tempfile.TemporaryDirectory() as folder:
-                # Later overrides win: a schedule from scratch has no weights, even if `--on` sets some.
-                results[name].append(run(Path(folder), [*arguments.on, *runs[name], f"seed={seed}"]))
-            common.write(file, {"machine": common.machine("tensorflow", "keras", "dvc"), "runs": results})
-            print(f"{name}, seed {seed}: test accuracy {results[name][-1]['metrics']['accuracy']:.4f}", flush=True)
+            # Later overrides win: a schedule from scratch has no weights, even if `--on` sets some.
+            overrides = [*arguments.on, *runs[name], f"seed={seed}"]
+            measure = partial(run, name, overrides)
+            result = store.once(arguments.what, f"{name} seed {seed}", overrides, measure, arguments.again)
+            print(f"{name}, seed {seed}: test accuracy {result['metrics']['accuracy']:.4f}", flush=True)
+    results = results_of(arguments.what)
     print(table(results))
     if arguments.figure:
         draw_curves(arguments.figure, results)
+
+
+def overrides_of(what: str) -> dict[str, list[str]]:
+    """The overrides of each schedule or recipe, by name."""
+    if what == "schedules":
+        return SCHEDULES
+    recipes = sorted(file.stem for file in (paths.CONF / "recipe").glob("*.yaml") if file.stem != "none")
+    return {name: [f"recipe={name}"] for name in recipes}
+
+
+def results_of(what: str) -> dict[str, list[dict[str, Any]]]:
+    """The finished runs of each schedule or recipe that has any, by seed."""
+    finished = sorted(store.read(what), key=lambda result: result["settings"]["seed"])
+    by_name = {name: [result for result in finished if result["name"] == name] for name in overrides_of(what)}
+    return {name: results for name, results in by_name.items() if results}
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Test accuracy and F1 by seed, and the seconds of all stages but download."""
     lines = ["| run | seeds | test accuracy | macro F1 | training accuracy | seconds |", "|---|---|---|---|---|---|"]
     for name, runs in results.items():
-        if not runs:
-            continue
         columns = [
             ", ".join(str(result["settings"]["seed"]) for result in runs),
             *(_each(result["metrics"][key] for result in runs) for key in ("accuracy", "macro_f1", "train_accuracy")),
@@ -117,11 +132,13 @@ def draw_curves(path: Path, results: dict[str, list[dict[str, Any]]]) -> None:
     save_figure(figure, path)
 
 
-def run(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Clone HEAD into `folder`, run the pipeline with these overrides, and collect."""
-    clones.clone("HEAD", folder)
-    clones.run(folder, overrides)
-    return collect(folder)
+def run(name: str, overrides: list[str]) -> dict[str, Any]:
+    """Run the pipeline with these overrides in a clone of HEAD, and collect."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        clones.clone("HEAD", folder)
+        clones.run(folder, overrides)
+        return {"name": name, **collect(folder)}
 
 
 def collect(folder: Path) -> dict[str, Any]:

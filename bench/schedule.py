@@ -1,6 +1,6 @@
-"""Comparison of thaw with training as in notebooks: seconds from images to accuracy. Start at `run`.
+"""Comparison of the phases that have a stored cut with training as in notebooks: seconds from images. Start at `run`.
 
-    make bench                                     # or: python -m bench.schedule
+    python -m bench.schedule
     python -m bench.schedule --case best           # each side with the learning rate that suits it best
     python -m bench.schedule --case batch_norm     # thawed BatchNorm in training mode
     python -m bench.schedule backbone=vgg16 backbone.weights=none
@@ -39,7 +39,7 @@ SIDES = ("notebook", "thaw", "pytorch")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="thaw against fit() over images, side by side", epilog="make bench")
+    parser = argparse.ArgumentParser(description="thaw against fit() over images, side by side")
     parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side (default 3)")
     parser.add_argument("--case", choices=("same", "best", "batch_norm"), default="same")

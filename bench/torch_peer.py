@@ -1,12 +1,14 @@
-"""PyTorch's side of the benchmarks, for speed only: MobileNetV2 with random weights. Start at `build`.
+"""PyTorch's side of the benchmarks: MobileNetV2. Start at `mobilenet`, or at `build` for measurements of speed alone.
 
-The model is timm's where it is installed, else the plain one below with keras.applications' layers. Frozen layers run
-under no_grad without gradients; augmentation and resizing run batch by batch on the device, as a careful user does it.
+The plain model has keras.applications' layers and takes its weights; for speed alone, `build` takes timm's where it is
+installed. Frozen layers run under no_grad without gradients; augmentation and resizing run batch by batch on the
+device, as a careful user does it.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from importlib.util import find_spec
 
 import numpy as np
@@ -35,7 +37,11 @@ def mobilenet(alpha: float):
     from torch import nn
 
     def conv(start: int, end: int, size: int, stride: int = 1, groups: int = 1, active: bool = True) -> list:
-        layers = [nn.Conv2d(start, end, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(end)]
+        # Images have even sides: where the stride is 2, Keras pads them at the right and at the bottom alone.
+        pad = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []
+        padding = 0 if pad else size // 2
+        layers = [*pad, nn.Conv2d(start, end, size, stride, padding, groups=groups, bias=False)]
+        layers.append(nn.BatchNorm2d(end, eps=1e-3, momentum=1e-3))
         return [*layers, nn.ReLU6()] if active else layers
 
     class Bottleneck(nn.Module):
@@ -64,6 +70,29 @@ def mobilenet(alpha: float):
     return [nn.Sequential(*block) for block in blocks], last
 
 
+def load_weights(blocks: list, file: str) -> None:
+    """Load a file in keras.applications' layout into the blocks of `mobilenet`."""
+    import h5py
+    import torch
+    from torch import nn
+
+    with h5py.File(file) as stored:
+        groups = [stored[layer] for layer in stored.attrs["layer_names"]]
+        groups = [[group[weight][()] for weight in group.attrs["weight_names"]] for group in groups]
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    layers = [layer for block in blocks for layer in block.modules() if isinstance(layer, kinds)]
+    with torch.no_grad():
+        for layer, values in zip(layers, filter(None, groups), strict=True):
+            tensors = list(map(torch.from_numpy, values))
+            if isinstance(layer, nn.Conv2d):
+                # Keras: (height, width, in, out), of a depthwise convolution (height, width, channels, 1).
+                layer.weight.copy_(tensors[0].permute((3, 2, 0, 1) if layer.groups == 1 else (2, 3, 0, 1)))
+            else:
+                places = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
+                for place, tensor in zip(places, tensors, strict=True):
+                    place.copy_(tensor)
+
+
 def library(alpha: float) -> str:
     """Source of the MobileNetV2 that `build` returns."""
     if find_spec("timm") is not None and find_spec("torchvision") is not None and alpha in (0.35, 0.5, 0.75, 1.0, 1.4):
@@ -88,12 +117,29 @@ def build(alpha: float, classes: int, head_units: int | None, thawed: int, batch
         width = model.num_features
     else:
         blocks, width = mobilenet(alpha)
-    hidden = [nn.Linear(width, head_units), nn.ReLU()] if head_units else []
-    head = nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), *hidden, nn.Dropout(0.3), nn.Linear(head_units or width, classes)
-    )
+    return cut_network(blocks, build_head(width, head_units, 0.3, classes), thawed, batch_norm)
+
+
+def build_head(width: int, units: int | None, dropout: float, classes: int):
+    """The head: average pooling, Linear with ReLU if `units` is given, dropout, Linear."""
+    from torch import nn
+
+    hidden = [nn.Linear(width, units), nn.ReLU()] if units else []
+    layers = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), *hidden, nn.Dropout(dropout), nn.Linear(units or width, classes)]
+    for layer in layers:
+        if isinstance(layer, nn.Linear):  # as Keras's Dense
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def cut_network(blocks: list, head, thawed: int, batch_norm: str):
+    """The frozen part of a network, and the trained part: the head and the top `thawed` blocks."""
+    from torch import nn
+
     cut = len(blocks) - thawed
     frozen, trained = nn.Sequential(*blocks[:cut]), nn.Sequential(*blocks[cut:], head)
+    trained.requires_grad_(True)
     frozen.requires_grad_(False)
     frozen.train(False)
     trained.train()
@@ -108,59 +154,109 @@ class Trainer:
     """One phase: steps over uint8 images on the device."""
 
     def __init__(
-        self, parts, image_size: int, learning_rate: float, augment: bool, device: str, compiled: bool
+        self,
+        parts,
+        image_size: int,
+        learning_rate: float,
+        *,
+        flip: bool = False,
+        shift: int = 0,
+        mixup: float = 0.0,
+        smoothing: float = 0.0,
+        average: float = 0.0,
+        device: str = "cpu",
+        compiled: bool = False,
     ) -> None:
+        """Get ready to train.
+
+        Args:
+            parts: of `cut_network`.
+            learning_rate: of Adam; a caller may change it between steps.
+            flip: mirror half of the images.
+            shift: largest shift in each direction, in pixels.
+            mixup: alpha of mixed images; 0 never mixes.
+            smoothing: share of each label that is spread over all classes.
+            average: momentum of a moving average of the weights, which is validated instead of them; 0: none.
+        """
         import torch
 
-        self.torch, self.size, self.augment, self.device = torch, image_size, augment, device
+        self.torch, self.size, self.device = torch, image_size, device
+        self.flip, self.shift, self.mixup, self.smoothing = flip, shift, mixup, smoothing
         self.frozen, self.trained = (part.to(device, memory_format=torch.channels_last) for part in parts)
-        self.optimizer = torch.optim.Adam(self.trained.parameters(), learning_rate)
+        self.optimizer = torch.optim.Adam(self.trained.parameters(), learning_rate, eps=1e-7, fused=True)
+        self.average = None
+        if average:
+            from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+            self.average = AveragedModel(self.trained, multi_avg_fn=get_ema_multi_avg_fn(average))
+        self.validated = self.average.module if self.average else self.trained
         self.run_frozen, self.run_trained = self.frozen, self.trained
         if compiled:
             self.run_frozen, self.run_trained = torch.compile(self.frozen), torch.compile(self.trained)
 
-    def _inputs(self, images, augment: bool):
+    def _augmented(self, x):
+        """uint8 images (n, 3, 32, 32), mirrored and shifted at random."""
         torch = self.torch
-        x = images.permute(0, 3, 1, 2)  # channels last in memory
-        if augment:
+        if self.flip:
             flips = torch.rand(len(x), device=x.device) < 0.5
             x = torch.where(flips[:, None, None, None], x.flip(3), x)
+        if self.shift:
             # By whole pixels, one shift for each image.
-            shifts = torch.randint(-3, 4, (2, len(x), 1), device=x.device)
+            shifts = torch.randint(-self.shift, self.shift + 1, (2, len(x), 1), device=x.device)
             places = torch.arange(32, device=x.device)
             rows, columns = ((places + shift).clamp(0, 31) for shift in shifts)
             number = torch.arange(len(x), device=x.device)[:, None, None]
             x = x.permute(0, 2, 3, 1)[number, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        x = torch.nn.functional.interpolate(x.float(), size=(self.size, self.size), mode="bilinear")
-        return x.div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+        return x
 
-    def _logits(self, images, augment: bool):
+    def _logits(self, x, trained):
+        """Logits of images (n, 3, 32, 32) with pixels of 0 to 255, by a trained part."""
         torch = self.torch
+        x = torch.nn.functional.interpolate(x.float(), size=(self.size, self.size), mode="bilinear")
+        x = x.div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device == "cuda"):
             with torch.no_grad():
-                x = self.run_frozen(self._inputs(images, augment))
-            return self.run_trained(x).float()
+                x = self.run_frozen(x)
+            return trained(x).float()
 
     def step(self, images, labels) -> None:
-        loss = self.torch.nn.functional.cross_entropy(self._logits(images, self.augment), labels)
+        """One step of Adam on uint8 images (n, 32, 32, 3)."""
+        x, share, others = self._augmented(images.permute(0, 3, 1, 2)).float(), 1.0, labels
+        if self.mixup:
+            share = float(self.torch.distributions.Beta(self.mixup, self.mixup).sample())
+            order = self.torch.randperm(len(x), device=x.device)
+            x, others = share * x + (1 - share) * x[order], labels[order]
+        logits, entropy = self._logits(x, self.run_trained), self.torch.nn.functional.cross_entropy
+        loss = share * entropy(logits, labels, label_smoothing=self.smoothing)
+        if self.mixup:
+            loss = loss + (1 - share) * entropy(logits, others, label_smoothing=self.smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.trained)
 
-    def epoch(self, images, labels, batch_size: int) -> None:
+    def epoch(self, images, labels, batch_size: int, rates: Iterable[float] | None = None) -> None:
+        """Steps over all images in random order, without a last short batch.
+
+        Args:
+            rates: learning rate of each step; None leaves the optimizer's.
+        """
         order = self.torch.randperm(len(images), device=images.device)
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            rows = order[start : start + batch_size]
+        batches = order[: len(order) // batch_size * batch_size].split(batch_size)
+        for rows, rate in zip(batches, [None] * len(batches) if rates is None else rates, strict=True):
+            if rate is not None:
+                self.optimizer.param_groups[0]["lr"] = rate
             self.step(images[rows], labels[rows])
 
     def validate(self, images, labels, batch_size: int) -> float:
-        modes = {module: module.training for module in self.trained.modules()}
-        self.trained.train(False)
+        """Accuracy on uint8 images (n, 32, 32, 3)."""
+        modes = {module: module.training for module in self.validated.modules()}
+        self.validated.train(False)
         right = 0
         with self.torch.no_grad():
-            for start in range(0, len(images), batch_size):
-                rows = slice(start, start + batch_size)
-                right += int((self._logits(images[rows], False).argmax(1) == labels[rows]).sum())
+            for x, targets in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+                right += int((self._logits(x.permute(0, 3, 1, 2), self.validated).argmax(1) == targets).sum())
         for module, mode in modes.items():
             module.training = mode
         return right / len(images)
@@ -170,7 +266,7 @@ class Trainer:
             self.torch.cuda.synchronize()
 
 
-def _start(device: str) -> None:
+def use_cores(device: str) -> None:
     import torch
 
     from thaw.network.backend import cores
@@ -203,14 +299,14 @@ def phases(
     """
     import torch
 
-    _start("cpu")
+    use_cores("cpu")
     train = torch.from_numpy(np.array(images)), torch.from_numpy(np.array(labels, np.int64))
     val = torch.from_numpy(np.array(val_images)), torch.from_numpy(np.array(val_labels, np.int64))
     classes, seconds = int(train[1].max()) + 1, {}
     for name, thawed, epochs in phases:
         started = time.perf_counter()
-        parts = build(alpha, classes, head_units, thawed, batch_norm)
-        trainer = Trainer(parts, image_size, learning_rate, augment, "cpu", compiled=False)
+        network = build(alpha, classes, head_units, thawed, batch_norm)
+        trainer = Trainer(network, image_size, learning_rate, flip=augment, shift=3 if augment else 0)
         for _ in range(epochs):
             trainer.epoch(*train, batch_size)
             trainer.validate(*val, batch_size)
@@ -244,9 +340,9 @@ def rate(
     """Images per second of training all layers, without augmentation, after 5 steps of warm-up."""
     import torch
 
-    _start(device)
-    parts = _torchvision(name, 10) if name != "mobilenetv2" else build(alpha, 10, 256, len(_GROUPS), batch_norm)
-    trainer = Trainer(parts, image_size, 1e-3, False, device, compiled)
+    use_cores(device)
+    network = _torchvision(name, 10) if name != "mobilenetv2" else build(alpha, 10, 256, len(_GROUPS), batch_norm)
+    trainer = Trainer(network, image_size, 1e-3, device=device, compiled=compiled)
     generator = np.random.default_rng(0)
     images = torch.from_numpy(generator.integers(0, 256, (batch_size, 32, 32, 3), dtype=np.uint8)).to(device)
     labels = torch.from_numpy(generator.integers(0, 10, batch_size)).to(device)

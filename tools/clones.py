@@ -32,13 +32,29 @@ def run(folder: Path, overrides: list[str], variables: Mapping[str, str] | None 
     """Compose conf/ with overrides, as `-S` takes them, and run all stages in a clone.
 
     Args:
-        folder: the clone; archives are downloaded once for all clones of this checkout.
+        folder: the clone.
         variables: environment variables for the stages.
     """
-    downloads = Path("downloads")
+    compose(folder, overrides)
+    repro(folder, variables=variables)
+
+
+def compose(folder: Path, overrides: list[str]) -> None:
+    """Compose a clone's conf/ with overrides into its params.yaml."""
+    command = [sys.executable, "-m", "thaw", "params", *overrides]
+    subprocess.run(command, cwd=folder, env=environment(), check=True)
+
+
+def repro(folder: Path, target: str | None = None, variables: Mapping[str, str] | None = None) -> None:
+    """Run all stages in a clone, or those up to a target; all clones of this checkout share its downloads."""
+    downloads, link = Path("downloads"), folder / "downloads"
     downloads.mkdir(exist_ok=True)
-    (folder / downloads).symlink_to(downloads.resolve())
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path} | (variables or {})
-    for command in (["thaw", "params", *overrides], ["dvc", "repro", "--quiet"]):
-        subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=True)
+    if not link.exists():
+        link.symlink_to(downloads.resolve())
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet", *([target] if target else [])]
+    subprocess.run(command, cwd=folder, env=environment() | (variables or {}), check=True)
+
+
+def environment() -> dict[str, str]:
+    """The environment in which `python` is this interpreter, as the stages call it."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

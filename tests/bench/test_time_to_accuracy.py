@@ -1,0 +1,232 @@
+"""Time to accuracy: which runs are made, what is made of them, and toy runs of all programs."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from bench import store, time_report, time_to_accuracy, torch_peer
+from tests.helpers.project import Project
+from tests.helpers.weights_files import layers_of, write_keras2
+
+ON = ["--on", "backbone=mobilenetv2", "backbone.alpha=0.35", "backbone.weights=none"]
+FOLDER = "time_to_accuracy/mobilenetv2-0.35-96px-20000"
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Runs that take no time: a list of side, overrides and seed, in their order."""
+    made = []
+
+    def measure(name, side, seed):
+        made.append((name, side, seed))
+        params = time_to_accuracy.composed_params(side.overrides)
+        phase = params.schedule.phases["all"]
+        # Best at 8 epochs and a rate of 0.001.
+        score = 0.9 - abs(phase.epochs - 8) / 100 - abs(phase.learning_rate - 0.001)
+        seconds = {"full": 300, "notebook": 900, "gradual": 120}.get(name, 60) + seed
+        settings = params.model_dump() | {"seed": seed}
+        return {
+            "name": name,
+            "settings": settings,
+            "wall_seconds": seconds,
+            "seconds": {"extract": 20.0, "train_head": 5.0},
+            "metrics": {"accuracy": score + seed / 1000, "val_accuracy": score},
+            "reached": [[30.0, "head", 0.5], [seconds - 20.0, "all", score]],
+        }
+
+    monkeypatch.setattr(store, "RESULTS", tmp_path)
+    monkeypatch.setattr(time_to_accuracy, "measure", measure)
+    monkeypatch.setattr(time_to_accuracy, "find_spec", lambda name: None)
+    return made
+
+
+def run(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["time_to_accuracy", *ON, *arguments])
+    time_to_accuracy.main()
+
+
+def test_sides_alternate_by_seed_and_finished_runs_are_skipped(measured, monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "--plain", "8,0.002", "--seeds", "0", "1")
+    order = ["full", "notebook", "gradual", "second"]
+    assert [(name, seed) for name, _, seed in measured] == [
+        *((name, 0) for name in order),
+        *((name, 1) for name in reversed(order)),
+    ]
+    told = capsys.readouterr().out
+    assert "pytorch: skipped, torch is not installed" in told
+    assert "| plain: thaw's full | 0, 1 | 300 (300 to 301) |" in told
+    assert "Full: 8 epochs of all blocks at 0.002." in told
+    run(monkeypatch, "--plain", "8,0.002", "--seeds", "0", "1", "2", "--only", "gradual")
+    assert [(name, seed) for name, _, seed in measured[8:]] == [("gradual", 2)]
+    assert capsys.readouterr().out.count("skipped, exists since commit") == 2
+    assert (tmp_path / f"{FOLDER}.png").read_bytes().startswith(b"\x89PNG")
+    assert "| gradual | 0, 1, 2 | 121 (120 to 122) |" in (tmp_path / f"{FOLDER}.md").read_text()
+
+
+def test_a_run_of_other_settings_under_the_same_name_is_refused(measured, monkeypatch):
+    run(monkeypatch, "--plain", "8,0.002", "--seeds", "0", "--only", "full")
+    with pytest.raises(SystemExit, match="asked for"):
+        run(monkeypatch, "--plain", "4,0.002", "--seeds", "0", "--only", "full")
+
+
+def test_the_grid_chooses_on_a_seed_of_its_own_and_the_plain_sides_take_its_best(
+    measured, monkeypatch, capsys, tmp_path
+):
+    with pytest.raises(SystemExit, match="run --grid first, or give --plain EPOCHS,RATE"):
+        run(monkeypatch)
+    run(monkeypatch, "--grid", "--rates", "0.0005", "0.001", "0.002", "--epochs", "4", "8", "12")
+    assert {(seed, side.program) for _, side, seed in measured} == {(100, None)}
+    told = capsys.readouterr().out
+    assert "| 8 | 0.8995 | 0.9000 | 0.8990 |" in told
+    assert "Best: 8 epochs at 0.001, inside the epochs, inside the rates." in told
+    grid = json.loads((tmp_path / f"{FOLDER}-grid.json").read_text())
+    assert grid["best"] == {"epochs": 8, "learning_rate": 0.001} and len(grid["grid"]) == 9
+    run(monkeypatch, "--seeds", "0", "--only", "full", "notebook")
+    for _, side, _ in measured[9:]:
+        phase = time_to_accuracy.composed_params(side.overrides).schedule.phases["all"]
+        assert (phase.epochs, phase.learning_rate, phase.patience) == (8, 0.001, None)
+    with pytest.raises(SystemExit, match="--plain: received 5 epochs without a rate; .* has 4, 8, 12"):
+        run(monkeypatch, "--plain", "5", "--name", "mobilenetv2-0.35-96px-20000")
+
+
+def test_a_best_at_the_edge_of_the_grid_is_told(measured, monkeypatch, capsys):
+    run(monkeypatch, "--grid", "--rates", "0.001", "0.002", "--epochs", "4", "8")
+    assert "Best: 8 epochs at 0.001, at the edge of the epochs, at the edge of the rates." in capsys.readouterr().out
+
+
+def test_the_second_experiment_halves_all_rates_after_the_same_extraction(measured, monkeypatch):
+    run(monkeypatch, "--seeds", "0", "--only", "second", "--name", "second")
+    ((_, side, _),) = measured
+    before, after = map(time_to_accuracy.composed_params, (side.before, side.overrides))
+    assert side.until == "extract"
+    assert before.extract == after.extract and before.augment == after.augment
+    assert after.head.learning_rate == before.head.learning_rate / 2
+    assert after.head.final_learning_rate == before.head.final_learning_rate / 2
+    for name, phase in after.schedule.phases.items():
+        assert phase.learning_rate == pytest.approx(before.schedule.phases[name].learning_rate / 2)
+        assert phase.patience is None
+
+
+def test_another_side_is_gradual_with_overrides(measured, monkeypatch, capsys):
+    also = ["--also", "wide", "head.units=512", "--also", "narrow", "head.units=8"]
+    run(monkeypatch, "--seeds", "0", *also, "--only", "wide", "narrow")
+    units = [time_to_accuracy.composed_params(side.overrides).head.units for _, side, _ in measured]
+    assert units == [512, 8]
+    with pytest.raises(SystemExit, match="--only: received other; accepted: .*wide, narrow"):
+        run(monkeypatch, "--plain", "8,0.001", *also, "--only", "other")
+
+
+def test_a_wrong_parameter_is_one_line(measured, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--only", "gradual", "--on", "head.dropout=2")
+    assert capsys.readouterr().err.endswith("head.dropout: received 2; accepted: a number from 0 to below 1\n")
+
+
+def result(name: str, seed: int, wall: float, accuracy: float, **more) -> dict:
+    phase = {"epochs": 8, "learning_rate": 0.001}
+    return {
+        "name": name,
+        "commit": "0123456789",
+        "dirty": False,
+        "settings": {"seed": seed, "schedule": {"phases": {"all": phase}}},
+        "wall_seconds": wall,
+        "metrics": {"accuracy": accuracy, "val_accuracy": accuracy + 0.01},
+        "reached": [[20.0, "head", 0.5], [wall - 10, "all", accuracy]],
+        **more,
+    }
+
+
+def test_the_table_compares_with_the_fastest_plain_side_seed_by_seed():
+    results = [
+        result("gradual", 1, 200.0, 0.82, seconds={"extract": 50.0, "unfreeze@all": 100.0}),
+        result("gradual", 0, 100.0, 0.80, seconds={"extract": 50.0, "unfreeze@all": 30.0}),
+        *(result("notebook", seed, 900.0, 0.8) for seed in (0, 1)),
+        *(result("full", seed, 400.0, 0.8, seconds={"unfreeze@all": 350.0}) for seed in (0, 1)),
+    ]
+    text = time_report.table(time_report.by_side(results))
+    lines = text.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:5]] == [
+        "| plain: thaw's full", "| plain: Keras fit", "| gradual",
+    ]  # fmt: skip
+    # Half of the interval: 12.706 standard errors of two values.
+    gradual = "| gradual | 0, 1 | 150 (100 to 200) | 0.8100 ± 0.1271 | 0.8200 ± 0.1271 | 0.38 | 0123456 |"
+    assert lines[4] == gradual
+    assert "| 2.25 |" in lines[3]
+    assert "- gradual: extract 50, unfreeze@all 65, start-up and DVC 35" in text
+    assert "- notebook: head 20, all 870, evaluation 10" in text
+
+
+def test_the_end_of_an_epoch_is_noted_by_its_line(tmp_path, capsys):
+    program = """
+print("Running stage 'unfreeze@all':")
+print("unfreeze@all: epoch 1/2, 0.8 s, at most 7 s left, train loss 1.1 accuracy 0.4, val loss 0.7 accuracy 0.7674")
+print("train_head: waited for data at most 1.0% of 2.0 s of steps")
+"""
+    timed = time_to_accuracy.run_timed([sys.executable, "-c", program], tmp_path)
+    ((seconds, phase, accuracy),) = timed.reached
+    assert (phase, accuracy, timed.stages) == ("all", 0.7674, ["unfreeze@all"])
+    assert 0 < seconds <= timed.seconds
+    assert capsys.readouterr().out.startswith("unfreeze@all: epoch 1/2")
+
+
+def test_a_command_that_fails_ends_the_bench_with_its_last_lines(tmp_path):
+    with pytest.raises(SystemExit, match="no such thing\n.*ended with 1"):
+        time_to_accuracy.run_timed([sys.executable, "-c", "raise ValueError('no such thing')"], tmp_path)
+
+
+@pytest.mark.skipif(not torch_peer.available(), reason="torch is not installed")
+def test_pytorchs_network_computes_what_kerass_does(tmp_path):
+    import torch
+
+    model = keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(96, 96, 3))
+    generator = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([generator.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    blocks, _ = torch_peer.mobilenet(0.35)
+    torch_peer.load_weights(blocks, str(write_keras2(tmp_path / "weights.h5", layers_of(model))))
+    trainer = torch_peer.Trainer((torch.nn.Sequential(), torch.nn.Sequential(*blocks)), 96, 1e-3)
+    trainer.trained.train(False)
+    images = generator.integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
+    expected = model.predict(keras.layers.Resizing(96, 96)(images / np.float32(127.5) - 1), verbose=0)
+    with torch.no_grad():
+        found = (
+            trainer._logits(torch.from_numpy(images).permute(0, 3, 1, 2), trainer.trained).permute(0, 2, 3, 1).numpy()
+        )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_whole_commands_are_timed_in_fresh_clones(tmp_path):
+    """On random weights and a few digits: that every program runs to its end, and that a second call runs nothing."""
+    project = Project(tmp_path)
+    command = [
+        "python", "-m", "bench.time_to_accuracy", "--name", "toy", "--images", "100", "--seeds", "0",
+        "--plain", "1,0.001", "--only", "full", "notebook", "second", "--on", "dataset=digits", "batch_size=32",
+        "backbone=mobilenetv2", "backbone.weights=none", "backbone.alpha=0.35", "backbone.image_size=32",
+    ]  # fmt: skip
+    output = project.run(*command)
+    folder = tmp_path / "bench/results/time_to_accuracy"
+    found = {
+        name: json.loads((folder / f"toy/{name}-seed-0.json").read_text()) for name in ("full", "notebook", "second")
+    }
+    head = project.git("rev-parse", "HEAD").strip()
+    for name, made in found.items():
+        assert made["commit"] == head and not made["dirty"]
+        ends = [seconds for seconds, _, _ in made["reached"]]
+        assert ends == sorted(ends) and 0 < ends[-1] < made["wall_seconds"], name
+        assert 0 <= made["metrics"]["accuracy"] <= 1
+    assert [phase for _, phase, _ in found["notebook"]["reached"]] == ["head", "head", "all"]
+    assert [phase for _, phase, _ in found["full"]["reached"]] == ["head", "head", "all"]
+    stages = ["backbone", "evaluate", "extract", "figures", "train_head", "unfreeze@all"]
+    assert sorted(found["full"]["seconds"]) == stages
+    phases = found["second"]["settings"]["schedule"]["phases"]
+    assert set(found["second"]["seconds"]) == {"train_head", "evaluate", "figures", *(f"unfreeze@{p}" for p in phases)}
+    for name, made in found.items():
+        assert f"{name}, seed 0: {made['wall_seconds']:.0f} s" in output
+    again = project.run(*command)
+    assert again.count("skipped, exists since commit") == 3
+    assert "| plain: Keras fit | 0 |" in again and (folder / "toy.png").exists()
