@@ -153,3 +153,6 @@ def _attach_head(
     info.history, info.thawed = [], {}
     seed_initialisers(seed, stage_of(HEAD))
     network.attach(**info.head, classes=len(info.classes))
+    # The first loss is ln(classes): 0.635 in place of 0.626 on validation, in the case that `build_head` tells of.
+    kernel = network.head.get_layer("logits").kernel
+    kernel.assign(np.zeros(kernel.shape, np.float32))
