@@ -101,12 +101,16 @@ def test_batch_norm_in_train_mode_moves_the_statistics_of_thawed_layers_alone():
 
 
 @pytest.mark.parametrize(
-    ("steps", "momentum"), [(0, 0.9), (1, 0.9), (50, 0.9), (100, 0.9), (200, 0.95), (390, 1 - 10 / 390), (5000, 0.998)]
+    ("steps", "average", "momentum"),
+    [
+        *((steps, 0.0, 0.9) for steps in (0, 1, 50, 100)),
+        *((200, 0.0, 0.95), (390, 0.0, 1 - 10 / 390), (5000, 0.0, 0.998), (100, 0.99, 0.99), (5000, 0.99, 0.998)),
+    ],
 )
-def test_thawed_batch_norm_gets_a_momentum_that_the_epoch_can_follow(steps, momentum):
+def test_thawed_batch_norm_gets_a_momentum_that_the_epoch_can_follow(steps, average, momentum):
     thawed, frozen = keras.layers.BatchNormalization(momentum=0.5), keras.layers.BatchNormalization(momentum=0.5)
     frozen.trainable = False
-    adapt_batch_norm([frozen, keras.layers.ReLU(), thawed], steps)
+    adapt_batch_norm([frozen, keras.layers.ReLU(), thawed], steps, average)
     assert thawed.momentum == pytest.approx(momentum)
     assert frozen.momentum == 0.5
 
