@@ -71,24 +71,22 @@ def frozen_below(name: str, depth: int) -> int:
 
 @pytest.mark.parametrize(
     ("name", "frozen", "depth", "batch_norm", "dtype"),
-    [
-        pytest.param("vgg16", frozen_below("vgg16", 2), 2, "inference", "float16", marks=pytest.mark.slow),
-        *by_backbone(
-            [
-                ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float32"),
-                ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float32"),
-                ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float16"),
-                ("resnet18", frozen_below("resnet18", 2), 2, "train", "float32"),
-                ("mobilenetv2", frozen_below("mobilenetv2", 0), 0, "inference", "float32"),
-                ("mobilenetv2", frozen_below("mobilenetv2", 1), 1, "train", "float32"),
-                ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float32"),
-                ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float16"),
-                # 50 layers end inside a residual; what lies between there and the boundary below stays frozen.
-                ("mobilenetv2", 50, 5, "inference", "float32"),
-                ("mobilenetv2", 50, 5, "train", "float32"),
-            ]
-        ),
-    ],
+    by_backbone(
+        [
+            ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float32"),
+            pytest.param("vgg16", frozen_below("vgg16", 2), 2, "inference", "float16", marks=pytest.mark.slow),
+            ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float32"),
+            ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float16"),
+            ("resnet18", frozen_below("resnet18", 2), 2, "train", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 0), 0, "inference", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 1), 1, "train", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float32"),
+            ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float16"),
+            # 50 layers end inside a residual; what lies between there and the boundary below stays frozen.
+            ("mobilenetv2", 50, 5, "inference", "float32"),
+            ("mobilenetv2", 50, 5, "train", "float32"),
+        ]
+    ),
 )
 def test_stored_activations_train_as_the_whole_network(tmp_path, sgd, name, frozen, depth, batch_norm, dtype):
     # Networks with random weights multiply a difference from step to step, and float16 starts with a larger one.
@@ -120,7 +118,7 @@ def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.square(a - b, dtype=np.float64).sum() for a, b in zip(some, others, strict=True))))
 
 
-def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_images_as_they_are(tmp_path):
+def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_pictures_as_they_are(tmp_path):
     small = started("cnn", frozen_below("cnn", 1))
     varied = augment(flip=True, translation=0.2, views=3)
     settings = Extract(cuts=[0, 1], budget_gb=1.0, dtype="float32", batch_size=8)
