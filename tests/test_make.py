@@ -27,6 +27,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "an environment without pip"])
 def test_an_environment_is_made_or_mended(tmp_path, before):
     shutil.copy(ROOT / "Makefile", tmp_path)

@@ -75,7 +75,7 @@ def test_an_archive_out_of_reach_is_refused_in_one_line(unchanged, options):
     assert f"{BY_HAND} the archive at {unchanged.folder}/downloads/cifar-10-binary.tar.gz by hand" in line
 
 
-@pytest.mark.parametrize("backbone", ["mobilenetv2", "resnet18"])
+@pytest.mark.parametrize("backbone", ["mobilenetv2", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_imagenet_weights_out_of_reach_are_refused_in_one_line(unchanged, tmp_path, backbone):
     homes = {"KERAS_HOME": str(tmp_path), "KAGGLEHUB_CACHE": str(tmp_path)}
     (line,) = offline(unchanged, "dataset=digits", f"backbone={backbone}", **homes).splitlines()

@@ -321,6 +321,7 @@ def test_curves_of_what_was_not_trained_say_so(ten):
     assert "No learning rate: nothing was trained." in text
 
 
+@pytest.mark.slow
 def test_a_browser_shows_all_of_it_at_either_width_without_scrolling_sideways(ten, tmp_path):
     names = [f"a class with a long name {number}" for number in range(100)]
     pages = [tmp_path / f"{number}.html" for number in (10, 20, 100)]

@@ -92,6 +92,7 @@ def test_where_there_is_no_gpu_the_table_says_so():
     assert text.count(gpu.NOT_MEASURED) == 10 * len(rows) + 1
 
 
+@pytest.mark.slow
 def test_a_backbone_is_measured_at_every_depth_at_toy_size():
     row = gpu.measure("vgg16", 32, 4, 1, peak_tflops=1.0)
     assert list(row["train"]) == [0, 1, 2, 3, 4, 5]

@@ -120,12 +120,12 @@ NAMES = ["cat", "dog", "owl"]
 def processed(tmp_path, monkeypatch):
     """The folder data/processed of a dataset of three classes, with a train split."""
     monkeypatch.chdir(tmp_path)
-    write_split(paths.PROCESSED / "train", some_pictures())
+    write_split(paths.PROCESSED / "train", some_images())
     write_class_names({"classes": NAMES})
     return tmp_path / paths.PROCESSED
 
 
-def some_pictures(coarse: bool = False) -> LabelledImages:
+def some_images(coarse: bool = False) -> LabelledImages:
     labels = np.array([2, 0, 1, 0, 2, 2, 1], np.uint8)
     # Not contiguous, as what is read of an archive is not.
     images = np.random.default_rng(0).integers(0, 256, (7, 3, 32, 32), np.uint8).transpose(0, 2, 3, 1)
@@ -141,8 +141,8 @@ def refusal(function, *arguments) -> str:
 
 def test_what_is_written_is_read_again(processed):
     images, labels = read_split("train", NAMES)
-    np.testing.assert_array_equal(images, some_pictures().images)
-    np.testing.assert_array_equal(labels, some_pictures().labels)
+    np.testing.assert_array_equal(images, some_images().images)
+    np.testing.assert_array_equal(labels, some_images().labels)
     assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
 
 
@@ -162,7 +162,7 @@ def test_all_classes_stay_on_the_disk(processed):
 )
 def test_chosen_classes_are_numbered_in_the_order_given(processed, classes, rows, labels):
     images, found = read_split("train", classes)
-    np.testing.assert_array_equal(images, some_pictures().images[rows])
+    np.testing.assert_array_equal(images, some_images().images[rows])
     assert split_rows("train", classes).tolist() == rows
     assert found.tolist() == labels
     assert found.dtype == np.int32
@@ -178,15 +178,15 @@ def test_class_names_come_in_the_order_of_the_choice(processed):
 
 
 def test_superclasses_are_stored_and_those_of_an_earlier_dataset_are_not_left(processed):
-    write_split(processed / "train", some_pictures(coarse=True))
+    write_split(processed / "train", some_images(coarse=True))
     coarse = np.load(processed / "train/coarse_labels.npy", allow_pickle=False)
-    np.testing.assert_array_equal(coarse, some_pictures(coarse=True).coarse)
-    write_split(processed / "train", some_pictures())
+    np.testing.assert_array_equal(coarse, some_images(coarse=True).coarse)
+    write_split(processed / "train", some_images())
     assert {file.name for file in (processed / "train").iterdir()} == {"images.npy", "labels.npy", "split.json"}
 
 
 def test_each_class_has_the_name_of_its_superclass(processed):
-    write_split(processed / "test", some_pictures(coarse=True))
+    write_split(processed / "test", some_images(coarse=True))
     assert superclasses_of(NAMES) is None
     write_class_names({"classes": NAMES, "superclasses": ["mammal", "bird"]})
     assert superclasses_of(["owl", "cat"]) == ["bird", "mammal"]
@@ -210,7 +210,7 @@ class Intruder:
 
 # A pickle that opens the same file for writing where it is loaded.
 PICKLE = b"cbuiltins\nopen\n(Vintruded\nVw\ntR."
-IMAGES, SOME_LABELS = npy(np.ascontiguousarray(some_pictures().images)), npy(some_pictures().labels)
+IMAGES, SOME_LABELS = npy(np.ascontiguousarray(some_images().images)), npy(some_images().labels)
 
 
 def rehash(split: Path) -> None:
@@ -321,7 +321,7 @@ def prepared(dataset: str) -> Iterator[tuple[Path, dict[str, str]]]:
         yield folder, run_both(folder)
 
 
-@pytest.fixture(scope="module", params=["digits", "cifar10"])
+@pytest.fixture(scope="module", params=["digits", pytest.param("cifar10", marks=pytest.mark.slow)])
 def checkout(request):
     with prepared(request.param) as (folder, found):
         yield request.param, folder, found
@@ -379,7 +379,8 @@ def test_train_and_val_share_no_image_and_are_the_official_training_images(check
     assert not (keys[0] | keys[1]) & keys[2]
 
 
-def test_superclasses_stay_with_their_pictures():
+@pytest.mark.slow
+def test_superclasses_stay_with_their_images():
     with prepared("cifar100") as (folder, _):
         names = json.loads((folder / paths.PROCESSED / "classes.json").read_text())
         assert names == {"classes": list(DATASETS["cifar100"].classes), "superclasses": official.SUPERCLASSES}

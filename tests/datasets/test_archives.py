@@ -35,9 +35,9 @@ TINY_DATASET = Dataset(classes=("cat", "dog", "owl"), train_count=6, test_count=
 def tiny_files(**changes: bytes | None) -> dict[str, bytes]:
     """The files of a good tiny archive by their stems, with changes; None leaves one out."""
     contents = {
-        "train_1": official.to_records(tiny_pictures(3, first=0)),
-        "train_2": official.to_records(tiny_pictures(3, first=3)),
-        "test": official.to_records(tiny_pictures(2, first=6)),
+        "train_1": official.to_records(tiny_images(3, first=0)),
+        "train_2": official.to_records(tiny_images(3, first=3)),
+        "test": official.to_records(tiny_images(2, first=6)),
         "coarse": b"mammal\nbird\n",
         "fine": b"cat\ndog\nowl\n",
     } | changes
@@ -45,7 +45,7 @@ def tiny_files(**changes: bytes | None) -> dict[str, bytes]:
     return {names[stem]: content for stem, content in contents.items() if content is not None}
 
 
-def tiny_pictures(count: int, first: int) -> LabelledImages:
+def tiny_images(count: int, first: int) -> LabelledImages:
     labels = (np.arange(first, first + count) % 3).astype(np.uint8)
     images = np.random.default_rng(first).integers(0, 256, (count, 32, 32, 3), np.uint8)
     return LabelledImages(images, labels, labels // 2)
@@ -91,7 +91,7 @@ def refusal(function, *arguments) -> str:
 # --- the official archives ---
 
 
-@pytest.fixture(scope="module", params=["cifar10", "cifar100"])
+@pytest.fixture(scope="module", params=["cifar10", pytest.param("cifar100", marks=pytest.mark.slow)])
 def unpacked(request):
     # Not tmp_path: pytest keeps the folders of three runs, and this one has 200 MB.
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,7 @@ def test_red_green_blue_planes_become_the_last_axis_row_by_row(tmp_path):
 def test_a_good_small_archive_is_read(tmp_path):
     # The counterpart of all refusals below: without their one change, this archive is accepted.
     train, test = read_archive(unpack(tmp_path, gzip.compress(tiny_tar(tiny_files()))), TINY, TINY_DATASET.classes)
-    np.testing.assert_array_equal(train.images[3:], tiny_pictures(3, first=3).images)
+    np.testing.assert_array_equal(train.images[3:], tiny_images(3, first=3).images)
     assert (train.labels.tolist(), train.coarse.tolist()) == ([0, 1, 2, 0, 1, 2], [0, 0, 1, 0, 0, 1])
     assert test.labels.tolist() == [0, 1]
 

@@ -113,7 +113,7 @@ def test_values_are_those_that_the_network_gives_for_the_view(stored, view):
         np.testing.assert_array_equal(read_activations(stored, depth, view).inputs, expected)
 
 
-def test_the_first_view_is_of_the_pictures_as_they_are_and_the_others_differ_from_it_and_each_other(tmp_path):
+def test_the_first_view_is_of_the_images_as_they_are_and_the_others_differ_from_it_and_each_other(tmp_path):
     extract(tmp_path / "features", VARIED.model_copy(update={"views": 3}))
     plain = small_network().features([0, 1], "avg", None).predict(TRAIN.inputs, batch_size=8, verbose=0)
     for depth, unchanged in zip((0, 1), plain, strict=True):
@@ -124,14 +124,14 @@ def test_the_first_view_is_of_the_pictures_as_they_are_and_the_others_differ_fro
         assert not np.allclose(third, second)
 
 
-def test_all_cuts_of_a_view_show_the_same_augmented_pictures(stored):
+def test_all_cuts_of_a_view_show_the_same_augmented_images(stored):
     x = np.asarray(read_activations(stored, 1, 1).inputs)
     for block in small_network().blocks[1:]:
         x = np.asarray(block(x, training=False))
     np.testing.assert_allclose(read_activations(stored, 0, 1).inputs, x.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
-def test_without_augmentation_a_view_is_of_the_pictures_as_they_are(tmp_path):
+def test_without_augmentation_a_view_is_of_the_images_as_they_are(tmp_path):
     extract(tmp_path / "features", PLAIN, train=VAL, cuts=[0])
     view, val = (read_activations(tmp_path / "features", 0, name).inputs for name in (0, "val"))
     np.testing.assert_array_equal(view, val)

@@ -9,9 +9,10 @@ QUICK = ("cnn", "vgg16")
 
 
 def by_backbone(cases: Iterable) -> list:
-    """Cases for `parametrize`: names of backbones, or tuples that start with one."""
-    marked = []
-    for case in cases:
-        values = case if isinstance(case, tuple) else (case,)
-        marked.append(pytest.param(*values, marks=() if values[0] in QUICK else pytest.mark.slow))
-    return marked
+    """Cases for `parametrize`: names of backbones or tuples that start with one; `pytest.param`'s as they are."""
+    return [case if hasattr(case, "marks") else _marked(case) for case in cases]
+
+
+def _marked(case):
+    values = case if isinstance(case, tuple) else (case,)
+    return pytest.param(*values, marks=() if values[0] in QUICK else pytest.mark.slow)

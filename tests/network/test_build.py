@@ -23,14 +23,14 @@ def build(image_size: int = 16, pool: str = "avg", units: int | None = None, dro
     return network
 
 
-def depth_of_pictures(network: Network) -> int:
+def depth_of_images(network: Network) -> int:
     """The cut below all blocks, where the activations are the normalised images."""
     return len(network.blocks)
 
 
 def seen(network: Network, how=None, view: int = 1) -> np.ndarray:
     """The images of 0 to 255 that the lowest block gets."""
-    model = network.features([depth_of_pictures(network)], "avg", how)
+    model = network.features([depth_of_images(network)], "avg", how)
     inputs = augmentation_inputs(EXAMPLES.inputs, how, view) if how else EXAMPLES.inputs
     return np.asarray(predicted(model, inputs)[0]) * 127.5 + 127.5
 

@@ -275,6 +275,7 @@ def test_no_damage_to_the_json_gets_through(small_checkpoint, place, byte, cut):
         assert found == read_checkpoint_info(folder)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(content=st.binary(max_size=400))
 def test_no_bytes_in_place_of_a_block_get_through_even_with_their_hash(small_checkpoint, content):

@@ -91,6 +91,7 @@ def test_layers_of_other_names_are_matched_by_their_order(tmp_path):
     assert_filled(load("cnn", write_keras2(tmp_path / "weights.h5", renamed)), model)
 
 
+@pytest.mark.slow
 def test_another_alpha_is_refused_by_the_first_layer_that_differs(tmp_path):
     wide, narrow = build("mobilenetv2", 0.5), build("mobilenetv2")
     first = next(

@@ -16,6 +16,8 @@ from tests.helpers.disks import disk
 from tests.helpers.project import TINY, Project, ran
 from tools import soak
 
+pytestmark = pytest.mark.slow
+
 FEW = [*TINY, "dataset.limit=200"]
 
 
@@ -274,7 +276,6 @@ def test_a_disk_without_room_for_the_features_is_told(ready):
     ready.run("python", "-m", "stages.extract")
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_told_by_every_stage_and_it_goes_on_when_there_is_room(tmp_path):
     """Free bytes are such that the disk is full early, and in the middle, of what a stage writes."""
     stages = {

@@ -74,7 +74,7 @@ def test_another_backend_in_the_environment_is_refused(project):
 
 def test_the_demo_leaves_the_users_work_as_it_was(project):
     # Work in progress: the demo is to use it and to leave it.
-    for file in ("recipe/demo.yaml", "schedule/recipe/demo.yaml"):
+    for file in ("recipe/demo.yaml", "schedule/phase/usual.yaml"):
         path = project.folder / "conf" / file
         path.write_text(re.sub(r"\bepochs: \d+", "epochs: 1", path.read_text()))
     (project.folder / "dvc.lock").write_text("schema: '2.0'\n")
@@ -100,7 +100,7 @@ def test_the_demo_leaves_the_users_work_as_it_was(project):
 
 @pytest.mark.skipif("THAW_TEST_REAL" not in os.environ, reason="no real images here (THAW_TEST_REAL)")
 def test_real_images_and_real_weights_are_learned_phase_by_phase(project):
-    """2,000 images of a JPEG copy of CIFAR-10, MobileNetV2 of alpha 0.35 at 96 pixels."""
+    """2,000 images of CIFAR-10, MobileNetV2 of alpha 0.35 at 96 pixels."""
     real = Path(os.environ["THAW_TEST_REAL"])
     archive, weights = real / "cifar-10-binary.tar.gz", next(real.glob("mobilenet_v2*.h5"))
 

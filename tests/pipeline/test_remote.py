@@ -7,6 +7,8 @@ import pytest
 from tests.helpers.project import SHORT, Project, ran
 from thaw.runtime.files import sha256
 
+pytestmark = pytest.mark.slow
+
 WIDER = ["head.units=128"]
 TRAINED_AGAIN = ["train_head", "unfreeze@top", "evaluate", "figures"]
 BUCKET = "thaw"

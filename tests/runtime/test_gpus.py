@@ -207,12 +207,13 @@ def test_no_more_is_shared_out_than_the_variable_names(machine):
     assert lines(third, 3) == has("b", machine, 0)
 
 
-@pytest.mark.parametrize("variable", [{}, {"CUDA_VISIBLE_DEVICES": "0"}])
+@pytest.mark.parametrize("variable", [{}, pytest.param({"CUDA_VISIBLE_DEVICES": "0"}, marks=pytest.mark.slow)])
 def test_without_a_driver_nothing_happens(machine, variable):
     process = machine.start("a", kind="cpu", smi=False, **variable)
     assert lines(process, 2) == [f"a: sees {variable.get('CUDA_VISIBLE_DEVICES')}", "works"]
 
 
+@pytest.mark.slow
 def test_who_wants_no_gpu_gets_none_and_waits_for_none(machine):
     for name in "ab":
         lines(machine.start(name), 3)
@@ -220,6 +221,7 @@ def test_who_wants_no_gpu_gets_none_and_waits_for_none(machine):
     assert lines(process, 2) == ["c: sees -1", "works"]
 
 
+@pytest.mark.slow
 def test_a_backend_without_cuda_gives_its_gpu_back(machine):
     for name in "abc":
         assert "works" in lines(machine.start(name, kind="cpu"), 3)

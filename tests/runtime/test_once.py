@@ -156,6 +156,7 @@ def test_who_waits_takes_what_the_other_has_made(queue):
     assert queue.result("second") != worker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["fails", "is killed"])
 def test_who_waits_works_where_the_other_ends_without_a_result(queue, how):
     first, second, worker = begin(queue)

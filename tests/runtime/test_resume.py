@@ -401,7 +401,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("after", [1, *(pytest.param(after, marks=pytest.mark.slow) for after in (2, 3, 4))])
-@pytest.mark.parametrize(("mixup", "average"), [(0.0, 0.0), (0.4, 0.9)])
+@pytest.mark.parametrize(("mixup", "average"), [pytest.param(0.0, 0.0, marks=pytest.mark.slow), (0.4, 0.9)])
 def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup, average):
     train, val = points(48, spread=0.6), points(21, seed=1, spread=0.6)
     settings = training(epochs=4, lr_schedule="cosine", warmup_epochs=1.0, learning_rate=0.02, average=average)

@@ -7,6 +7,7 @@ import pytest
 from tools.committed import PAGES, ROOT, outdated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["params.yaml", *PAGES])
 def test_a_file_that_was_changed_is_named(tmp_path, name):
     (tmp_path / "docs").mkdir()

@@ -349,6 +349,7 @@ def test_each_epoch_trains_on_the_view_that_it_is_given():
     assert max(rows[3]["train_accuracy"], rows[4]["train_accuracy"]) < 0.2
 
 
+@pytest.mark.slow
 def test_a_class_that_counts_more_is_told_more_often():
     def predictions(**chosen) -> np.ndarray:
         head = new_head()
@@ -452,6 +453,7 @@ class SlowToTrace(keras.layers.Layer):
         return inputs
 
 
+@pytest.mark.slow
 def test_a_line_says_how_long_the_epochs_that_are_left_take_without_what_is_compiled_once(capsys):
     head = new_head()
     features = keras.Input(head.input.shape[1:])

@@ -87,7 +87,7 @@ def frozen_below(name: str, depth: int) -> int:
     by_backbone(
         [
             ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float32"),
-            ("vgg16", frozen_below("vgg16", 2), 2, "inference", "float16"),
+            pytest.param("vgg16", frozen_below("vgg16", 2), 2, "inference", "float16", marks=pytest.mark.slow),
             ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float32"),
             ("resnet18", frozen_below("resnet18", 2), 2, "inference", "float16"),
             ("resnet18", frozen_below("resnet18", 2), 2, "train", "float32"),
@@ -131,7 +131,7 @@ def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.square(a - b, dtype=np.float64).sum() for a, b in zip(some, others, strict=True))))
 
 
-def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_pictures_as_they_are(tmp_path):
+def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_images_as_they_are(tmp_path):
     small = started("cnn", frozen_below("cnn", 1))
     varied = augment(flip=True, translation=0.2, views=3)
     settings = Extract(cuts=[0, 1], budget_gb=1.0, dtype="float32", batch_size=8)
