@@ -81,17 +81,15 @@ FAULTS = {
     "outputs of the padding kept": Fault(
         "network/inference.py", "output[: place.stop - place.start]", "output[:]", ("training", "features", "network")
     ),
-    "the cosine ends too late": Fault(
-        "training/schedules.py", "max(total - warmup, 1)", "max(total, 1)", ("training",)
-    ),
+    "the cosine ends too late": Fault("training/schedules.py", "max(total, 1)", "max(total + steps, 1)", ("training",)),
     "patience ignores warm-up": Fault("training/schedules.py", "max(best, warmup)", "best", ("training",)),
     "Adam corrects for one step too few": Fault(
-        "training/adam.py", "self.iterations.value + 1", "self.iterations.value + 2", ("training",)
+        "training/adam.py", "self.iterations + 1, rate", "self.iterations + 2, rate", ("training",)
     ),
     "mixed labels keep the wrong share": Fault(
         "training/feed.py",
-        "share * own + (1 - share) * other\n        return own",
-        "(1 - share) * own + share * other\n        return own",
+        "own = share * own + (1 - share) * other",
+        "own = (1 - share) * own + share * other",
         ("training",),
     ),
     "the last epoch counts as the best": Fault(
