@@ -60,6 +60,11 @@ class Network:
         if self.head is not None:
             self.head.trainable = True
 
+    def freeze_below(self, depth: int) -> None:
+        """Freeze all blocks below the cut of a depth, 0 to the number of blocks."""
+        counts = [count for _, count in BACKBONES[self.name].blocks]
+        self.freeze(sum(counts[: len(counts) - depth]))
+
     def thawed(self) -> str:
         """The trainable blocks besides the head, in words, such as `block4 and above`."""
         flags = {block.name: [layer.trainable for layer in block.layers if layer.weights] for block in self.blocks}
