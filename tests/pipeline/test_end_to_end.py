@@ -304,11 +304,11 @@ def test_depths_are_tried_without_the_test_split_and_nothing_is_kept(project, tm
     before = hashes(project.folder)
     (project.folder / "data/processed/test").rename(tmp_path / "test")
     try:
-        command = ["python", "-m", "thaw", "depth", "--images", "80", "--epochs", "1", "--rates", "0.001", "10"]
+        command = ["python", "-m", "thaw", "depth", "--images", "80", "--rates", "0.001", "10"]
         lines = project.run(*command).splitlines()
     finally:
         (tmp_path / "test").rename(project.folder / "data/processed/test")
-    first = [line for line in lines if re.match(r"depth: depth \d, 1 epochs at (0.001|10): ", line)]
+    first = [line for line in lines if re.match(r"depth: depth \d, 2 epochs at (0.001|10): ", line)]
     assert len(first) >= 2 * 5
     rows = [line.split()[0] for line in lines[lines.index("") + 1 :] if line]
     assert rows[2:] == [*"01234", "depth:", "depth:"]
@@ -317,6 +317,8 @@ def test_depths_are_tried_without_the_test_split_and_nothing_is_kept(project, tm
     assert project.git("status", "--porcelain") == ""
     output = project.run("python", "-m", "thaw", "depth", "head", check=False)
     assert output == "phase: received 'head'; accepted: one of top, all\n"
+    output = project.run("python", "-m", "thaw", "depth", "--epochs", "1", check=False)
+    assert output.startswith("--epochs: received 1; accepted: 2 or more")
 
 
 def test_the_summary_of_a_run_names_its_phases_and_stages(project):

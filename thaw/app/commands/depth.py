@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     name = arguments.phase or next(iter(phases), None)
     if name not in phases:
         raise ParamError("phase", name, f"one of {', '.join(phases)}" if phases else "a schedule with a phase")
+    if arguments.epochs == 1:
+        raise ParamError("--epochs", 1, "2 or more: the first epoch, in which steps are compiled, tells no speed")
     refuse_stale("depth", params, name)
     set_up_backend("depth", params)
     from thaw.app.depth import recommended, try_depths
