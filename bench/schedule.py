@@ -259,12 +259,12 @@ def _plain(network):
     """From augmentation and BatchNorm's mode to the network as Keras has it: no layer folded, none left out."""
     import keras
 
-    from thaw.network.modes import InMode
+    from thaw.network.modes import InferenceMode
 
     def build(augment, batch_norm: str) -> keras.Model:
         inputs, x = network.image_input(augment)
         for block in network.blocks:
-            x = (InMode(block, training=False) if batch_norm == "inference" else block)(x)
+            x = (InferenceMode(block) if batch_norm == "inference" else block)(x)
         return keras.Model(inputs, network.head(network.pooled(x)))
 
     return build

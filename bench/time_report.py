@@ -47,9 +47,10 @@ def table(results: dict[str, list[store.Result]]) -> str:
         ]
         lines.append(f"| {' | '.join(columns)} |")
     lines += ["", "Seconds of whole commands. Accuracy: mean ± half of the 95 % t-interval over the seeds."]
-    for name in plain:
-        phase = results[name][0]["settings"]["schedule"]["phases"]["all"]
-        lines[-1] += f" {name.capitalize()}: {phase['epochs']} epochs of all blocks at {phase['learning_rate']:g}."
+    phases = [result["settings"]["schedule"]["phases"]["all"] for name in plain for result in results[name]]
+    trained = {f"{phase['epochs']} epochs of all blocks at {phase['learning_rate']:g}" for phase in phases}
+    if trained:
+        lines[-1] += f" Plain: {', '.join(sorted(trained))}."
     return "\n".join([*lines, "", "Seconds by stage:", "", *map(_parts, results.values())])
 
 

@@ -11,6 +11,7 @@ from thaw.app.commands import (
     check,
     compare,
     demo,
+    depth,
     explain,
     export,
     fresh,
@@ -23,7 +24,7 @@ from thaw.app.commands import (
 )
 from thaw.errors import ThawError, out_of_memory
 
-COMMANDS = (params, check, summary, lr_range, demo, fresh, compare, report, predict, export, explain, stage)
+COMMANDS = (params, check, summary, lr_range, depth, demo, fresh, compare, report, predict, export, explain, stage)
 
 
 def main() -> None:

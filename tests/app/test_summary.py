@@ -10,10 +10,13 @@ from tests.helpers.examples import data, example_images, extraction, run
 from tests.helpers.speed import by_backbone
 from thaw.app.summary import (
     BLOCK_COLUMNS,
+    DEPTH_COLUMNS,
     Counts,
     block_rows,
     build_untrained,
     count_images,
+    cut_of_each_depth,
+    depth_rows,
     estimate_seconds,
     phase_row,
     planned_cuts,
@@ -38,7 +41,7 @@ MOBILENET = ("backbone=mobilenetv2", "backbone.alpha=0.35", "backbone.image_size
 def test_blocks_are_listed_from_the_head_down_with_the_parameters_of_keras(name):
     settings = chosen(f"backbone={name}", "backbone.weights=none")
     one = build_untrained(settings)
-    rows = block_rows(settings, one)
+    rows = block_rows(one)
     assert [row[0] for row in rows] == ["head", *(block for block, _ in reversed(BACKBONES[name].blocks))]
     assert [int(row[1]) for row in rows] == list(range(len(rows)))
     backbone = BACKBONES[name].build(settings.backbone.image_size, settings.backbone.alpha, None)
@@ -62,12 +65,25 @@ def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path, cuts):
         assert cut.size == sum(file.stat().st_size - 128 for file in files), "but for NumPy's header"
 
 
-def test_a_cut_over_the_budget_is_streamed():
-    settings = chosen(*MOBILENET, "extract.budget_gb=0.5")
-    rows = block_rows(settings, build_untrained(settings))
-    assert rows[0][5].endswith("GB stored")
-    assert rows[2][5].endswith("GB streamed")
-    assert rows[3][5] == "-"
+def test_each_depth_tells_what_it_trains_and_whether_its_cut_fits_the_budget():
+    settings = chosen(*MOBILENET, "extract.budget_gb=0.8", "extract.cuts=[0,1,4]")
+    one = build_untrained(settings)
+    rows = list(depth_rows(settings, one, estimate=False))
+    assert [row[0] for row in rows] == [str(depth) for depth in range(8)]
+    assert [row[1] for row in rows[:3]] == ["nothing but the head", "group320", "group160 and above"]
+    assert rows[-1] == ["7", "all blocks", "-", "-", "images"]
+    assert [row[4] for row in rows[:-1]] == [
+        "stored", "stored", "would be images", "would be stored", "images", "would be images", "would be images",
+    ]  # fmt: skip
+    # 3 views of 45,000 images and 5,000 for validation, 2 bytes a value.
+    assert rows[0][2:4] == ["1,280", f"{1280 * 140_000 * 2 / 1e9:.3f} GB"]
+
+
+def test_the_cut_of_a_depth_is_planned_as_if_it_were_asked_for():
+    settings, more = chosen(*MOBILENET), chosen(*MOBILENET, "extract.cuts=[0,1,2,5]")
+    one = build_untrained(settings)
+    assert cut_of_each_depth(settings, one)[5] == planned_cuts(more, one)[5]
+    assert cut_of_each_depth(settings, one).keys() == set(range(7))
 
 
 def test_phases_come_in_their_order_and_thaw_more_and_more():
@@ -115,6 +131,15 @@ def test_the_estimate_of_a_phase_is_about_what_it_takes():
     taken = time.perf_counter() - started
     # Machines that run tests do other things beside.
     assert taken / 4 < estimated["unfreeze@all"] < taken * 4
+
+
+@pytest.mark.slow
+def test_an_epoch_takes_longer_the_deeper_it_trains():
+    settings = chosen("recipe=demo", "backbone.source=null")
+    rows = list(depth_rows(settings, build_untrained(settings), estimate=True))
+    assert {len(row) for row in rows} == {len(DEPTH_COLUMNS)}
+    head, *_, all_blocks = [float(row[-1].removesuffix(" s")) for row in rows]
+    assert 2 * head < all_blocks
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_folded_weights_compute_and_learn_the_same(conv, options):
     start, ends = plain.get_weights(), []
     for model in (plain, folded):
         plain.set_weights(start)
-        whole = keras.Model(model.input, build.InMode(model, training=False)(model.input))
+        whole = keras.Model(model.input, build.InferenceMode(model)(model.input))
         whole.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True, jit_compile=False)
         whole.train_on_batch(x, np.zeros_like(expected))
         ends.append(plain.get_weights())

@@ -300,14 +300,38 @@ def test_learning_rates_are_tried_and_nothing_is_kept(project):
     assert output == "phase: received 'middle'; accepted: one of head, top, all\n"
 
 
+def test_depths_are_tried_without_the_test_split_and_nothing_is_kept(project, tmp_path):
+    before = hashes(project.folder)
+    (project.folder / "data/processed/test").rename(tmp_path / "test")
+    try:
+        command = ["python", "-m", "thaw", "depth", "--images", "80", "--rates", "0.001", "10"]
+        lines = project.run(*command).splitlines()
+    finally:
+        (tmp_path / "test").rename(project.folder / "data/processed/test")
+    first = [line for line in lines if re.match(r"depth: depth \d, 2 epochs at (0.001|10): ", line)]
+    assert len(first) >= 2 * 5
+    rows = [line.split()[0] for line in lines[lines.index("") + 1 :] if line]
+    assert rows[2:] == [*"01234", "depth:", "depth:"]
+    assert re.fullmatch(r"depth: best in equal seconds: \d, 0\.\d{4} ± 0\.\d{4}", lines[-2])
+    assert hashes(project.folder) == before
+    assert project.git("status", "--porcelain") == ""
+    output = project.run("python", "-m", "thaw", "depth", "head", check=False)
+    assert output == "phase: received 'head'; accepted: one of top, all\n"
+    output = project.run("python", "-m", "thaw", "depth", "--epochs", "1", check=False)
+    assert output.startswith("--epochs: received 1; accepted: 2 or more")
+
+
 def test_the_summary_of_a_run_names_its_phases_and_stages(project):
     lines = project.run("python", "-m", "thaw", "summary").splitlines()
-    tables = [line.split()[0] for line in lines if line]
+    # A slow machine also prints how far it is.
+    tables = [line.split()[0] for line in lines if line and not line.startswith("summary: ")]
     assert set(tables.pop(1)) == {"-"}
     assert tables[:6] == ["block", "head", "block4", "block3", "block2", "block1"]
     assert set(tables.pop(7)) == {"-"}
-    assert tables[7:10] == ["head", "top", "all"]
-    assert tables[11:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
+    assert tables[6:12] == ["depth", "0", "1", "2", "3", "4"]
+    assert set(tables.pop(13)) == {"-"}
+    assert tables[13:16] == ["head", "top", "all"]
+    assert tables[17:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
     output = project.run("python", "-m", "thaw", "summary", "head.units=0", check=False)
     assert output.startswith("head.units: received 0; accepted: a whole number from 1 up")
 
@@ -368,7 +392,9 @@ def test_an_exported_file_is_checked_against_the_checkpoint(project, tmp_path):
 def test_every_command_has_help_with_an_example(project):
     listed = project.run("python", "-m", "thaw")
     commands = re.findall(r"^    ([a-z-]+) ", listed, re.MULTILINE)
-    assert {"params", "check", "summary", "lr-range", "demo", "fresh", "predict", "export", "explain"} <= set(commands)
+    assert {"params", "check", "summary", "lr-range", "depth", "demo", "fresh", "predict", "export", "explain"} <= set(
+        commands
+    )
     for command in commands:
         text = project.run("python", "-m", "thaw", command, "--help")
         assert re.search(rf"(python -m thaw|make) {command}", text.split("options:")[1]), text

@@ -1,12 +1,15 @@
 """dvc.lock: the stages of a run by name, and the parameters that they ran with. Start at `changed_params`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from thaw import paths
 from thaw.config.naming import parse_yaml
-from thaw.config.schedule import stage_of
+from thaw.config.schedule import chain_of, phase_section, stage_of, start_of
+from thaw.config.schema import HEAD, Params
 from thaw.errors import ThawError
+from thaw.network.checkpoint import read_checkpoint_info
 from thaw.stage import STAGES
 
 # Stages that train or prepare training: the sum of their seconds is the training time.
@@ -57,3 +60,25 @@ def _at(params: Any, name: str) -> Any:
     for part in name.split("."):
         params = params.get(part) if isinstance(params, dict) else None
     return params
+
+
+def refuse_stale(command: str, params: Params, name: str) -> None:
+    """Refuse to start from what other parameters than those of params.yaml have made.
+
+    Raises:
+        ParamError: there is no such phase.
+        ThawError: what the phase starts from is missing, or was made with others, as far as dvc.lock tells.
+    """
+    start = start_of(phase_section(params, name))
+    read_checkpoint_info(start)
+    lock = Path("dvc.lock")
+    if not lock.is_file():  # stages that were run without DVC
+        return
+    chain = chain_of(params.schedule)
+    earlier = map(stage_of, chain[: chain.index(name)])
+    now = parse_yaml(paths.PARAMS.read_text(encoding="utf-8"))
+    stages = all_stages(now)
+    stages = [*stages[: stages.index(stage_of(HEAD))], *earlier]
+    changed = changed_params(now, recorded_stages(lock.read_text(encoding="utf-8")), stages)
+    if changed:
+        raise ThawError(f"{command}: {start} was made with another {changed[0]}; run `dvc repro` first")

@@ -6,15 +6,13 @@ rate. For MobileNetV2's top block it was lowest at 1e-6, where 0.002 is best.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from thaw import paths
-from thaw.config.schedule import chain_of, phase_section, stage_of, start_of
-from thaw.config.schema import HEAD, Params
-from thaw.errors import NotFinite, ThawError
+from thaw.config.schema import Params
+from thaw.errors import ThawError
 
 # About two per decade.
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -47,53 +45,16 @@ def run_trials(params: Params, name: str, rates: Sequence[float], epochs: int) -
         ThawError: what the phase starts from is missing.
     """
     # These import Keras.
-    from thaw.training.loop import train_network
+    from thaw.app.trials import Trials, shortened
     from thaw.training.phase import prepare_phase
     from thaw.training.reporting import Printer
 
     phase = prepare_phase(params, name)
-    layers = [*phase.network.layers(), *phase.network.head.layers]
-    start = [layer.get_weights() for layer in layers]
-    usual = phase.run.training
-    warmup = usual.warmup_epochs * epochs / max(usual.epochs, epochs)
+    trials = Trials(phase.network)
     for rate in rates:
-        for layer, weights in zip(layers, start, strict=True):
-            layer.set_weights(weights)
-        training = usual.model_copy(
-            update={"epochs": epochs, "learning_rate": rate, "warmup_epochs": warmup, "patience": None}
-        )
-        run = replace(phase.run, training=training)
-        try:
-            rows = train_network(phase.network, run, phase.data, [Printer(run.stage, training)]).rows
-            yield Trial(rate, rows[-1]["val_accuracy"], rows[-1]["val_loss"])
-        except NotFinite:
-            yield Trial(rate, np.nan, np.nan)
-
-
-def refuse_stale(params: Params, name: str) -> None:
-    """Refuse to start from what other parameters than those of params.yaml have made.
-
-    Raises:
-        ParamError: there is no such phase.
-        ThawError: what the phase starts from is missing, or was made with others, as far as dvc.lock tells.
-    """
-    from thaw.app.lockfile import all_stages, changed_params, recorded_stages
-    from thaw.config.naming import parse_yaml
-    from thaw.network.checkpoint import read_checkpoint_info
-
-    start = start_of(phase_section(params, name))
-    read_checkpoint_info(start)
-    lock = Path("dvc.lock")
-    if not lock.is_file():  # stages that were run without DVC
-        return
-    chain = chain_of(params.schedule)
-    earlier = map(stage_of, chain[: chain.index(name)])
-    now = parse_yaml(paths.PARAMS.read_text(encoding="utf-8"))
-    stages = all_stages(now)
-    stages = [*stages[: stages.index(stage_of(HEAD))], *earlier]
-    changed = changed_params(now, recorded_stages(lock.read_text(encoding="utf-8")), stages)
-    if changed:
-        raise ThawError(f"lr-range: {start} was made with another {changed[0]}; run `dvc repro` first")
+        printer = Printer(phase.run.stage, shortened(phase.run, epochs, rate).training)
+        row = trials.train(phase.run, phase.data, epochs, rate, [printer])
+        yield Trial(rate, row["val_accuracy"], row["val_loss"])
 
 
 def suggestion(trials: Sequence[Trial]) -> Trial:

@@ -1,4 +1,4 @@
-"""A run before it is started: its blocks, cuts, phases and parameters, and an estimate of how long it takes here."""
+"""A run before it is started: its blocks, depths, phases and parameters, and an estimate of how long it takes here."""
 
 import math
 import time
@@ -26,9 +26,11 @@ from thaw.training.phase import thaw_network
 from thaw.training.schedules import rate_schedule
 
 # By title, the side that a column is aligned by.
-BLOCK_COLUMNS = {"block": "left"} | dict.fromkeys(
-    ["depth of the cut below", "layers", "parameters", "output", "activations at the cut"], "right"
-)
+BLOCK_COLUMNS = {"block": "left"} | dict.fromkeys(["depth of the cut below", "layers", "parameters", "output"], "right")
+DEPTH_COLUMNS = {
+    "depth": "right", "trains besides the head": "left", "values an image": "right", "all views": "right",
+    "learns from": "left", "an epoch": "right",
+}  # fmt: skip
 PHASE_COLUMNS = {
     "phase": "left", "trains besides the head": "left", "trainable": "right", "frozen": "right", "learns from": "left",
     "epochs": "right",
@@ -72,19 +74,47 @@ def build_untrained(params: Params) -> Network:
     return network
 
 
-def block_rows(params: Params, network: Network) -> list[list[str]]:
-    """A row of BLOCK_COLUMNS for each block from the top; the last tells whether its inputs are stored."""
-    cuts = planned_cuts(params, network)
+def cut_of_each_depth(params: Params, network: Network) -> dict[int, Cut]:
+    """The cuts of `extract.cuts`, and each other one as if it were among them, by depth."""
+    planned = planned_cuts(params, network)
+    cuts = dict(planned)
+    for depth in network.widths(params.head.pool).keys() - {*planned, len(network.blocks)}:
+        extract = params.extract.model_copy(update={"cuts": [*planned, depth]})
+        cuts[depth] = planned_cuts(params.model_copy(update={"extract": extract}), network)[depth]
+    return cuts
 
-    def kept(depth: int) -> str:
-        cut = cuts.get(depth)
-        return "-" if cut is None else f"{cut.size / 1e9:.3f} GB {'stored' if cut.stored else 'streamed'}"
 
+def block_rows(network: Network) -> list[list[str]]:
+    """A row of BLOCK_COLUMNS for each block from the top."""
     parts = [("head", network.head), *((block.name, block) for block in reversed(network.blocks))]
     return [
-        [name, str(depth), _layers(part), f"{part.count_params():,}", _shape(part), kept(depth)]
+        [name, str(depth), _layers(part), f"{part.count_params():,}", _shape(part)]
         for depth, (name, part) in enumerate(parts)
     ]
+
+
+def depth_rows(params: Params, network: Network, estimate: bool) -> Iterator[list[str]]:
+    """A row of DEPTH_COLUMNS for each depth, from the head alone to all blocks.
+
+    Args:
+        params: the schedule's last phase tells what a step does but for its depth.
+        network: is left thawed.
+        estimate: measure an epoch; without it the last column is left out.
+    """
+    section, counts = phase_section(params, params.schedule.final), count_images(params, params.dataset.classes)
+    planned, cuts = params.extract.cuts, cut_of_each_depth(params, network)
+    for depth in range(len(network.blocks) + 1):
+        network.freeze_below(depth)
+        cut = cuts.get(depth)
+        stored = cut is not None and cut.stored
+        row = [str(depth), network.thawed(), "-", "-", "images"]
+        if cut is not None:
+            source = ("" if depth in planned else "would be ") + ("stored" if stored else "images")
+            row[2:] = [f"{cut.values:,}", f"{cut.size / 1e9:.3f} GB", source]
+        if estimate:
+            _, epoch = _speed_of_training(network, params, section, depth if stored else None, counts)
+            row.append(f"{epoch:.1f} s")
+        yield row
 
 
 def _layers(part: keras.Model) -> str:
@@ -139,7 +169,7 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
     source = params.backbone.source
     if source is not None:
         network.freeze(0)
-        yield "backbone", _training(network, params, source, None, count_images(params, source.classes), "train")
+        yield "backbone", _training(network, params, source, None, count_images(params, source.classes))
     planned = planned_cuts(params, network).values()
     rows = Counter({stored_depths(planned): own.val})
     for view in range(params.augment.views):
@@ -147,17 +177,25 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
     yield "extract", sum(_extraction(network, params, depths, count) for depths, count in rows.items() if depths)
     for name in chain_of(params.schedule):
         row, section = phase_row(params, network, name), phase_section(params, name)
-        mode = section.batch_norm if isinstance(section, Phase) else "inference"
-        yield stage_of(name), _training(network, params, section, row.depth, own, mode)
+        yield stage_of(name), _training(network, params, section, row.depth, own)
     yield "evaluate", _prediction(network, params, own.train + own.val + own.test)
 
 
 def _training(
-    network: Network, params: Params, section: Head | Phase | Source, depth: int | None, counts: Counts, batch_norm: str
+    network: Network, params: Params, section: Head | Phase | Source, depth: int | None, counts: Counts
 ) -> float:
     """Of a phase: the first step and all others, and validation after each epoch."""
     if not section.epochs:
         return 0.0
+    first, epoch = _speed_of_training(network, params, section, depth, counts)
+    return first + section.epochs * epoch
+
+
+def _speed_of_training(
+    network: Network, params: Params, section: Head | Phase | Source, depth: int | None, counts: Counts
+) -> tuple[float, float]:
+    """Seconds that the first step takes longer than others, and of an epoch with its validation."""
+    batch_norm = "train" if isinstance(section, Source) else getattr(section, "batch_norm", "inference")
     model = network.classifier(depth, params.augment, batch_norm)
     mixup, size = getattr(section, "mixup", 0.0), params.batch_size
     shape, dtype = model.inputs[0].shape[1:], "uint8" if depth is None else params.extract.dtype
@@ -173,7 +211,7 @@ def _training(
     started = time.perf_counter()
     validates.evaluate(some)
     check = (time.perf_counter() - started) * len(val) / len(some)
-    return first + section.epochs * (step * len(plan.rows) + check)
+    return first, step * len(plan.rows) + check
 
 
 def _blank(count: int, shape: tuple[int, ...], dtype: str) -> Examples:

@@ -15,7 +15,7 @@ from thaw.backbones import BACKBONES
 from thaw.config.schema import Augment
 from thaw.network.augmentation import DRAWS, Augmentation
 from thaw.network.folding import fold, foldable_pairs
-from thaw.network.modes import InMode
+from thaw.network.modes import InferenceMode
 
 # Side of the images in data/processed, in pixels.
 IMAGE_SIZE = 32
@@ -59,6 +59,11 @@ class Network:
             layer.trainable = layer.name not in frozen
         if self.head is not None:
             self.head.trainable = True
+
+    def freeze_below(self, depth: int) -> None:
+        """Freeze all blocks below the cut of a depth, 0 to the number of blocks."""
+        counts = [count for _, count in BACKBONES[self.name].blocks]
+        self.freeze(sum(counts[: len(counts) - depth]))
 
     def thawed(self) -> str:
         """The trainable blocks besides the head, in words, such as `block4 and above`."""
@@ -150,7 +155,7 @@ class Network:
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and batch_norm == "train"
             ]
             folded = fold(block, pairs, keep=trained)
-            blocks.append(folded if trained else InMode(folded, training=False))
+            blocks.append(folded if trained else InferenceMode(folded))
         return blocks
 
     def image_input(self, augment: Augment | None = None, with_draws: bool = False):

@@ -29,6 +29,17 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
+def learning_rate(text: str) -> float:
+    """Type of an argument that is a learning rate."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 10:
+        raise argparse.ArgumentTypeError(f"received {text}; accepted: a number above 0, 10 at most")
+    return rate
+
+
 def messages_on_stderr() -> contextlib.redirect_stdout:
     """Print messages on standard error within the block: another program may read the output."""
     return contextlib.redirect_stdout(sys.stderr)

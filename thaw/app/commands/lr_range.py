@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from thaw.app.commands.common import positive_integer, set_up_backend
+from thaw.app.commands.common import learning_rate, positive_integer, set_up_backend
+from thaw.app.lockfile import refuse_stale
 from thaw.config.schema import HEAD
 from thaw.runtime.files import replacing
 from thaw.stage import read_params
@@ -18,27 +19,19 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "phase", metavar="PHASE", help="head, or one of schedule.phases; needs the previous phase's checkpoint"
     )
-    parser.add_argument("--rates", type=_rate, nargs="+", metavar="RATE", help="1e-5 to 0.1 by default, two a decade")
+    parser.add_argument(
+        "--rates", type=learning_rate, nargs="+", metavar="RATE", help="1e-5 to 0.1 by default, two a decade"
+    )
     parser.add_argument("--epochs", type=positive_integer, default=2, metavar="N", help="of each run (2)")
     parser.add_argument("--output", type=Path, metavar="PNG", help="lr-range-<phase>.png by default")
     return parser
 
 
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate <= 10:
-        raise argparse.ArgumentTypeError(f"received {text}; accepted: a number above 0, 10 at most")
-    return rate
-
-
 def run(arguments: argparse.Namespace) -> None:
-    from thaw.app.lr_range import RATES, draw_trials, refuse_stale, run_trials, suggestion
+    from thaw.app.lr_range import RATES, draw_trials, run_trials, suggestion
 
     params = read_params()
-    refuse_stale(params, arguments.phase)
+    refuse_stale("lr-range", params, arguments.phase)
     output = arguments.output or Path(f"lr-range-{arguments.phase}.png")
     with replacing(output) as beside:
         beside.touch()  # an output that cannot be written fails before training

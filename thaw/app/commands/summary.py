@@ -1,19 +1,19 @@
-"""thaw summary: print the blocks, cuts and phases of a run, and estimate its duration."""
+"""thaw summary: print the blocks, depths and phases of a run, and estimate its duration."""
 
 import argparse
 
 from tabulate import tabulate
 
-from thaw.app.commands.common import add_overrides, set_up_backend
+from thaw.app.commands.common import add_overrides, messages_on_stderr, set_up_backend
 from thaw.config.schedule import chain_of
-from thaw.runtime.progress import format_duration
+from thaw.runtime.progress import Progress, format_duration
 from thaw.stage import composed_params
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "summary",
-        help="print the blocks, cuts and phases of a run, and estimate its duration",
+        help="print the blocks, depths and phases of a run, and estimate its duration",
         epilog="example: %(prog)s backbone=mobilenetv2 schedule=full",
     )
     add_overrides(parser, "; without any, params.yaml")
@@ -26,15 +26,23 @@ def run(arguments: argparse.Namespace) -> None:
     device = set_up_backend("summary", params)
     from thaw.app.summary import (
         BLOCK_COLUMNS,
+        DEPTH_COLUMNS,
         PHASE_COLUMNS,
         block_rows,
         build_untrained,
+        depth_rows,
         estimate_seconds,
         phase_row,
     )
 
     network = build_untrained(params)
-    print(_table(BLOCK_COLUMNS, block_rows(params, network)), end="\n\n")
+    print(_table(BLOCK_COLUMNS, block_rows(network)), end="\n\n", flush=True)
+    depths = []
+    with messages_on_stderr(), Progress("summary: measuring", len(network.blocks) + 1, "depths") as progress:
+        for depth in depth_rows(params, network, arguments.estimate):
+            depths.append(depth)
+            progress.reach(len(depths))
+    print(_table(DEPTH_COLUMNS, depths), end="\n\n", flush=True)
     rows = [phase_row(params, network, name).cells() for name in chain_of(params.schedule)]
     print(_table(PHASE_COLUMNS, rows), flush=True)
     if not arguments.estimate:
@@ -49,4 +57,5 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _table(columns: dict[str, str], rows: list[list[str]]) -> str:
-    return tabulate(rows, list(columns), disable_numparse=True, colalign=list(columns.values()))
+    shown = list(columns)[: len(rows[0])]
+    return tabulate(rows, shown, disable_numparse=True, colalign=[columns[name] for name in shown])
