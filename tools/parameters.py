@@ -93,17 +93,19 @@ def default(key: str) -> str:
 
 def _default(key: str, usual: str, group: str) -> str:
     """As `default`, of a key of a group's section or of a phase."""
-    known = _values(_read(usual), key)
+    known = _values(_read(usual), key) or _values(_read("config"), f"{group}.{key}")
     shown = [_plain(value) for value in known if value != "???"]
     if key in ("name", "phases"):  # each option's own
         return ""
     where = f"phases.*.{key}" if "phase" in usual else key
-    for file in sorted((ROOT / "conf" / group).glob("*.yaml")):
-        content = _read(f"{group}/{file.stem}")
+    folder = ROOT / "conf" / group
+    for file in sorted([*folder.glob("*.yaml"), *folder.glob("gradual/*.yaml")]):
+        option = file.relative_to(folder).with_suffix("").as_posix()
+        content = _read(f"{group}/{option}")
         values = _values(content.get(group, content), where)
         others = [text for text in dict.fromkeys(map(_plain, values)) if text not in shown[:1]]
-        if others and usual != f"{group}/{file.stem}":
-            shown.append(f"{file.stem}: {' or '.join(others)}")
+        if others and usual != f"{group}/{option}":
+            shown.append(f"{option}: {' or '.join(others)}")
     return "; ".join(shown)
 
 

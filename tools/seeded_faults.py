@@ -68,7 +68,9 @@ FAULTS = {
     "BatchNorm folded without its epsilon": Fault(
         "network/folding.py", "norm.moving_variance + norm.epsilon", "norm.moving_variance", ("network",)
     ),
-    "frozen statistics move": Fault("network/modes.py", "training=self.mode", "training=None", ("network", "training")),
+    "frozen statistics move": Fault(
+        "network/modes.py", "self.layer(x, training=False)", "self.layer(x, training=None)", ("network", "training")
+    ),
     "all random layers drawn alike": Fault(
         "network/seeds.py", "derive_seed(*parts, number)", "derive_seed(*parts)", ("network", "features", "training")
     ),

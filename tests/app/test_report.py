@@ -220,7 +220,7 @@ def test_a_hundred_classes_are_shown_by_their_best_and_worst():
 def test_parameters_that_conf_has_otherwise_are_marked(ten):
     marked = {html.unescape(name) for name in re.findall(r'<code class="changed">(.*?)</code>', render(ten))}
     assert {"backbone.name", "backbone.alpha", "head.units", "head.pool"} <= marked
-    assert not marked & {"head.epochs", "seed"}
+    assert not marked & {"head.learning_rate", "seed"}
     assert len(re.findall(r'<th scope="row"><code', render(ten))) == len(flat(ten.params))
 
 

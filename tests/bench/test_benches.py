@@ -152,40 +152,25 @@ def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
     assert "| gradual | 0, 1 | 0.8000, 0.8100 | 0.7900, 0.8000 | 0.9000, 0.9000 | 5, 5 |" in text
     assert "| its source task | | 0.8500 | 0.8400 | | |" in text
     assert "| its source task, after the transfer | | 0.7000 | 0.6900 | | |" in text
-    runs.draw_curves(tmp_path / "runs.png", {"gradual": found["gradual"]})
-    assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("name", runs.SCHEDULES)
-def test_all_schedules_that_are_compared_have_as_many_epochs_and_none_stops_early(name):
-    chosen = composed_params(["backbone=mobilenetv2", "backbone.weights=imagenet", *runs.SCHEDULES[name]])
-    trained = [chosen.head, *chosen.schedule.phases.values()]
-    assert sum(one.epochs for one in trained) == (12 if name == "gradual, 12 epochs" else 10)
-    if name in ("gradual, 12 epochs", "all at once"):
-        assert chosen.schedule.phases["all"].epochs == 8
-    assert all(one.patience is None for one in trained)
-    assert chosen.backbone.weights == ("none" if name == "from scratch" else "imagenet")
 
 
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
     text = " ".join((ROOT / "docs/recipes.md").read_text(encoding="utf-8").split())
-    found = {what: runs.results_of(what) for what in ("recipes", "schedules")}
-    assert all(found.values())
+    found = runs.results()
+    assert found
 
     def told(values, form: str) -> None:
         words = [form.format(value) for value in values]
         accepted = (", ".join(words), f"{', '.join(words[:-1])} and {words[-1]}")
         assert any(one in text for one in accepted), accepted
 
-    for one in (*found["recipes"].values(), *found["schedules"].values()):
+    for one in found.values():
         for key in ("accuracy", "macro_f1"):
             told([run["metrics"][key] for run in one], "{:.4f}")
-    for one in found["schedules"].values():
-        told([runs.seconds(run) for run in one], "{:.0f}")
     again = json.loads((ROOT / "bench/results/transfer.json").read_text())["runs"]
     for of_recipe in (again[::2], again[1::2]):
         told([runs.seconds(run) for run in of_recipe], "{:.0f}")
-    split = found["recipes"]["class-split"]
+    split = found["class-split"]
     told([run["metrics"]["source_after"]["accuracy"] for run in split], "{:.3f}")
     for key in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
         told([run["metrics"]["source"][key] for run in split], "{:.4f}")

@@ -201,11 +201,10 @@ def test_a_recipe_wins_over_the_groups_and_a_single_value_over_the_recipe():
 def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recipes(recipe, schedule):
     raw = composed(f"recipe={recipe}", f"schedule={schedule}", "augment=strong")
     check_params(raw, TABLES)
-    phases, theirs = raw["schedule"]["phases"], composed(f"schedule={schedule}")["schedule"]["phases"]
-    assert list(phases) == list(theirs)
-    for name in theirs:
-        del phases[name]["learning_rate"], theirs[name]["learning_rate"]  # the backbone's
-    assert phases == theirs
+    backbone = raw["backbone"]
+    rates = [f"backbone.{key}={backbone[key]}" for key in ("learning_rate", "learning_rate_all")]
+    usual = composed(f"schedule={schedule}", f"backbone={backbone['name']}", *rates)
+    assert raw["schedule"] == usual["schedule"]
     augment = composed("augment=strong")["augment"] | ({"flip": False} if recipe == "demo" else {})
     assert raw["augment"] == augment | ({"views": 1} if schedule == "scratch" else {})
 
@@ -393,6 +392,7 @@ BAD = [
     Bad("backbone.image_size", 15, base=CNN),
     *each("backbone.learning_rate", *RATES),
     *each("backbone.learning_rate_all", *RATES),
+    *each("backbone.batch_norm", *ONE_OF),
     *each("backbone.alpha", 1.0, 0, MISSING),
     *each("backbone.alpha", 0, -1, 5, 0.6, True, NAN, INF, "1.0", None, MISSING, base=MOBILENET),
     *each("backbone.alpha", 0, -1, 5, NAN, INF, MISSING, base=(*MOBILENET, "backbone.weights=none")),
@@ -454,12 +454,11 @@ BAD = [
     # extract
     *each("extract.cuts", [], [1], [0, 0], [0, 1, 1], [0, 5], [0, -1], 0, "0", None, True),
     *(Bad("extract.cuts", [0, one], "extract.cuts.1") for one in (True, 1.0, NAN, "1", None)),
-    *each("extract.cuts", [[0, 1], [0]], [[0, 1], [0, 2], [0]], [[1], [1], [1]], [[0], [0], []], [[0, 0], [0], [0]]),
-    *each("extract.cuts", [[0, 5], [0], [0]], [[0, -1], [0], [0]], [[0], [0], [0], [0]], [[]], {0: 3}, {"0": 3, 1: 1}),
+    *each("extract.cuts", [[0, 1], [0, 2], [0]], [[1], [1], [1]], [[0], [0], []], [[0, 0], [0], [0]]),
+    *each("extract.cuts", [[0, 5], [0], [0]], [[0, -1], [0], [0]], [[0], [0], [0], [1]], [[]], {0: 3}, {"0": 3, 1: 1}),
     *(Bad("extract.cuts", [[0, one], [0], [0]], "extract.cuts.0") for one in (True, 1.0, NAN, "1", None)),
     Bad("extract.cuts", [0, [0], 1], "extract.cuts.1"),
     Bad("extract.cuts", [0, 4], base=CNN),
-    Bad("extract.cuts", [[0, 1], [0]], base=("augment=none",)),
     *each("extract.budget_gb", -1, -0.1, NAN, INF, "10", None, True),
     *each("extract.dtype", "bfloat16", "float64", *ONE_OF),
     *each("extract.batch_size", *WHOLE_FROM_1),
@@ -629,7 +628,8 @@ def test_a_key_that_is_no_text_is_refused():
         (["evaluate.views=10"], "evaluate.views"),
         ([*DEMO, "evaluate.views=5"], "evaluate.views"),
         (["extract.cuts=[[4,0],[0],[4]]"], "extract.cuts"),
-        (["extract.cuts=[[0,3]]", "augment.views=1"], "extract.cuts"),
+        (["extract.cuts=[[0,3],[3]]"], "extract.cuts"),
+        (["extract.cuts=[[0,3],[3]]", "augment.views=1"], "extract.cuts"),
         (["augment.flip=alternate"], "augment.flip"),
         (["augment=none", "augment.flip=true", "augment.views=9"], "augment.views"),
         (["augment=none", "augment.translation=0.1", "augment.views=9"], "augment.views"),

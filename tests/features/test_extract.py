@@ -185,13 +185,14 @@ def test_each_image_is_augmented_in_its_own_way(tmp_path):
 
 
 def test_cuts_by_view_store_what_is_asked_for_and_the_same_of_it(tmp_path, capsys):
-    varied = VARIED.model_copy(update={"views": 3})
+    varied = VARIED.model_copy(update={"views": 4})
     extract(tmp_path / "all", varied, cuts=[0, 1, 2])
     capsys.readouterr()
     extract(tmp_path / "some", varied, cuts=[[2, 0, 1], [0, 1], [1]])
     told = [line for line in capsys.readouterr().out.splitlines() if " values an image, " in line]
-    assert [line.split(", ")[1] for line in told] == ["2 views", "3 views", "1 view"]
-    cuts = {0: [0, 1], 1: [0, 1, 2], 2: [0]}
+    assert [line.split(", ")[1] for line in told] == ["2 views", "4 views", "1 view"]
+    # The last list is that of the fourth view, too.
+    cuts = {0: [0, 1], 1: [0, 1, 2, 3], 2: [0]}
     assert read_features_info(tmp_path / "some")["cuts"] == cuts
     arrays = {f"depth{depth}-view{view}.npy" for depth, views in cuts.items() for view in views}
     some = content(tmp_path / "some")

@@ -102,7 +102,7 @@ def depth_rows(params: Params, network: Network, estimate: bool) -> Iterator[lis
         estimate: measure an epoch; without it the last column is left out.
     """
     section, counts = phase_section(params, params.schedule.final), count_images(params, params.dataset.classes)
-    planned, cuts = params.extract.cuts, cut_of_each_depth(params, network)
+    planned, cuts = planned_cuts(params, network), cut_of_each_depth(params, network)
     for depth in range(len(network.blocks) + 1):
         network.freeze_below(depth)
         cut = cuts.get(depth)

@@ -221,17 +221,16 @@ def _check_cut(where: str, phase: Phase, backbone: str, row: Any) -> None:
 
 
 def _check_extract(params: Params, blocks: int) -> None:
-    augment, by_view = params.augment, params.extract.cuts_by_view(params.augment.views)
+    augment, cuts = params.augment, params.extract.cuts
+    by_view = params.extract.cuts_by_view(max(augment.views, len(cuts)))
     first = set(by_view[0])
     once = all(depths and len(set(depths)) == len(depths) for depths in by_view)
     if not once or not {0} <= first <= set(range(blocks)) or not first.issuperset(itertools.chain(*by_view)):
         raise ParamError(
             "extract.cuts",
-            params.extract.cuts,
+            cuts,
             f"different depths from 0 to {blocks - 1}, 0 (the head's cut) among them; "
             "or such a list for each view, the first with all depths",
         )
-    if len(by_view) != augment.views:
-        raise ParamError("extract.cuts", params.extract.cuts, f"{augment.views} lists, as many as augment.views")
     if augment.changes_nothing and augment.views > 1:
         raise ParamError("augment.views", augment.views, "1 where nothing is augmented")

@@ -44,6 +44,9 @@ Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), Accepted("a num
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False), Accepted("a number above 0, 10 at most")]
 
 
+BatchNorm = Annotated[Literal["inference", "train"], Accepted("inference or train")]
+
+
 Mixup = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False), Accepted("a number from 0 to 10")]
 
 
@@ -154,6 +157,9 @@ class Backbone(Section):
     learning_rate_all: Rate
     """Learning rate that the schedules of conf/ give to phases of all blocks; no stage reads it."""
 
+    batch_norm: BatchNorm
+    """Mode of BatchNorm that the schedules of conf/ give to phases; no stage reads it."""
+
     source: Annotated[Source | None, Accepted(f"null, or a mapping with {', '.join(Source.model_fields)}")]
     """Source task to train the backbone on first; null for none."""
 
@@ -228,7 +234,7 @@ class Phase(Training):
     mixup: Mixup
     """Mix two images, or their stored activations, and their labels by a share from Beta(m, m); 0 never does."""
 
-    batch_norm: Annotated[Literal["inference", "train"], Accepted("inference or train")]
+    batch_norm: BatchNorm
     """Mode of BatchNorm in thawed blocks: inference (statistics stay) or train; below the cut always inference."""
 
 
@@ -250,7 +256,8 @@ class Extract(Section):
         Accepted("a list of different depths, 0 among them, or such a list for each view"),
     ]
     """Cuts whose activations are stored, as depths; 0 is the head's cut, above the whole backbone. With a list for each
-    view, such as [[0, 5], [0], [0]], later views are stored at some of the cuts alone."""
+    view, such as [[0, 3, 5], [5]], later views are stored at some of the cuts alone; the last list is that of all
+    further views."""
 
     budget_gb: Annotated[float, Field(ge=0, allow_inf_nan=False), Accepted("a number of gigabytes, from 0 up")]
     """Gigabytes (1e9 bytes) that all activations may take; cuts beyond, the deepest first, are streamed."""
@@ -262,9 +269,10 @@ class Extract(Section):
     """Images per step of extraction."""
 
     def cuts_by_view(self, views: int) -> list[list[int]]:
-        """The depths to store of each view; `views` is the number of views where all have the same."""
+        """The depths to store of each of `views` views."""
         own = [depths for depths in self.cuts if isinstance(depths, list)]
-        return own or [[depth for depth in self.cuts if isinstance(depth, int)]] * views
+        own = own or [[depth for depth in self.cuts if isinstance(depth, int)]]
+        return [own[min(view, len(own) - 1)] for view in range(views)]
 
 
 class Evaluate(Section):
