@@ -99,7 +99,8 @@ class Training(Section):
     """Share of each label that is spread over all classes in training."""
 
     average: Share
-    """Momentum, per step, of the moving average of the weights that is validated and kept instead of them; 0: none."""
+    """Momentum, per step, of the moving average of the weights that is validated and kept instead of them; 0: none. In
+    the first steps of a phase less: the average is of its last tenth."""
 
     patience: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null")]
     """Epochs without a better validation accuracy after which training stops; null never stops early."""

@@ -61,7 +61,8 @@ class Adam(keras.optimizers.Adam):
             rate: of a step, or a schedule over steps.
             updates: of variables that differ from `Update(variable=...)`.
             warmup: steps in which the rate of variables without moments rises.
-            average: momentum of a moving average of the weights, for `assign_averages`; 0 for none.
+            average: momentum of a moving average of the weights, for `assign_averages`, less in the first steps; 0 for
+                none.
         """
         super().__init__(rate, use_ema=average > 0, ema_momentum=average)
         self._warmup = warmup
@@ -84,6 +85,16 @@ class Adam(keras.optimizers.Adam):
     def assign_averages(self) -> None:
         """Give the variables the moving averages of their values, where there are any."""
         super().finalize_variable_values(self._trainable_variables)
+
+    def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
+        """Average the values after a step, of the first steps the last tenth: a run may have fewer than a full average.
+
+        The momentum of step t, counted from 0, is t / (t + 9) at most, as in TensorFlow's ExponentialMovingAverage.
+        """
+        step = keras.ops.cast(self.iterations, "float32")
+        momentum = keras.ops.minimum(self.ema_momentum, step / (step + 9))
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            average.assign(momentum * average + (1 - momentum) * variable)
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Nothing: `fit` calls this after each epoch, and the next one starts from the weights, not their averages."""
