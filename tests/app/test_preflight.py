@@ -221,7 +221,7 @@ def test_what_the_cache_has_lost_is_not_made(raw):
 def parameters(name: str, size: int, alpha: float | None = None) -> Backbone:
     return Backbone(
         name=name, weights="imagenet", weights_file="-", image_size=size, alpha=alpha, source=None,
-        learning_rate=0.1, learning_rate_all=0.1, batch_norm="inference",
+        learning_rate=0.1, learning_rate_all=0.1, batch_norm="inference", views=1,
     )  # fmt: skip
 
 

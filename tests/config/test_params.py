@@ -205,7 +205,7 @@ def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recip
     rates = [f"backbone.{key}={backbone[key]}" for key in ("learning_rate", "learning_rate_all")]
     usual = composed(f"schedule={schedule}", f"backbone={backbone['name']}", *rates)
     assert raw["schedule"] == usual["schedule"]
-    augment = composed("augment=strong")["augment"] | ({"flip": False} if recipe == "demo" else {})
+    augment = composed("augment=strong", f"backbone={backbone['name']}")["augment"] | ({"flip": False} if recipe == "demo" else {})
     assert raw["augment"] == augment | ({"views": 1} if schedule == "scratch" else {})
 
 
@@ -393,6 +393,7 @@ BAD = [
     *each("backbone.learning_rate", *RATES),
     *each("backbone.learning_rate_all", *RATES),
     *each("backbone.batch_norm", *ONE_OF),
+    *each("backbone.views", *WHOLE_FROM_1),
     *each("backbone.alpha", 1.0, 0, MISSING),
     *each("backbone.alpha", 0, -1, 5, 0.6, True, NAN, INF, "1.0", None, MISSING, base=MOBILENET),
     *each("backbone.alpha", 0, -1, 5, NAN, INF, MISSING, base=(*MOBILENET, "backbone.weights=none")),

@@ -65,6 +65,7 @@ CHANGES: dict[str, Any] = {
     "backbone.learning_rate": 0.5,
     "backbone.learning_rate_all": 0.5,
     "backbone.batch_norm": "train",
+    "backbone.views": 2,
     "backbone.source": None,
     "backbone.source.classes": [0, 2],
     "head.pool": "flatten",

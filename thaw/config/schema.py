@@ -161,6 +161,9 @@ class Backbone(Section):
     batch_norm: BatchNorm
     """Mode of BatchNorm that the schedules of conf/ give to phases; no stage reads it."""
 
+    views: Count
+    """Views that the augmentations of conf/ store; no stage reads it."""
+
     source: Annotated[Source | None, Accepted(f"null, or a mapping with {', '.join(Source.model_fields)}")]
     """Source task to train the backbone on first; null for none."""
 
