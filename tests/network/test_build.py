@@ -318,6 +318,7 @@ def test_in_mixed_precision_images_and_logits_stay_exact(mixed):
 def test_a_network_learns_in_mixed_precision(mixed):
     network = build(units=8)
     network.freeze(15)
-    settings = run(training(epochs=16, learning_rate=0.001), augment=augment(flip=True))
+    settings = run(training(epochs=12, learning_rate=0.003), augment=augment(flip=True))
     rows = train_network(network, settings, data(EXAMPLES)).rows
-    assert rows[-1]["train_loss"] < 0.75 * rows[1]["train_loss"]
+    # Chance has the logarithm of the number of classes.
+    assert rows[-1]["train_loss"] < 0.75 * np.log(4)
