@@ -321,4 +321,4 @@ def test_a_network_learns_in_mixed_precision(mixed):
     settings = run(training(epochs=12, learning_rate=0.003), augment=augment(flip=True))
     rows = train_network(network, settings, data(EXAMPLES)).rows
     # Chance has the logarithm of the number of classes.
-    assert rows[-1]["train_loss"] < 0.75 * np.log(4)
+    assert rows[-1]["train_loss"] < 0.75 * np.log(CLASSES)
