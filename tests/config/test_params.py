@@ -205,7 +205,9 @@ def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recip
     rates = [f"backbone.{key}={backbone[key]}" for key in ("learning_rate", "learning_rate_all")]
     usual = composed(f"schedule={schedule}", f"backbone={backbone['name']}", *rates)
     assert raw["schedule"] == usual["schedule"]
-    augment = composed("augment=strong", f"backbone={backbone['name']}")["augment"] | ({"flip": False} if recipe == "demo" else {})
+    augment = composed("augment=strong", f"backbone={backbone['name']}")["augment"] | (
+        {"flip": False} if recipe == "demo" else {}
+    )
     assert raw["augment"] == augment | ({"views": 1} if schedule == "scratch" else {})
 
 
