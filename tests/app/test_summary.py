@@ -66,7 +66,7 @@ def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path, cuts):
 
 
 def test_each_depth_tells_what_it_trains_and_whether_its_cut_fits_the_budget():
-    settings = chosen(*MOBILENET, "extract.budget_gb=0.8", "extract.cuts=[0,1,4]")
+    settings = chosen(*MOBILENET, "extract.budget_gb=0.8", "extract.cuts=[0,1,4]", "augment.views=3")
     one = build_untrained(settings)
     rows = list(depth_rows(settings, one, estimate=False))
     assert [row[0] for row in rows] == [str(depth) for depth in range(8)]
