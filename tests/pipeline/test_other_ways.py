@@ -107,7 +107,6 @@ def test_real_images_and_real_weights_are_learned_phase_by_phase(project):
     project.exp_run(
         "backbone=mobilenetv2", "backbone.alpha=0.35", f"backbone.weights={weights}", f"dataset.url={archive.as_uri()}",
         f"dataset.sha256={sha256(archive)}", "dataset.limit=2000", "dataset.val_fraction=0.04",
-        "schedule.phases.all.epochs=3",
     )  # fmt: skip
     head = json.loads((project.folder / "metrics/phases/head.json").read_text())["val_accuracy"]["head"]
     metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
