@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from thaw.runtime.files import replacing
-from thaw.stage import composed_params
 
 # Whose versions a result depends on.
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "dvc")
-
-
-def fixed_length(overrides: list[str]) -> list[str]:
-    """The overrides, without early stopping."""
-    phases = composed_params(overrides).schedule.phases
-    return [*overrides, "head.patience=null", *(f"schedule.phases.{name}.patience=null" for name in phases)]
 
 
 def settings(params) -> dict[str, Any]:

@@ -292,7 +292,7 @@ def _pytorch(params, phases, train, val, classes: list[str], seed: int) -> dict[
         batch_size=params.batch_size,
         phases=[(name, 0 if name == "head" else phase.depth, phase.epochs) for name, phase, _ in phases],
         learning_rate=params.backbone.learning_rate,
-        augment=params.augment.flip or params.augment.translation > 0,
+        augment=bool(params.augment.flip) or params.augment.translation > 0,
         head_units=params.head.units,
         batch_norm=getattr(phases[-1][1], "batch_norm", "inference"),
     )

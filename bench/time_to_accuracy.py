@@ -161,18 +161,24 @@ def sides(arguments: argparse.Namespace) -> dict[str, Side]:
     """All sides by name, those that cannot run left out."""
     on, found = arguments.on, {}
     if not arguments.only or set(arguments.only) & set(time_report.PLAIN):
-        overrides = common.fixed_length([*on, *full(plain_settings(arguments))])
+        overrides = _fixed_length([*on, *full(plain_settings(arguments))])
         found = {"full": Side(overrides), "notebook": Side(overrides, "bench.notebook")}
         if reason := _no_pytorch(arguments.params):
             print(f"pytorch: skipped, {reason}", flush=True)
         else:
             found["pytorch"] = Side(overrides, "bench.torch_notebook")
-    gradual = common.fixed_length(on)
+    gradual = _fixed_length(on)
     return found | {
         "gradual": Side(gradual),
         "second": Side([*gradual, *_halved(gradual)], before=gradual, until="extract"),
-        **{name: Side(common.fixed_length([*on, *overrides])) for name, *overrides in arguments.also},
+        **{name: Side(_fixed_length([*on, *overrides])) for name, *overrides in arguments.also},
     }
+
+
+def _fixed_length(overrides: list[str]) -> list[str]:
+    """The overrides, without early stopping."""
+    phases = composed_params(overrides).schedule.phases
+    return [*overrides, "head.patience=null", *(f"schedule.phases.{name}.patience=null" for name in phases)]
 
 
 def _halved(overrides: list[str]) -> list[str]:
@@ -289,7 +295,7 @@ def run_grid(arguments: argparse.Namespace) -> None:
     bench = f"{arguments.bench}/grid"
     for epochs in arguments.epochs:
         for rate in arguments.rates:
-            side = Side(common.fixed_length([*arguments.on, *full(Plain(epochs, rate))]))
+            side = Side(_fixed_length([*arguments.on, *full(Plain(epochs, rate))]))
             run(arguments, bench, f"{epochs} epochs rate {rate:g}", side, arguments.grid_seed)
     best = best_of_grid(store.read(bench))
     common.write(_grid_file(arguments.bench), best)
