@@ -52,7 +52,7 @@ def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> No
     bottom.set(ylabel="learning rate", xlabel="epoch")
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     top.plot([], [], color="0.3", marker="o", markersize=3, label="validation")
-    trained = "training (augmented and mixed, with dropout)"
+    trained = "training (augmented, with dropout)"
     top.plot([], [], color="0.3", linestyle=":", marker="x", markersize=3, label=trained)
     top.legend(loc="lower right", fontsize=8, frameon=False)
     for axes in (top, middle, bottom):
