@@ -108,9 +108,12 @@ def test_values_are_those_that_the_network_gives_for_the_view(stored, view):
     network, images = small_network(), (VAL if view == "val" else TRAIN).inputs
     model = network.features([0, 1], "avg", VARIED)
     inputs = augmentation_inputs(images, VARIED, 0 if view == "val" else view)
+    # In whole batches: the last bits of an image's values depend on the size of its batch.
+    whole = np.minimum(np.arange(len(images) + -len(images) % 8), len(images) - 1)
+    inputs = keras.tree.map_structure(lambda array: array[whole], inputs)
     for depth, expected in zip((0, 1), model.predict(inputs, batch_size=8, verbose=0), strict=True):
         assert np.ptp(expected) > 0
-        np.testing.assert_array_equal(read_activations(stored, depth, view).inputs, expected)
+        np.testing.assert_array_equal(read_activations(stored, depth, view).inputs, expected[: len(images)])
 
 
 def test_the_first_view_is_of_the_images_as_they_are_and_the_others_differ_from_it_and_each_other(tmp_path):

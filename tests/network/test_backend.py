@@ -1,6 +1,8 @@
 """What is decided for a device, and what the parameters may say against it."""
 
+import dataclasses
 import os
+import platform
 import subprocess
 import sys
 
@@ -38,7 +40,38 @@ def test_parameters_win_over_what_was_found():
     assert (found.xla, found.precision, found.data_gb) == (True, "mixed_bfloat16", 0.0)
 
 
-def test_what_was_chosen_is_told_in_one_line(monkeypatch):
+@pytest.mark.parametrize(("value", "told"), [("1", "oneDNN"), ("0", "no XLA")])
+def test_tensorflow_on_a_cpu_tells_whether_it_computes_with_onednn(monkeypatch, value, told):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    found = decide_device("tensorflow", AUTO, "cpu", "2 cores", (0, 0))
+    assert found.onednn == (value == "1")
+    assert f", {told}, " in str(dataclasses.replace(found, backend=keras.backend.backend()))
+    assert not decide_device("jax", AUTO, "cpu", "2 cores", (0, 0)).onednn
+    assert not decide_device("tensorflow", AUTO, "gpu", "some", (9, 0)).onednn
+
+
+SWITCH = """
+import dataclasses
+import os
+from thaw.config.schema import Device
+from thaw.network.backend import provenance, use_backend
+use_backend("tensorflow", Device(xla="auto", precision="float32"))
+print(os.environ["TF_ENABLE_ONEDNN_OPTS"], provenance()["onednn"])
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN's default is TensorFlow's own here")
+@pytest.mark.parametrize(("set_to", "said"), [({}, "1 True"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0 False")])
+def test_onednn_is_on_unless_the_environment_says_otherwise(set_to, said):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {"KERAS_BACKEND": "tensorflow"} | set_to
+    result = subprocess.run(
+        [sys.executable, "-c", SWITCH], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == said
+
+
+def test_what_was_chosen_is_told_in_one_line():
     line = str(decide_device(keras.backend.backend(), AUTO, "gpu", "Some GPU", (9, 0)))
     assert keras.backend.backend() in line
     for part in ("on gpu (Some GPU)", ", XLA, ", "mixed_bfloat16", "8 GB"):

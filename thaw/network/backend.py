@@ -22,6 +22,9 @@ from thaw.runtime.progress import in_terminal
 # Least compute capability of an NVIDIA GPU whose tensor cores compute in bfloat16 (Ampere).
 _BFLOAT16 = (8, 0)
 
+# TensorFlow's switch for oneDNN.
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
 
 @dataclass(frozen=True)
 class ComputeDevice:
@@ -33,6 +36,7 @@ class ComputeDevice:
         name: name of the GPU, or the number of cores.
         xla: whether XLA compiles models. Plain TensorFlow is faster on a CPU, 4 to 10 times
             for MobileNetV2.
+        onednn: whether TensorFlow computes with oneDNN, on a CPU.
         precision: Keras's dtype policy.
         data_gb: gigabytes of training examples that are kept on the device, at most.
     """
@@ -41,13 +45,14 @@ class ComputeDevice:
     kind: str = "cpu"
     name: str = ""
     xla: bool = False
+    onednn: bool = False
     precision: str = "float32"
     data_gb: float = 0.5
 
     def __str__(self) -> str:
-        compiler = "XLA" if self.xla else "no XLA"
+        computes = "XLA" if self.xla else "oneDNN" if self.onednn else "no XLA"
         return (
-            f"{self.backend} {version(self.backend)} on {self.kind} ({self.name}), {compiler}, {self.precision}, "
+            f"{self.backend} {version(self.backend)} on {self.kind} ({self.name}), {computes}, {self.precision}, "
             f"examples up to {self.data_gb:g} GB on the device"
         )
 
@@ -123,7 +128,8 @@ def decide_device(
     if data_gb == "auto":
         # Well below the memory that is free beside a network and its activations.
         data_gb = 8.0 if gpu else 0.5
-    return ComputeDevice(backend, kind, name, xla, precision, data_gb)
+    onednn = backend == "tensorflow" and not gpu and not xla and os.environ.get(_ONEDNN) == "1"
+    return ComputeDevice(backend, kind, name, xla, onednn, precision, data_gb)
 
 
 def _load(backend: str) -> None:
@@ -135,6 +141,10 @@ def _load(backend: str) -> None:
             f"{environment_backend}, the value of the environment variable KERAS_BACKEND; change or unset one",
         )
     os.environ["KERAS_BACKEND"] = backend
+    if platform.machine() in ("x86_64", "AMD64"):
+        # TensorFlow's own default is off where a processor has no AVX512_VNNI. There, too, MobileNetV2 trains 1.3 to
+        # 2.7 times faster with it, and equal runs give equal bits.
+        os.environ.setdefault(_ONEDNN, "1")
     try:
         with quiet():
             import keras  # noqa: F401, imports the backend, too
@@ -180,6 +190,7 @@ def provenance() -> dict[str, object]:
         "backend": device.backend,
         "device": f"{device.kind} ({device.name})",
         "xla": device.xla,
+        "onednn": device.onednn,
         "precision": device.precision,
         "cores": cores(),
         "processor": platform.machine(),

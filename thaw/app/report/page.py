@@ -214,10 +214,11 @@ def _computed_on(run: Run) -> list[tuple[str, str]]:
         device = [provenance["device"], cores, provenance["processor"]]
         if cores in provenance["device"]:
             device.remove(cores)
+        computes = "XLA" if provenance["xla"] else "oneDNN" if provenance.get("onednn") else "no XLA"
         values = {
             "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
             "device": ", ".join(device),
-            "precision": f"{provenance['precision']}, {'XLA' if provenance['xla'] else 'no XLA'}",
+            "precision": f"{provenance['precision']}, {computes}",
         }
         for name, value in values.items():
             stages_of[name].setdefault(value, []).append(stage)
