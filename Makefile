@@ -26,8 +26,9 @@ test: $(VENV)/installed-dev ## style, types and the quick tests
 	@$(IN_VENV) mypy --no-error-summary
 	@$(PYTEST) -m "not slow"
 
+# The files that take longest first, so that all workers end at about the same time.
 test-all: test ## the slow tests too
-	@$(PYTEST) -m slow
+	@$(PYTEST) --no-loadscope-reorder -m slow tests/pipeline tests/bench tests
 
 KILLS ?= 50
 SEED ?= 0

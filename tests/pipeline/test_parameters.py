@@ -88,7 +88,7 @@ CHANGES: dict[str, Any] = {
     "extract.cuts": [0],
     "extract.budget_gb": 0,
     "extract.dtype": "float32",
-    "extract.batch_size": 5,
+    "extract.batch_size": 1,
     "evaluate.gallery_class": 7,
     "evaluate.views": 3,
     **{f"{section}.name": "other" for section in ("head", "augment", "schedule")},
