@@ -128,6 +128,25 @@ def test_provenance_names_what_decides_the_bits():
     assert found["versions"]["keras"] == keras.__version__
 
 
+UNUSED = """
+import sys
+from thaw.config.schema import Device
+from thaw.network.backend import use_backend
+use_backend(sys.argv[1], Device(xla="auto", precision="float32"))
+print(*sorted({"sklearn", "matplotlib", "jax"} & set(sys.modules)))
+import matplotlib.pyplot, sklearn.metrics
+"""
+
+
+def test_a_backend_is_loaded_without_packages_that_only_its_other_parts_use():
+    backend = keras.backend.backend()
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    result = subprocess.run(
+        [sys.executable, "-c", UNUSED, backend], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == (["jax"] if backend == "jax" else [])
+
+
 def loaded(code: str, **variables: str) -> str:
     """What a program writes to standard error that runs `code` in place of loading a backend."""
     code = f"import os\nfrom thaw.network.backend import quiet\nwith quiet():\n    {code}\nos.write(2, b'after')"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 from thaw.config.schema import Device
 from thaw.errors import ParamError
@@ -21,6 +21,9 @@ from thaw.runtime.progress import in_terminal
 
 # Least compute capability of an NVIDIA GPU whose tensor cores compute in bfloat16 (Ampere).
 _BFLOAT16 = (8, 0)
+
+# Packages that Keras and TensorFlow import if they are there, for parts that thaw does not use: 2 of 5 s.
+_UNUSED = {"tensorflow": ("sklearn", "matplotlib", "jax"), "jax": ("sklearn", "matplotlib")}
 
 # TensorFlow's switch for oneDNN.
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -146,7 +149,7 @@ def _load(backend: str) -> None:
         # 2.7 times faster with it, and equal runs give equal bits.
         os.environ.setdefault(_ONEDNN, "1")
     try:
-        with quiet():
+        with quiet(), hidden(*_UNUSED[backend]):
             import keras  # noqa: F401, imports the backend, too
     except ModuleNotFoundError as error:
         project = {"tensorflow": ".", "jax": '".[jax]"'}[backend]
@@ -201,6 +204,19 @@ def provenance() -> dict[str, object]:
 def cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def hidden(*packages: str) -> Iterator[None]:
+    """Have imports of packages fail that are not imported yet, as if they were not installed."""
+    modules: dict[str, Any] = sys.modules
+    names = [name for name in packages if name not in modules]
+    modules.update(dict.fromkeys(names))
+    try:
+        yield
+    finally:
+        for name in names:
+            del modules[name]
 
 
 @contextmanager
