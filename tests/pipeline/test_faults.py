@@ -221,7 +221,7 @@ stage.run_stage("extract")
             (
                 error,
                 "extract: out of memory; lower batch_size, extract.batch_size or backbone.image_size "
-                "(now 32, 64 and 32)",
+                "(now 32, 256 and 32)",
             )
             for error in ("MemoryError()", "RuntimeError('RESOURCE_EXHAUSTED: x')", "ValueError('OOM when allocating')")
         ),
