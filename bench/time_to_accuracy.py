@@ -275,7 +275,9 @@ def run_timed(command: list[str], folder: Path) -> Timed:
     """
     timed, lines, started = Timed(), [], time.perf_counter()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, cwd=folder, env=clones.environment(), text=True, **pipes) as process:
+    # thaw switches oneDNN on; a plain side is not to be slower for want of it.
+    environment = {"TF_ENABLE_ONEDNN_OPTS": "1"} | clones.environment()
+    with subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes) as process:
         for line in process.stdout or []:
             lines.append(line)
             if stage := re.match(r"Running stage '(.*)'", line):
