@@ -39,6 +39,7 @@ from bench import common, runs, store, time_report
 from thaw import paths
 from thaw.config.schema import Params
 from thaw.errors import ThawError
+from thaw.network.backend import prefer_onednn
 from thaw.stage import composed_params, read_params
 from tools import clones
 
@@ -275,8 +276,9 @@ def run_timed(command: list[str], folder: Path) -> Timed:
     """
     timed, lines, started = Timed(), [], time.perf_counter()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    # thaw switches oneDNN on; a plain side is not to be slower for want of it.
-    environment = {"TF_ENABLE_ONEDNN_OPTS": "1"} | clones.environment()
+    environment = clones.environment()
+    # As thaw does: a plain side is not to be slower for want of it.
+    prefer_onednn(environment)
     with subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes) as process:
         for line in process.stdout or []:
             lines.append(line)

@@ -51,7 +51,6 @@ def test_tensorflow_on_a_cpu_tells_whether_it_computes_with_onednn(monkeypatch, 
 
 
 SWITCH = """
-import dataclasses
 import os
 from thaw.config.schema import Device
 from thaw.network.backend import provenance, use_backend

@@ -15,6 +15,7 @@ from thaw.config.naming import flat
 from thaw.config.schedule import stage_of
 from thaw.config.schema import HEAD
 from thaw.datasets import DATASETS
+from thaw.network.backend import what_computes
 from thaw.network.history import best_row
 from thaw.runtime.progress import format_duration
 
@@ -214,7 +215,8 @@ def _computed_on(run: Run) -> list[tuple[str, str]]:
         device = [provenance["device"], cores, provenance["processor"]]
         if cores in provenance["device"]:
             device.remove(cores)
-        computes = "XLA" if provenance["xla"] else "oneDNN" if provenance.get("onednn") else "no XLA"
+        # Of versions without oneDNN, provenance does not name it.
+        computes = what_computes(provenance["xla"], provenance.get("onednn", False))
         values = {
             "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
             "device": ", ".join(device),
