@@ -471,6 +471,7 @@ BAD = [
     *each("evaluate.views", *WHOLE_FROM_1, 11),
     Bad("evaluate.views", 6, base=DEMO),  # without mirror images
     Bad("augment.flip", False, "evaluate.views", ("evaluate.views=10",)),
+    *each("evaluate.corruptions", "on", 1, 0, None, []),
     *each("class_weights", "equal", [], 1, True, {"fox": 1}, {10: 1}, {-1: 1}, {True: 1}, {3: 1, "cat": 2}),
     *each("class_weights", *({"cat": weight} for weight in (0, -1, 11, NAN, INF, "2", None, True))),
     Bad("class_weights", {"0": 2}, base=DEMO),  # of the source task
@@ -630,6 +631,7 @@ def test_a_key_that_is_no_text_is_refused():
         (["extract.cuts=[4,0]"], "extract.cuts"),
         (["evaluate.views=10"], "evaluate.views"),
         ([*DEMO, "evaluate.views=5"], "evaluate.views"),
+        (["evaluate.corruptions=true"], "evaluate.corruptions"),
         (["extract.cuts=[[4,0],[0],[4]]"], "extract.cuts"),
         (["extract.cuts=[[0,3],[3]]"], "extract.cuts"),
         (["extract.cuts=[[0,3],[3]]", "augment.views=1"], "extract.cuts"),

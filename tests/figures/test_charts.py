@@ -1,9 +1,9 @@
-"""Charts of a finished run: what is written on them."""
+"""Charts of a finished run: what is written on them, and which lines they have."""
 
 import pytest
 
 from thaw.figures import charts
-from thaw.figures.charts import draw_phases
+from thaw.figures.charts import draw_corruptions, draw_phases
 
 TRAINABLE = {"head": "nothing but the head", "all": "all blocks"}
 
@@ -48,3 +48,17 @@ def test_of_a_phase_of_one_epoch_training_is_seen_too(drawn, tmp_path):
     for axes in drawn[0].axes[:2]:
         (training,) = (line for line in axes.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 1)
         assert training.get_marker() != "None"
+
+
+def test_each_corruption_is_a_line_from_the_unchanged_images_on(drawn, tmp_path):
+    measured = {"gaussian_noise": (0.8, 0.6), "contrast": (0.9, 0.7)}
+    rows = [
+        {"corruption": name, "strength": float(strength), "accuracy": accuracy}
+        for name, accuracies in measured.items()
+        for strength, accuracy in zip((1, 5), accuracies, strict=True)
+    ]
+    draw_corruptions(tmp_path / "corruptions.png", rows, 0.95, 0.75)
+    (axes,) = drawn[0].axes
+    lines = {line.get_label(): list(line.get_xydata().ravel()) for line in axes.lines}
+    assert lines == {"gaussian noise": [0, 0.95, 1, 0.8, 5, 0.6], "contrast": [0, 0.95, 1, 0.9, 5, 0.7]}
+    assert axes.get_title() == "Corrupted test images: accuracy 0.750 on average, 0.950 unchanged"

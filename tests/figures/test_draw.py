@@ -62,6 +62,14 @@ def test_a_run_without_mistakes_has_all_figures_too(results):
     assert drawn().keys() == FIGURES
 
 
+def test_accuracy_on_corrupted_images_is_drawn_where_it_was_measured(results):
+    write_json(paths.EVALUATED, {"calibration_error": 0.25, "accuracy": 0.5, "accuracy_corrupted": 0.4})
+    with pytest.raises(ThawError, match="^plots/tables/corruptions.csv: missing or damaged"):
+        drawn()
+    write_table(paths.TABLES / "corruptions.csv", [{"corruption": "contrast", "strength": 5, "accuracy": 0.4}])
+    assert drawn().keys() == FIGURES | {"corruptions.png"}
+
+
 @pytest.mark.parametrize("name", ["plots/tables/history.csv", "plots/tables/gallery.npy", "data/views/classes.json"])
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"\xff,\n1,2\n")])
 def test_what_is_missing_or_damaged_is_named_and_earlier_figures_stay(results, name, damage):

@@ -260,6 +260,25 @@ def test_there_and_back_again_restores_from_the_cache(project, tmp_path):
     assert project.git("status", "--porcelain") == ""
 
 
+def test_corruptions_are_measured_by_evaluate_alone_and_are_on_the_page(project):
+    before = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    output = project.exp_run(*BASE, "evaluate.corruptions=true")
+    assert ran(output) == ["evaluate", "figures"]
+    table = rows(project.folder / "plots/tables/corruptions.csv")
+    assert [list(row) for row in table] == 15 * [["corruption", "strength", "accuracy"]]
+    accuracies = [float(row["accuracy"]) for row in table]
+    assert 0.2 < min(accuracies) < max(accuracies) <= 1
+    evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    assert evaluated.pop("accuracy_corrupted") == pytest.approx(np.mean(accuracies))
+    assert evaluated == before
+    shown = json.loads(project.dvc("plots", "show", "--json"))
+    assert "plots/figures/corruptions.png" in shown["data"]
+    assert ran(project.exp_run(*BASE)) == []
+    shown = json.loads(project.dvc("plots", "show", "--json"))
+    assert "plots/figures/corruptions.png" not in shown["data"] and not shown.get("errors")
+    assert project.git("status", "--porcelain") == ""
+
+
 def assert_a_browser_draws(project, page, *command):
     """What `dvc plots` writes shows all charts and figures in a browser without a network."""
     drawn = json.loads(project.dvc("plots", *command, "--json"))["data"]

@@ -13,6 +13,7 @@ from thaw.config.schedule import chain_of, phase_section, stage_of
 from thaw.config.schema import Head, Params, Phase, Source
 from thaw.data.examples import Examples
 from thaw.datasets import DATASETS
+from thaw.evaluation.corruptions import PAIRS
 from thaw.features.extract import Cut, plan_cuts, stored_depths
 from thaw.features.store import storing
 from thaw.network.augmentation import augmentation_inputs
@@ -178,7 +179,8 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
     for name in chain_of(params.schedule):
         row, section = phase_row(params, network, name), phase_section(params, name)
         yield stage_of(name), _training(network, params, section, row.depth, own)
-    yield "evaluate", _prediction(network, params, own.train + own.val + own.test)
+    looks = params.evaluate.views + params.evaluate.corruptions * len(PAIRS)
+    yield "evaluate", _prediction(network, params, own.train + own.val + looks * own.test)
 
 
 def _training(

@@ -291,6 +291,10 @@ class Evaluate(Section):
     """Views of each test image; above 1, metrics/evaluate.json also scores their mean probabilities (accuracy_views).
     Besides the image: 2 its mirror image, 4, 6, 8, 10 shifts by 2 pixels; without augment.flip 2 to 5 shifts alone."""
 
+    corruptions: Annotated[bool, Accepted("true or false")]
+    """Also classify the test images under five corruptions of CIFAR-10-C (noise, blur, contrast, JPEG, pixelation) at
+    three strengths; metrics/evaluate.json then has the mean accuracy (accuracy_corrupted)."""
+
 
 class Device(Section):
     xla: Annotated[bool | Literal["auto"], Accepted("auto, true or false")]

@@ -15,6 +15,7 @@ from thaw import paths
 from thaw.config.schema import Params
 from thaw.data.examples import Examples
 from thaw.data.splits import class_names, read_split, split_rows, superclasses_of
+from thaw.evaluation.corruptions import PAIRS, corruption_rows
 from thaw.evaluation.scores import (
     PREDICTION,
     calibration_bins,
@@ -54,12 +55,14 @@ def evaluate(params: Params) -> None:
     results = {split: _predict(split, classifier, examples, params.batch_size) for split, examples in splits.items()}
     scores, predicted = {split: scores for split, (scores, _) in results.items()}, results["test"][1]
     bins = calibration_bins(splits["test"].labels, predicted)
+    corruptions = _corruption_rows(params, classifier, splits["test"])
     source = _source_scores(params, network)
     metrics: dict[str, Any] = {
         **scores["test"],
         **{f"{split}_accuracy": scores[split]["accuracy"] for split in ("train", "val")},
         "calibration_error": calibration_error(bins),
         **_views_scores(params, classifier, splits["test"], predicted),
+        **_corrupted_score(corruptions),
         **source,
     }
     titles = {"source": "source task, before", "source_after": "source task, after"}
@@ -67,6 +70,8 @@ def evaluate(params: Params) -> None:
     with replacing_folder(paths.TABLES) as folder:
         write_table(folder / "scores.csv", rows)
         write_table(folder / "calibration.csv", bins)
+        if corruptions:
+            write_table(folder / "corruptions.csv", corruptions)
         _write_phases(folder, info)
         _write_predictions(folder, splits["test"], predicted, info.classes, _gallery_class(params))
     write_json(paths.EVALUATED, metrics)
@@ -148,6 +153,26 @@ def _views_scores(params: Params, classifier: keras.Model, test: Examples, predi
     )
     scores["calibration_error"] = calibration_error(calibration_bins(test.labels, mean))
     return {f"{name}_views": scores[name] for name in ("accuracy", "loss", "calibration_error")}
+
+
+def _corruption_rows(params: Params, classifier: keras.Model, test: Examples) -> list[dict[str, Any]]:
+    """Accuracy under each corruption, at each strength; empty without `evaluate.corruptions`."""
+    if not params.evaluate.corruptions:
+        return []
+    started = time.perf_counter()
+    with Progress("evaluate: test, corrupted", len(PAIRS) * len(test), "images") as progress:
+        rows = corruption_rows(classifier, test, params.batch_size, progress.reach)
+    (accuracy,) = _corrupted_score(rows).values()
+    seconds = time.perf_counter() - started
+    print(
+        f"evaluate: test, {len(PAIRS)} times corrupted, mean accuracy {accuracy:.4f}, {seconds:.1f} s more", flush=True
+    )
+    return rows
+
+
+def _corrupted_score(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean accuracy over all corruptions and strengths, under a name of its own; empty without rows."""
+    return {"accuracy_corrupted": math.fsum(row["accuracy"] for row in rows) / len(rows)} if rows else {}
 
 
 def _source_scores(params: Params, network: Network) -> dict[str, dict[str, float]]:

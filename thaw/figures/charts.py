@@ -1,4 +1,4 @@
-"""Charts of a finished run: its phases and its calibration."""
+"""Charts of a finished run: its phases, its calibration, and its accuracy on corrupted images."""
 
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,31 @@ def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> 
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)
+
+
+def draw_corruptions(path: Path, rows: list[Row], accuracy: float, mean: float) -> None:
+    """Draw accuracy against the strength of each corruption, from the accuracy on unchanged images.
+
+    Args:
+        path: of the PNG.
+        rows: corruption, strength and accuracy; the strengths of each corruption from the weakest.
+        accuracy: on unchanged test images.
+        mean: accuracy over all rows.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["corruption"] for row in rows):
+        of_name = [row for row in rows if row["corruption"] == name]
+        strengths, accuracies = ([row[column] for row in of_name] for column in ("strength", "accuracy"))
+        axes.plot([0, *strengths], [accuracy, *accuracies], marker="o", markersize=4, label=name.replace("_", " "))
+    axes.set(xlabel="strength (severity of CIFAR-10-C); 0: unchanged", ylabel="test accuracy", ylim=(0, 1.02))
+    axes.set_xticks(sorted({0, *(row["strength"] for row in rows)}))
+    axes.set_title(f"Corrupted test images: accuracy {mean:.3f} on average, {accuracy:.3f} unchanged", fontsize=11)
+    axes.legend(loc="lower left", fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from thaw import paths
 from thaw.config.schema import Params
-from thaw.figures.charts import draw_calibration, draw_phases
+from thaw.figures.charts import draw_calibration, draw_corruptions, draw_phases
 from thaw.figures.grids import draw_grid, draw_predictions
 from thaw.runtime.files import damaged, replacing_folder
 from thaw.runtime.tables import read_table
@@ -34,6 +34,14 @@ def draw_figures(params: Params) -> None:
         draw_predictions(folder / "mistakes.png", mistakes_title(mistakes, predictions), mistakes_images, mistakes)
         draw_grid(folder / "samples.png", "Training images", views[:1], [""], classes)
         draw_grid(folder / "views.png", "Views of training images", views, view_names, classes)
+        _draw_corruptions_if_measured(folder / "corruptions.png")
+
+
+def _draw_corruptions_if_measured(path: Path) -> None:
+    metrics = _json(paths.EVALUATED)
+    if "accuracy_corrupted" in metrics:
+        rows = _table("corruptions", "corruption")
+        draw_corruptions(path, rows, metrics["accuracy"], metrics["accuracy_corrupted"])
 
 
 def gallery_title(shown: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> str:

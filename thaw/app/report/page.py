@@ -80,6 +80,7 @@ def _tiles(run: Run) -> dict[str, str]:
     names = {
         "accuracy": "test accuracy",
         "accuracy_views": "test accuracy, mean of views",  # for evaluate.views above 1
+        "accuracy_corrupted": "test accuracy, corrupted images",  # with evaluate.corruptions
         "macro_f1": "macro F1",
         "macro_precision": "macro precision",
         "macro_recall": "macro recall",
