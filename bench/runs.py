@@ -1,13 +1,19 @@
-"""Whole runs of recipes, each in a clone of this checkout, and their results. Start at `main`.
+"""Whole runs of recipes and of schedules, each in a clone of this checkout, and their results. Start at `main`.
 
-A run is a file in bench/results/recipes; one whose file exists is skipped.
+A run is a file in bench/results/recipes or bench/results/robustness; one whose file exists is skipped.
 
 python -m bench.runs recipes --seeds 0 1 --on dataset.url=...
 python -m bench.runs class-split class-split-scratch --seeds 0 1 2 --on dataset.url=...
+python -m bench.runs robustness --seeds 0 1 --on dataset.url=... backbone.weights=...
+
+The runs of robustness also classify corrupted test images. They check a claim of Kumar et al., "Fine-Tuning can Distort
+Pretrained Features and Underperform Out-of-Distribution" (2022): training the head first, and then all, is more robust
+than training all at once.
 """
 
 import argparse
 import json
+import statistics
 import tempfile
 from collections.abc import Iterable
 from functools import partial
@@ -18,30 +24,55 @@ from bench import common, store
 from thaw import paths
 from thaw.config.schema import Params
 from thaw.network.checkpoint import read_checkpoint_info
+from thaw.runtime.tables import read_table
 from thaw.stage import read_params
 from tools import clones
 
 # Folder of the results, and the word for all recipes.
 ALL = "recipes"
 
+# Folder of the results, and the word for the runs that compare the robustness of schedules.
+ROBUSTNESS = "robustness"
+
+# The overrides of each of them; `at-once` trains all from an untrained head, which reads no stored view.
+SCHEDULES = {
+    "head-only": ["schedule=head-only"],
+    "gradual": ["schedule=recipe/mobilenetv2-gradual"],
+    "full": ["schedule=full"],
+    "at-once": ["schedule=full", "head.epochs=0", "augment.views=1"],
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"a recipe, or {ALL} for all of them")
+    words = f"{ALL} for all of them, or {ROBUSTNESS} for the schedules {', '.join(SCHEDULES)}"
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"a recipe, {words}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--on", nargs="+", default=[], metavar="KEY=VALUE", help="for every run, as -S takes them")
     parser.add_argument("--again", action="store_true", help="replace the results that are there")
     arguments = parser.parse_args()
-    names = recipes() if ALL in arguments.names else arguments.names
-    if unknown := set(names) - set(recipes()):
-        parser.error(f"received {', '.join(sorted(unknown))}; accepted: {', '.join([ALL, *recipes()])}")
+    accepted = [ALL, ROBUSTNESS, *recipes()]
+    if unknown := set(arguments.names) - set(accepted):
+        parser.error(f"received {', '.join(sorted(unknown))}; accepted: {', '.join(accepted)}")
     for seed in arguments.seeds:
-        for name in names:
-            overrides = [*arguments.on, f"recipe={name}", f"seed={seed}"]
+        for bench, name, of_name in planned(arguments.names):
+            overrides = [*arguments.on, *of_name, f"seed={seed}"]
             measure = partial(run, name, overrides)
-            result = store.once(ALL, f"{name} seed {seed}", overrides, measure, arguments.again)
+            result = store.once(bench, f"{name} seed {seed}", overrides, measure, arguments.again)
             print(f"{name}, seed {seed}: test accuracy {result['metrics']['accuracy']:.4f}", flush=True)
     print(table(results()))
+    if compared := by_name(store.read(ROBUSTNESS), list(SCHEDULES)):
+        print(robustness_table(compared))
+
+
+def planned(names: list[str]) -> list[tuple[str, str, list[str]]]:
+    """Folder of the results, name and overrides of each run, for names of recipes, ALL and ROBUSTNESS."""
+    of_recipes = recipes() if ALL in names else [name for name in names if name != ROBUSTNESS]
+    runs = [(ALL, name, [f"recipe={name}"]) for name in of_recipes]
+    if ROBUSTNESS in names:
+        common_to_all = ["recipe=mobilenetv2-gradual", "evaluate.corruptions=true"]
+        runs += [(ROBUSTNESS, name, [*common_to_all, *of_name]) for name, of_name in SCHEDULES.items()]
+    return runs
 
 
 def recipes() -> list[str]:
@@ -51,9 +82,14 @@ def recipes() -> list[str]:
 
 def results() -> dict[str, list[dict[str, Any]]]:
     """The finished runs of each recipe that has any, by seed."""
-    finished = sorted(store.read(ALL), key=lambda result: result["settings"]["seed"])
-    by_name = {name: [result for result in finished if result["name"] == name] for name in recipes()}
-    return {name: runs for name, runs in by_name.items() if runs}
+    return by_name(store.read(ALL), recipes())
+
+
+def by_name(finished: list[dict[str, Any]], names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each name that has any, by seed."""
+    seeded = sorted(finished, key=lambda result: result["settings"]["seed"])
+    found = {name: [result for result in seeded if result["name"] == name] for name in names}
+    return {name: runs for name, runs in found.items() if runs}
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
@@ -71,6 +107,26 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
                 scores = [_each(result["metrics"][key][score] for result in runs) for score in ("accuracy", "macro_f1")]
                 lines.append(f"| {words} | | {' | '.join(scores)} | | |")
     return "\n".join(lines)
+
+
+def robustness_table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """By seed: test accuracy, its mean over all corruptions and strengths, and the mean of each corruption."""
+    names = list(dict.fromkeys(row["corruption"] for runs in found.values() for row in runs[0]["corruptions"]))
+    titles = ["run", "seeds", "test accuracy", "corrupted", *names]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for name, runs in found.items():
+        columns = [
+            ", ".join(str(result["settings"]["seed"]) for result in runs),
+            *(_each(result["metrics"][key] for result in runs) for key in ("accuracy", "accuracy_corrupted")),
+            *(_each(_mean_under(corruption, result["corruptions"]) for result in runs) for corruption in names),
+        ]
+        lines.append(f"| {name} | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def _mean_under(corruption: str, rows: list[dict[str, Any]]) -> float:
+    """The mean accuracy over the strengths of a corruption."""
+    return statistics.mean(row["accuracy"] for row in rows if row["corruption"] == corruption)
 
 
 def _each(values: Iterable[float]) -> str:
@@ -92,7 +148,7 @@ def run(name: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """Settings, metrics, seconds of each stage and the curve of a finished run."""
+    """Settings, metrics, seconds of each stage, curve, and accuracy under corruptions where that was measured."""
     params = read_params(folder / paths.PARAMS)
     times = sorted((folder / "metrics/time").glob("*.json"))
     return {
@@ -100,7 +156,15 @@ def collect(folder: Path) -> dict[str, Any]:
         "metrics": json.loads((folder / paths.METRICS / "evaluate.json").read_text(encoding="utf-8")),
         "seconds": {file.stem: json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in times},
         "val_accuracy": curve(folder, params),
-    }
+    } | ({"corruptions": corruptions(folder)} if params.evaluate.corruptions else {})
+
+
+def corruptions(folder: Path) -> list[dict[str, Any]]:
+    """Corruption, strength and accuracy, of a finished run."""
+    return [
+        {"corruption": row["corruption"], "strength": int(row["strength"]), "accuracy": float(row["accuracy"])}
+        for row in read_table(folder / paths.TABLES / "corruptions.csv")
+    ]
 
 
 def curve(folder: Path, params: Params) -> list[tuple[int, str, float]]:

@@ -154,6 +154,41 @@ def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
     assert "| its source task, after the transfer | | 0.7000 | 0.6900 | | |" in text
 
 
+def test_the_schedules_whose_robustness_is_compared_differ_in_what_is_trained_and_when():
+    planned = runs.planned([runs.ROBUSTNESS])
+    assert {(bench, name) for bench, name, _ in planned} == {("robustness", name) for name in runs.SCHEDULES}
+    params = {name: composed_params(overrides) for _, name, overrides in planned}
+    trained = {
+        name: [("head", one.head.epochs > 0), *((phase, row.depth) for phase, row in one.schedule.phases.items())]
+        for name, one in params.items()
+    }
+    assert trained == {
+        "head-only": [("head", True)],
+        "gradual": [("head", True), ("depth3", 3), ("depth5", 5)],
+        "full": [("head", True), ("all", "all")],
+        "at-once": [("head", False), ("all", "all")],
+    }
+    assert all(one.evaluate.corruptions for one in params.values())
+    assert len({(one.backbone.model_dump_json(), one.dataset.model_dump_json()) for one in params.values()}) == 1
+
+
+def test_a_recipe_that_is_named_is_planned_and_all_are_with_recipes():
+    assert runs.planned(["demo"]) == [("recipes", "demo", ["recipe=demo"])]
+    assert [name for _, name, _ in runs.planned(["recipes"])] == runs.recipes()
+
+
+def test_robustness_is_told_by_seed_and_by_corruption():
+    rows = [
+        {"corruption": name, "strength": strength, "accuracy": accuracy}
+        for name, accuracies in {"contrast": (0.8, 0.6), "pixelate": (0.7, 0.5)}.items()
+        for strength, accuracy in zip((1, 5), accuracies, strict=True)
+    ]
+    found = {"full": [finished(0, 0.8, accuracy_corrupted=0.65) | {"corruptions": rows}]}
+    text = runs.robustness_table(found)
+    assert "| run | seeds | test accuracy | corrupted | contrast | pixelate |" in text
+    assert "| full | 0 | 0.8000 | 0.6500 | 0.7000 | 0.6000 |" in text
+
+
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
     text = " ".join((ROOT / "docs/recipes.md").read_text(encoding="utf-8").split())
     found = runs.results()
