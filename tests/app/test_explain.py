@@ -1,5 +1,6 @@
 """Grad-CAM: against the gradient by hand, on every backbone, on both backends."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,12 +9,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.examples import example_images, measure_statistics, narrowest, small_network
 from tests.helpers.speed import by_backbone
+from thaw.app.commands import explain
 from thaw.app.explain import grad_cam, last_convolution, overlay
+from thaw.app.predict import predict_images
 from thaw.backbones import BACKBONES
 from thaw.network.build import build_network
+from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
 from thaw.network.seeds import seed_initialisers
 
 # From inside Keras.
@@ -93,6 +98,22 @@ def test_a_photograph_is_shown_in_its_own_proportions(tmp_path, monkeypatch):
         for image in axes.images:
             left, right, bottom, top = image.get_extent()
             assert (right - left) / (top - bottom) == ratio
+
+
+def test_the_probability_is_that_of_a_prediction(tmp_path, monkeypatch, capsys):
+    network = build_network("cnn", 16, None)
+    head = {"pool": "avg", "units": None, "dropout": 0.0}
+    network.attach(**head, classes=2)
+    info = CheckpointInfo({"name": "cnn", "image_size": 16, "alpha": None}, {}, head, ["cat", "dog"], temperature=0.3)
+    save_checkpoint(tmp_path / "model", info, network)
+    Image.fromarray(EXAMPLES.inputs[0]).save(tmp_path / "a.png")
+    for name in ("read_params", "set_up_backend"):
+        monkeypatch.setattr(explain, name, lambda *given: None)
+    output = tmp_path / "explained.png"
+    explain.run(argparse.Namespace(image=tmp_path / "a.png", of="dog", output=output, model=tmp_path / "model"))
+    _, ((cat, dog),) = predict_images(tmp_path / "model", EXAMPLES.inputs[:1])
+    assert abs(dog - dog**0.3 / (cat**0.3 + dog**0.3)) > 0.01, "or it might be without the temperature"
+    assert capsys.readouterr().out == f"{output}: dog, {dog:.1%}\n"
 
 
 @pytest.mark.slow

@@ -8,13 +8,14 @@ from tests.helpers.examples import example_images, measure_statistics, narrowest
 from tests.helpers.speed import by_backbone
 from thaw.app.export import predict_exported, standalone, write_export
 from thaw.backbones import BACKBONES
-from thaw.evaluation.scores import probabilities
 from thaw.network.build import Network, build_network
+from thaw.network.inference import predict_logits, softmax
 from thaw.network.seeds import seed_initialisers
 
 # From inside Keras.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 EXAMPLES = example_images(40)
+TEMPERATURE = 1.7
 
 
 def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
@@ -29,14 +30,19 @@ def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
     return network
 
 
+def probabilities(network: Network) -> np.ndarray:
+    """What `thaw predict` gives."""
+    return softmax(predict_logits(network.classifier(), EXAMPLES.inputs, 40), TEMPERATURE)
+
+
 @pytest.mark.parametrize(
     ("name", "image_size", "pool"),
     by_backbone([*((name, 32, "avg") for name in BACKBONES), ("mobilenetv2", 48, "flatten")]),
 )
 def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
     network = build(name, image_size, pool)
-    model = standalone(network)
-    ours = probabilities(network.classifier(), EXAMPLES, 40)
+    model = standalone(network, TEMPERATURE)
+    ours = probabilities(network)
     assert np.ptp(ours, axis=0).max() > 0.01, "or there would be nothing to compare"
     # BatchNorm that is folded rounds otherwise; 1.3e-4 were seen with ResNet50's random weights.
     np.testing.assert_allclose(np.asarray(model(EXAMPLES.inputs)), ours, atol=5e-4)
@@ -49,15 +55,15 @@ def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
 def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path):
     network = build("cnn")
     file = tmp_path / f"model.{form}"
-    write_export(network, form, file)
-    ours = probabilities(network.classifier(), EXAMPLES, 40)
+    write_export(network, TEMPERATURE, form, file)
+    ours = probabilities(network)
     for batch_size in (16, 40):  # 40 images: a last short batch, and one batch
         np.testing.assert_allclose(predict_exported(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_a_keras_file_needs_nothing_of_ours(tmp_path):
-    write_export(build("mobilenetv2"), "keras", tmp_path / "model.keras")
+    write_export(build("mobilenetv2"), TEMPERATURE, "keras", tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     layers = model._flatten_layers()
     assert all(type(layer).__module__.startswith("keras.") for layer in layers)

@@ -11,8 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.app.predict import as_csv, as_json, as_table, class_number, find_images, prediction_rows, read_image
+from tests.helpers.examples import example_images
+from thaw.app.predict import (
+    as_csv,
+    as_json,
+    as_table,
+    class_number,
+    find_images,
+    predict_images,
+    prediction_rows,
+    read_image,
+)
 from thaw.errors import ThawError
+from thaw.evaluation.views import further_views
+from thaw.network.build import build_network
+from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
+from thaw.network.inference import predict_logits, softmax
 
 CLASSES = ["cat", "dog", "long-eared owl"]
 SHARES = np.array([[0.2, 0.5, 0.3], [0.9, 0.06, 0.04]])
@@ -148,6 +162,21 @@ def test_folders_are_searched_by_name_and_what_is_hidden_is_left(tmp_path):
     given = tmp_path / "b.png"
     found = find_images([given, tmp_path])
     assert [str(file.relative_to(tmp_path)) for file in found] == ["b.png", "a.png", "b.png", "sub/c.png"]
+
+
+def test_probabilities_have_the_temperature_of_the_checkpoint_in_each_view(tmp_path):
+    network, head = build_network("cnn", 16, None), {"pool": "avg", "units": None, "dropout": 0.0}
+    network.attach(**head, classes=3)
+    info = CheckpointInfo({"name": "cnn", "image_size": 16, "alpha": None}, {}, head, CLASSES, temperature=0.3)
+    save_checkpoint(tmp_path / "model", info, network)
+    images = example_images(5).inputs
+    views = [images, *further_views(images, 3, mirrored=True)]
+    expected = [softmax(predict_logits(network.classifier(), view, 5) / 0.3) for view in views]
+    assert np.ptp(expected, axis=0).max() > 1e-3, "or there would be nothing to compare"
+    for count in (1, 3):
+        classes, found = predict_images(tmp_path / "model", images, count, mirrored=True)
+        assert classes == CLASSES
+        np.testing.assert_allclose(found, np.mean(expected[:count], axis=0), atol=1e-5)
 
 
 def test_the_most_probable_classes_come_first_in_every_form(tmp_path):

@@ -68,10 +68,12 @@ def run_of(classes, *overrides, matrix=None):
         params=params,
         defaults=compose([]),
         overrides=list(overrides),
-        metrics=scores | {"calibration_error": 0.021, "train_accuracy": 0.9, "val_accuracy": 0.82},
+        metrics=scores | {"calibration_error": 0.021, "calibration_error_uncalibrated": 0.0567,
+                          "loss_uncalibrated": 0.72, "train_accuracy": 0.9, "val_accuracy": 0.82},
         spent={stage: {"seconds": 30.5, "peak_gb": 0.5} for stage in all_stages(params)},
         provenance=dict.fromkeys(computing_stages(params), on),
-        checkpoint={"classes": classes, "history": history(phases), "thawed": dict.fromkeys(phases, "blocks")},
+        checkpoint={"classes": classes, "history": history(phases), "thawed": dict.fromkeys(phases, "blocks"),
+                    "temperature": 1.312},
         source={"history": []},
         data="abc.dir",
         tables={
@@ -161,6 +163,18 @@ def test_over_fitting_is_told_in_points(ten):
     text = " ".join(render(replace(ten, metrics=metrics)).split())
     assert "81.2 % of test images: 1.2 points more." in text
     assert "75.0 % of the source task's test images classified correctly before the transfer, 50.0 % after it." in text
+
+
+def test_calibration_is_told_before_and_after(ten):
+    text = " ".join(render(ten).split())
+    assert "confidence and accuracy differ by 2.1 points on average" in text
+    assert "divided by a temperature of 1.312, fitted on validation images. Without it, the line, the error is" in text
+    assert "the error is 5.7 points, and the loss 0.7200." in text
+    # As versions without temperatures have left it.
+    metrics = {name: value for name, value in ten.metrics.items() if "uncalibrated" not in name}
+    checkpoint = {name: value for name, value in ten.checkpoint.items() if name != "temperature"}
+    earlier = render(replace(ten, metrics=metrics, checkpoint=checkpoint))
+    assert "2.1 points" in earlier and "temperature" not in earlier
 
 
 def test_headings_go_down_in_order_and_what_is_seen_is_also_said(ten):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from thaw.data.examples import Examples
 from thaw.evaluation.scores import (
     PREDICTION,
     calibration_bins,
@@ -16,11 +15,10 @@ from thaw.evaluation.scores import (
     gallery_rows,
     misclassified_rows,
     prediction_rows,
-    probabilities,
     score_rows,
 )
 from thaw.network.build import build_head
-from thaw.network.inference import softmax
+from thaw.network.inference import predict_logits, softmax
 from thaw.network.seeds import seed_initialisers
 
 # Four images of three classes; the last class is never predicted.
@@ -40,6 +38,11 @@ def drawn(classes: int, count: int = 200, seed: int = 0) -> tuple[np.ndarray, np
 def test_softmax_by_hand():
     found = softmax(np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]))
     np.testing.assert_allclose(found, [[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]])
+
+
+def test_a_temperature_divides_the_logits():
+    found = softmax(np.log([[1.0, 4.0, 25.0]]), 2.0)
+    np.testing.assert_allclose(found, [[1 / 8, 2 / 8, 5 / 8]])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -172,14 +175,13 @@ def test_confusion_counts_as_scikit_learn_does():
     np.testing.assert_array_equal(counts, metrics.confusion_matrix(labels, predicted.argmax(axis=1)))
 
 
-def test_probabilities_are_of_all_examples_also_of_the_last_short_batch():
+def test_logits_are_of_all_examples_also_of_the_last_short_batch():
     seed_initialisers(0, "test")
     model = build_head(6, 5, 0.5, 3)
     x = np.random.default_rng(0).normal(size=(11, 6)).astype("float32")
-    found = probabilities(model, Examples(x, np.zeros(11, np.int32)), batch_size=4)
-    np.testing.assert_allclose(found, softmax(np.asarray(model(x, training=False))), rtol=1e-5)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    found = predict_logits(model, x, batch_size=4)
+    np.testing.assert_allclose(found, np.asarray(model(x, training=False)), rtol=1e-5)
+    assert found.dtype == np.float32
 
 
 def test_calibration_by_hand():

@@ -6,9 +6,8 @@ import pytest
 
 from tests.helpers.examples import example_images
 from thaw.config.schema import Evaluate, accepted_words
-from thaw.data.examples import Examples
-from thaw.evaluation.scores import probabilities
 from thaw.evaluation.views import OFFSETS, SHIFT, describe_views, further_views, mean_over_views
+from thaw.network.inference import predict_logits, softmax
 from thaw.network.seeds import seed_initialisers
 
 IMAGES = example_images(6).inputs
@@ -73,16 +72,16 @@ def test_views_in_words(count, mirrored, words):
     assert describe_views(count, mirrored) == words
 
 
-def test_the_mean_is_of_the_probabilities_of_all_views():
+def test_the_mean_is_of_the_calibrated_probabilities_of_all_views():
     seed_initialisers(0, "test")
     start = keras.Input((32, 32, 3), dtype="uint8")
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(start))
     model = keras.Model(start, keras.layers.Dense(4)(x))
 
     def predicted(images: np.ndarray) -> np.ndarray:
-        return probabilities(model, Examples(images, np.zeros(len(images), np.int32)), 4)
+        return softmax(predict_logits(model, images, 4), 2.5)
 
     reached: list[int] = []
-    found = mean_over_views(model, IMAGES, predicted(IMAGES), 10, True, 4, reached.append)
+    found = mean_over_views(model, IMAGES, predicted(IMAGES), 2.5, 10, True, 4, reached.append)
     np.testing.assert_allclose(found, np.mean([predicted(view) for view in views(10, True)], axis=0), rtol=1e-12)
     assert max(reached) == 9 * len(IMAGES)

@@ -3,7 +3,7 @@
 import pytest
 
 from thaw.figures import charts
-from thaw.figures.charts import draw_corruptions, draw_phases
+from thaw.figures.charts import draw_calibration, draw_corruptions, draw_phases
 
 TRAINABLE = {"head": "nothing but the head", "all": "all blocks"}
 
@@ -62,3 +62,18 @@ def test_each_corruption_is_a_line_from_the_unchanged_images_on(drawn, tmp_path)
     lines = {line.get_label(): list(line.get_xydata().ravel()) for line in axes.lines}
     assert lines == {"gaussian noise": [0, 0.95, 1, 0.8, 5, 0.6], "contrast": [0, 0.95, 1, 0.9, 5, 0.7]}
     assert axes.get_title() == "Corrupted test images: accuracy 0.750 on average, 0.950 unchanged"
+
+
+def test_calibration_is_drawn_with_its_state_before_beside_it(drawn, tmp_path):
+    def bins(name: str, *places: tuple[float, float]) -> list[dict]:
+        start = {"probabilities": name, "from": 0.6, "to": 0.8, "images": 4}
+        return [start | {"confidence": confidence, "accuracy": accuracy} for confidence, accuracy in places]
+
+    table = bins("calibrated", (0.7, 0.75)) + bins("uncalibrated", (0.72, 0.5), (0.98, 0.8))
+    draw_calibration(tmp_path / "calibration.png", table, 0.0123, 0.2)
+    chart, _ = drawn[0].axes
+    assert chart.get_title() == "Expected calibration error 0.012, before calibration 0.200"
+    assert [bar.get_height() for bar in chart.patches] == [0.75]
+    lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in chart.lines}
+    assert lines["mean confidence of a bin"] == [(0.7, 0.75)]
+    assert lines["before calibration"] == [(0.72, 0.5), (0.98, 0.8)]

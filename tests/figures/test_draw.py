@@ -28,7 +28,10 @@ def results(tmp_path, monkeypatch):
     tables = {
         "history": [START | VALIDATED, TRAINED | VALIDATED],
         "phases": [{"phase": "head", "trainable": "nothing but the head"}],
-        "calibration": [{"from": 0.7, "to": 0.8, "confidence": 0.75, "accuracy": 0.5, "images": 4}],
+        "calibration": [
+            {"probabilities": name, "from": 0.7, "to": 0.8, "confidence": 0.75, "accuracy": 0.5, "images": 4}
+            for name in ("calibrated", "uncalibrated")
+        ],
         "predictions": [row | {"p_cat": 0.25, "p_dog": 0.75} for row in PREDICTIONS],
         "gallery": [row for row in PREDICTIONS if row["class"] == "cat"],
         "mistakes": WRONG,
@@ -37,7 +40,7 @@ def results(tmp_path, monkeypatch):
         write_table(paths.TABLES / f"{name}.csv", rows)
     for name in ("gallery", "mistakes"):
         save_array(paths.TABLES / f"{name}.npy", np.zeros((len(tables[name]), 32, 32, 3), np.uint8))
-    write_json(paths.EVALUATED, {"calibration_error": 0.25})
+    write_json(paths.EVALUATED, {"calibration_error": 0.25, "calibration_error_uncalibrated": 0.5})
     with replacing_folder(paths.VIEWS) as folder:
         save_array(folder / "images.npy", np.zeros((3, 2, 32, 32, 3), np.uint8))
         write_json(folder / "classes.json", CLASSES)

@@ -41,6 +41,7 @@ def info_of(network: Network) -> CheckpointInfo:
         classes=CLASSES,
         # A number that takes all digits to come back.
         history=[{"epoch": 0, "phase": "head", "train_loss": None, "val_loss": 0.1 + 0.2, "best": True}],
+        temperature=1.234,
     )
 
 
@@ -207,6 +208,14 @@ def test_a_damaged_file_is_refused_by_its_name(spoil, name, tmp_path):
     file = tmp_path / "model" / f"{name}.safetensors"
     spoil(file)
     assert refusal(tmp_path / "model").startswith(f"{file}: missing or damaged")
+
+
+def test_a_checkpoint_of_a_version_without_temperatures_has_temperature_1(tmp_path):
+    saved(tmp_path / "model")
+    content = read_sealed(tmp_path / "model/checkpoint.json")
+    assert content.pop("temperature") == 1.234
+    write_sealed(tmp_path / "model/checkpoint.json", content)
+    assert load_checkpoint(tmp_path / "model")[1].temperature == 1
 
 
 def changed(file: Path, **change: np.ndarray | None) -> None:

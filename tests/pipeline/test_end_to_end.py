@@ -17,6 +17,11 @@ from bench import transfer
 from tests.helpers import browser
 from tests.helpers.disks import read_only
 from tests.helpers.project import TINY, Project, ran, told
+from thaw import paths
+from thaw.data.splits import read_split
+from thaw.network.checkpoint import load_checkpoint
+from thaw.network.inference import predict_logits
+from thaw.training.calibration import fit_temperature
 from tools.soak import hashes
 
 ALL = [
@@ -66,7 +71,8 @@ def test_metrics_hold_the_target_and_the_source_task(project):
     evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
     scores = {"accuracy", "loss", "macro_precision", "macro_recall", "macro_f1"}
     # 3 classes: no top-5 accuracy; 7 in the source task.
-    assert set(evaluated) == scores | {"train_accuracy", "val_accuracy", "calibration_error", "source", "source_after"}
+    calibration = {"calibration_error", "calibration_error_uncalibrated", "loss_uncalibrated"}
+    assert set(evaluated) == scores | calibration | {"train_accuracy", "val_accuracy", "source", "source_after"}
     assert set(evaluated["source"]) == set(evaluated["source_after"]) == scores | {"top5_accuracy"}
     assert evaluated["source_after"]["loss"] != evaluated["source"]["loss"], "the backbone has moved on"
     final = json.loads((project.folder / "metrics/phases/all.json").read_text())
@@ -95,6 +101,32 @@ def test_the_table_of_predictions_holds_what_the_metrics_say(project):
     shown = rows(project.folder / "plots/tables/gallery.csv")
     images = np.load(project.folder / "data/processed/test/images.npy")[[int(row["index"]) for row in shown]]
     np.testing.assert_array_equal(np.load(project.folder / "plots/tables/gallery.npy"), images)
+
+
+def test_each_phase_keeps_the_temperature_that_is_best_on_validation(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    for name in ("backbone", "head", "top", "all"):
+        network, info = load_checkpoint(paths.MODELS / name)
+        images, labels = read_split("val", info.classes)
+        logits = predict_logits(network.classifier(), images, 32)
+        # Of stored activations in half precision where the phase has them.
+        assert info.temperature == pytest.approx(fit_temperature(logits, labels), rel=5e-3), name
+
+
+def test_scores_and_predictions_are_calibrated_and_the_metrics_tell_what_they_were_before(project):
+    temperature = json.loads((project.folder / "models/all/checkpoint.json").read_text())["temperature"]
+    predictions = rows(project.folder / "plots/tables/predictions.csv")
+    labels = [row["class"] for row in predictions]
+    probabilities = np.array([[float(row[f"p_{name}"]) for name in "789"] for row in predictions])
+    before = probabilities**temperature
+    before /= before.sum(axis=1, keepdims=True)
+    evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    assert evaluated["loss_uncalibrated"] == pytest.approx(metrics.log_loss(labels, before), rel=1e-6)
+    table = rows(project.folder / "plots/tables/calibration.csv")
+    for kind, suffix in (("calibrated", ""), ("uncalibrated", "_uncalibrated")):
+        bins = [row for row in table if row["probabilities"] == kind]
+        error = sum(int(row["images"]) * abs(float(row["accuracy"]) - float(row["confidence"])) for row in bins) / 107
+        assert evaluated[f"calibration_error{suffix}"] == pytest.approx(error, rel=1e-6)
 
 
 def test_a_caption_costs_no_inference(project):
@@ -312,6 +344,7 @@ def test_learning_rates_are_tried_and_nothing_is_kept(project):
         "python", "-m", "thaw", "lr-range", "top", "--rates", "1e-7", "0.001", "10", "--epochs", "1"
     ).splitlines()  # fmt: skip
     assert lines[-1] == "lr-range-top.png: best at 0.001: -S schedule.phases.top.learning_rate=0.001"
+    assert not any("temperature" in line for line in lines), "a trial fits none"
     assert (project.folder / "lr-range-top.png").is_file()
     assert hashes(project.folder) == before
     assert project.git("status", "--porcelain") == "", "git ignores the figure"
@@ -331,6 +364,7 @@ def test_depths_are_tried_without_the_test_split_and_nothing_is_kept(project, tm
     assert len(first) >= 2 * 5
     rows = [line.split()[0] for line in lines[lines.index("") + 1 :] if line]
     assert rows[2:] == [*"01234", "depth:", "depth:"]
+    assert not any("temperature" in line for line in lines), "a trial fits none"
     assert re.fullmatch(r"depth: best in equal seconds: \d, 0\.\d{4} ± 0\.\d{4}", lines[-2])
     assert hashes(project.folder) == before
     assert project.git("status", "--porcelain") == ""
@@ -390,7 +424,9 @@ def test_a_trained_model_predicts_image_files(project, photographs):
 
 def test_an_image_is_explained(project, photographs, tmp_path):
     command = ["python", "-m", "thaw", "explain", str(photographs / "seven.png"), "--output", str(tmp_path / "a.png")]
-    assert re.fullmatch(rf"{tmp_path}/a.png: 8, [0-9.]+%\n", project.run(*command, "--of", "8"))
+    (predicted,) = json.loads(project.run("python", "-m", "thaw", "predict", str(photographs / "seven.png"), "--json"))
+    shares = {row["class"]: row["probability"] for row in predicted["classes"]}
+    assert project.run(*command, "--of", "8") == f"{tmp_path}/a.png: 8, {shares['8']:.1%}\n"
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert project.run(*command, "--of", "1", check=False).endswith("--of: received '1'; accepted: 7, 8, 9\n")
 

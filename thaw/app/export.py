@@ -17,10 +17,10 @@ from thaw.network.build import IMAGE_SIZE, Network
 TOLERANCE = 1e-3
 
 
-def standalone(network: Network) -> keras.Model:
+def standalone(network: Network, temperature: float) -> keras.Model:
     """The network with its preprocessing, in Keras's own layers only: a saved file loads without thaw.
 
-    From images, uint8 (n, 32, 32, 3), to probabilities, float32 (n, classes).
+    From images, uint8 (n, 32, 32, 3), to probabilities, float32 (n, classes), of logits divided by the temperature.
     """
     row = BACKBONES[network.name]
     images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="images")
@@ -37,19 +37,22 @@ def standalone(network: Network) -> keras.Model:
     for block in network.blocks:
         x = block(x, training=False)
     x = network.head(network.pooled(x), training=False)
+    if temperature != 1:
+        x = keras.layers.Rescaling(1 / temperature, name="temperature")(x)
     return keras.Model(images, keras.layers.Softmax(name="probabilities")(x), name="thaw")
 
 
-def write_export(network: Network, form: str, path: Path) -> None:
+def write_export(network: Network, temperature: float, form: str, path: Path) -> None:
     """Write the network as one file.
 
     Args:
+        network, temperature: of a checkpoint.
         form: keras, onnx or tflite.
 
     Raises:
         ThawError: the packages that write this format are not installed.
     """
-    model = standalone(network)
+    model = standalone(network, temperature)
     if form == "keras":
         model.save(path)
     elif form == "onnx":

@@ -103,7 +103,7 @@ def predict_images(
     reach: Callable[[int], None] = unseen,
     batch_size: int = 128,
 ) -> tuple[list[str], np.ndarray]:
-    """Class names, and probabilities (n, classes) of images. Needs the backend set up.
+    """Class names, and calibrated probabilities (n, classes) of images. Needs the backend set up.
 
     Args:
         folder: of the checkpoint.
@@ -112,19 +112,20 @@ def predict_images(
         reach: called after each batch, from any thread, with the number of finished images of all views.
         batch_size: images per step.
     """
-    from thaw.data.examples import Examples
-    from thaw.evaluation.scores import probabilities
     from thaw.evaluation.views import mean_over_views
+    from thaw.network.inference import predict_logits, softmax
 
     network, info = load_checkpoint(folder)
     classifier, size = network.classifier(), min(batch_size, len(images))
-    predicted = probabilities(classifier, Examples(images, np.zeros(len(images), np.int32)), size, reach)
+    predicted = softmax(predict_logits(classifier, images, size, reach), info.temperature)
     if views > 1:
 
         def reach_further(done: int) -> None:
             reach(len(images) + done)
 
-        predicted = mean_over_views(classifier, images, predicted, views, mirrored, size, reach_further)
+        predicted = mean_over_views(
+            classifier, images, predicted, info.temperature, views, mirrored, size, reach_further
+        )
     return info.classes, predicted
 
 

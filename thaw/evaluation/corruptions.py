@@ -16,8 +16,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from thaw.data.examples import Examples
-from thaw.evaluation.scores import probabilities
-from thaw.network.inference import chunk_size
+from thaw.network.inference import chunk_size, predict_logits
 from thaw.network.seeds import random_generator
 from thaw.runtime.progress import unseen
 
@@ -102,7 +101,7 @@ def corruption_rows(
         def reach_image(done: int, before: int = before) -> None:
             reach(before + done)
 
-        best = probabilities(classifier, chunk, batch_size, reach_image).argmax(axis=1)
+        best = predict_logits(classifier, chunk.inputs, batch_size, reach_image).argmax(axis=1)
         correct[pair] += int((best == chunk.labels).sum())
         before += len(chunk)
     return [

@@ -27,13 +27,13 @@ from thaw.evaluation.scores import (
     gallery_rows,
     misclassified_rows,
     prediction_rows,
-    probabilities,
     score_rows,
 )
 from thaw.evaluation.views import describe_views, mean_over_views
 from thaw.network.build import Network
 from thaw.network.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from thaw.network.history import COLUMNS
+from thaw.network.inference import predict_logits, softmax
 from thaw.runtime.files import replacing_folder, save_array, write_json
 from thaw.runtime.progress import Progress
 from thaw.runtime.tables import write_table
@@ -52,16 +52,20 @@ def evaluate(params: Params) -> None:
     classifier = network.classifier()
     splits = {split: Examples(*read_split(split, info.classes)) for split in ("train", "val", "test")}
     splits["train"] = _every_nth(splits["train"], TRAINING_SAMPLE)
-    results = {split: _predict(split, classifier, examples, params.batch_size) for split, examples in splits.items()}
-    scores, predicted = {split: scores for split, (scores, _) in results.items()}, results["test"][1]
-    bins = calibration_bins(splits["test"].labels, predicted)
-    corruptions = _corruption_rows(params, classifier, splits["test"])
+    results = {
+        split: _predict(split, classifier, examples, info.temperature, params.batch_size)
+        for split, examples in splits.items()
+    }
+    scores, test, logits = {split: scores for split, (scores, _) in results.items()}, splits["test"], results["test"][1]
+    predicted = softmax(logits, info.temperature)
+    calibration, bins = _calibration(test.labels, logits, info.temperature)
+    corruptions = _corruption_rows(params, classifier, test)
     source = _source_scores(params, network)
     metrics: dict[str, Any] = {
         **scores["test"],
         **{f"{split}_accuracy": scores[split]["accuracy"] for split in ("train", "val")},
-        "calibration_error": calibration_error(bins),
-        **_views_scores(params, classifier, splits["test"], predicted),
+        **calibration,
+        **_views_scores(params, classifier, test, predicted, info.temperature),
         **_corrupted_score(corruptions),
         **source,
     }
@@ -73,7 +77,7 @@ def evaluate(params: Params) -> None:
         if corruptions:
             write_table(folder / "corruptions.csv", corruptions)
         _write_phases(folder, info)
-        _write_predictions(folder, splits["test"], predicted, info.classes, _gallery_class(params))
+        _write_predictions(folder, test, predicted, info.classes, _gallery_class(params))
     write_json(paths.EVALUATED, metrics)
 
 
@@ -81,6 +85,20 @@ def _every_nth(examples: Examples, most: int) -> Examples:
     """At most so many of the examples, at equal distances."""
     step = math.ceil(len(examples) / most)
     return Examples(examples.inputs[::step], examples.labels[::step])
+
+
+def _calibration(
+    labels: np.ndarray, logits: np.ndarray, temperature: float
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Calibration error with the temperature and without it, the loss without it, and the bins of both as a table."""
+    probabilities = {"calibrated": softmax(logits, temperature), "uncalibrated": softmax(logits)}
+    bins = {name: calibration_bins(labels, predicted) for name, predicted in probabilities.items()}
+    scores = {
+        "calibration_error": calibration_error(bins["calibrated"]),
+        "calibration_error_uncalibrated": calibration_error(bins["uncalibrated"]),
+        "loss_uncalibrated": compute_scores(labels, probabilities["uncalibrated"])["loss"],
+    }
+    return scores, [{"probabilities": name, **row} for name, rows in bins.items() for row in rows]
 
 
 def _write_phases(folder: Path, info: CheckpointInfo) -> None:
@@ -121,30 +139,35 @@ def _write_predictions(
 
 
 def _predict(
-    name: str, classifier: keras.Model, examples: Examples, batch_size: int
+    name: str, classifier: keras.Model, examples: Examples, temperature: float, batch_size: int
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Scores of a classifier and its class probabilities; prints progress and accuracy."""
+    """Scores of a classifier, calibrated by a temperature, and its logits; prints progress and accuracy."""
     with Progress(f"evaluate: {name}", len(examples), "images") as doing:
-        predicted = probabilities(classifier, examples, batch_size, doing.reach)
-    scores = compute_scores(examples.labels, predicted)
+        logits = predict_logits(classifier, examples.inputs, batch_size, doing.reach)
+    scores = compute_scores(examples.labels, softmax(logits, temperature))
     print(f"evaluate: {name}, {len(examples):,} images, accuracy {scores['accuracy']:.4f}", flush=True)
-    return scores, predicted
+    return scores, logits
 
 
-def _views_scores(params: Params, classifier: keras.Model, test: Examples, predicted: np.ndarray) -> dict[str, float]:
+def _views_scores(
+    params: Params, classifier: keras.Model, test: Examples, predicted: np.ndarray, temperature: float
+) -> dict[str, float]:
     """Scores of the mean over `evaluate.views` test-time views, under names of their own; empty for one view.
 
     All other figures are of the single view, whatever the number: two runs with other views stay comparable.
 
     Args:
         predicted: probabilities of the images as they are, (n, classes).
+        temperature: of the checkpoint, for the other views.
     """
     count, mirrored = params.evaluate.views, bool(params.augment.flip)
     if count == 1:
         return {}
     started, images = time.perf_counter(), (count - 1) * len(test)
     with Progress("evaluate: test, further views", images, "images") as progress:
-        mean = mean_over_views(classifier, test.inputs, predicted, count, mirrored, params.batch_size, progress.reach)
+        mean = mean_over_views(
+            classifier, test.inputs, predicted, temperature, count, mirrored, params.batch_size, progress.reach
+        )
     scores = compute_scores(test.labels, mean)
     print(
         f"evaluate: test, mean of {describe_views(count, mirrored)}, accuracy {scores['accuracy']:.4f}, "
@@ -178,17 +201,18 @@ def _corrupted_score(rows: list[dict[str, Any]]) -> dict[str, float]:
 def _source_scores(params: Params, network: Network) -> dict[str, dict[str, float]]:
     """Scores on the source task's test images before and after the transfer; empty without a source task.
 
-    After the transfer, the final network gets the head of the source task, and keeps it. Test-time views are not for
-    these: the two compare what the backbone knows.
+    After the transfer, the final network gets the head of the source task, and keeps it; both scores have the
+    temperature of the source task. Test-time views are not for these: the two compare what the backbone knows.
     """
     source = read_checkpoint_info(paths.BACKBONE)
     if source.head is None:
         return {}
     examples = Examples(*read_split("test", source.classes))
     before, _ = load_checkpoint(paths.BACKBONE)
-    scores = {"source": _predict("source task, before", before.classifier(), examples, params.batch_size)[0]}
+    given = examples, source.temperature, params.batch_size
+    scores = {"source": _predict("source task, before", before.classifier(), *given)[0]}
     network.pool, network.head = before.pool, before.head
-    scores["source_after"] = _predict("source task, after", network.classifier(), examples, params.batch_size)[0]
+    scores["source_after"] = _predict("source task, after", network.classifier(), *given)[0]
     return scores
 
 

@@ -1,29 +1,12 @@
 """Scores: the numbers of metrics/evaluate.json and the rows of plots/tables. Start at `compute_scores`."""
 
-from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from sklearn import metrics
 
-from thaw.data.examples import Examples
-from thaw.network.inference import predict_chunks, softmax
-from thaw.runtime.progress import unseen
-
 # First columns of a table of predictions; one column with the probability of each class follows.
 PREDICTION = ["index", "label", "class", "predicted", "confidence"]
-
-
-def probabilities(
-    classifier: keras.Model, examples: Examples, batch_size: int, reach: Callable[[int], None] = unseen
-) -> np.ndarray:
-    """Class probabilities, float64 (n, classes), of images, uint8 (n, 32, 32, 3).
-
-    `reach` is called after each batch, from any thread, with the number of finished images.
-    """
-    chunks = predict_chunks(classifier, examples.inputs, batch_size, reach=reach)
-    return softmax(np.concatenate([logits for _, (logits,) in chunks]))
 
 
 def compute_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 import keras
 import numpy as np
 
-from thaw.data.examples import Examples
-from thaw.evaluation.scores import probabilities
+from thaw.network.inference import predict_logits, softmax
 from thaw.runtime.progress import unseen
 
 # Pixels of a shift, of 32.
@@ -48,6 +47,7 @@ def mean_over_views(
     classifier: keras.Model,
     images: np.ndarray,
     predicted: np.ndarray,
+    temperature: float,
     count: int,
     mirrored: bool,
     batch_size: int,
@@ -59,14 +59,15 @@ def mean_over_views(
         classifier: from images to logits.
         images, count, mirrored: as for `further_views`.
         predicted: probabilities of the first view, (n, classes).
+        temperature: of the checkpoint, for the other views.
         batch_size: images per step.
         reach: called after each batch, from any thread, with the number of finished images of the further views.
     """
-    total, labels = predicted.copy(), np.zeros(len(images), np.int32)
+    total = predicted.copy()
     for number, view in enumerate(further_views(images, count, mirrored)):
 
         def reach_image(done: int, before: int = number * len(images)) -> None:
             reach(before + done)
 
-        total += probabilities(classifier, Examples(view, labels), batch_size, reach_image)
+        total += softmax(predict_logits(classifier, view, batch_size, reach_image), temperature)
     return total / count

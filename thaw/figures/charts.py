@@ -70,21 +70,34 @@ def _zoom(axes, values: list[float | None]) -> None:
         axes.set_ylim(min(known) - margin, max(known) + margin)
 
 
-def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> None:
+def draw_calibration(path: Path, table: list[dict[str, Any]], error: float, uncalibrated_error: float) -> None:
     """Draw a reliability diagram: accuracy against confidence, and the number of images in each bin of confidence.
 
     Args:
         path: of the PNG.
-        rows: one for each bin with images: from, to, confidence, accuracy and images.
-        error: the expected calibration error.
+        table: one row for each bin with images: probabilities (calibrated or uncalibrated), from, to, confidence,
+            accuracy and images. Bars and dots are of the calibrated ones; the others are a line.
+        error, uncalibrated_error: the expected calibration errors.
     """
     from matplotlib.figure import Figure
 
+    rows, before = ([row for row in table if row["probabilities"] == name] for name in ("calibrated", "uncalibrated"))
     figure = Figure(figsize=(5, 5.5), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     starts = [row["from"] for row in rows]
     widths = [row["to"] - row["from"] for row in rows]
     top.bar(starts, [row["accuracy"] for row in rows], widths, align="edge", color="C0", edgecolor="white")
+    top.plot(
+        [row["confidence"] for row in before],
+        [row["accuracy"] for row in before],
+        color="C1",
+        linewidth=1.5,
+        marker="o",
+        markersize=4,
+        markerfacecolor="white",
+        clip_on=False,
+        label="before calibration",
+    )
     top.plot(
         [row["confidence"] for row in rows],
         [row["accuracy"] for row in rows],
@@ -95,11 +108,13 @@ def draw_calibration(path: Path, rows: list[dict[str, float]], error: float) -> 
         label="mean confidence of a bin",
     )
     top.plot([0, 1], [0, 1], color="0.3", linestyle=":", label="perfect calibration")
-    top.set(ylabel="accuracy", ylim=(0, 1), title=f"Expected calibration error {error:.3f}")
+    title = f"Expected calibration error {error:.3f}, before calibration {uncalibrated_error:.3f}"
+    top.set(ylabel="accuracy", ylim=(0, 1))
+    top.set_title(title, fontsize=10)
     bottom.bar(starts, [row["images"] for row in rows], widths, align="edge", color="0.6", edgecolor="white")
     bottom.set(xlabel="confidence", ylabel="images", xlim=(0, 1))
     # Below the chart, where it covers no bar.
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)

@@ -36,6 +36,7 @@ class CheckpointInfo:
         classes: names of the classes, in the order of the logits; empty without a head.
         history: one row per epoch of all phases up to this one (columns in thaw.network.history).
         thawed: the trainable blocks of each of these phases, in words.
+        temperature: what predictions divide logits by; 1 without a head, and in files of versions that fitted none.
     """
 
     backbone: dict[str, Any]
@@ -44,6 +45,7 @@ class CheckpointInfo:
     classes: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     thawed: dict[str, str] = field(default_factory=dict)
+    temperature: float = 1.0
 
 
 def save_checkpoint(folder: Path, info: CheckpointInfo, network: "Network") -> None:

@@ -1,4 +1,4 @@
-"""Inference: the outputs of a model, chunk by chunk. Start at `predict_chunks`."""
+"""Inference: the outputs of a model, chunk by chunk, and probabilities. Start at `predict_logits`."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from thaw.network.backend import active_device
 from thaw.runtime.progress import unseen
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities over the last axis, float64."""
-    shifted = np.asarray(logits, np.float64)
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Probabilities over the last axis, float64; a temperature above 1 makes them more alike, and moves no maximum."""
+    shifted = np.asarray(logits, np.float64) / temperature
     shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
@@ -85,3 +85,10 @@ def predict_chunks(
         outputs = model.predict(chunk, batch_size=batch_size, verbose=0, callbacks=[CountBatches(reach_batch)])
         # Flattened, since Keras returns a single output without a list.
         yield place, [output[: place.stop - place.start] for output in keras.tree.flatten(outputs)]
+
+
+def predict_logits(
+    classifier: keras.Model, inputs: np.ndarray, batch_size: int, reach: Callable[[int], None] = unseen
+) -> np.ndarray:
+    """Logits, float32 (n, classes), of all inputs; arguments as for `predict_chunks`."""
+    return np.concatenate([logits for _, (logits,) in predict_chunks(classifier, inputs, batch_size, reach=reach)])

@@ -10,6 +10,7 @@ from thaw.network.backend import active_device
 from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
 from thaw.network.weights import load_backbone, weights_origin
 from thaw.runtime.resume import open_state
+from thaw.training.calibration import validation_temperature
 from thaw.training.loop import Run, train_network
 from thaw.training.record import Recorder
 from thaw.training.reporting import Printer
@@ -54,6 +55,8 @@ def make_backbone(params: Params) -> float:
     settings = params.of("batch_size", "seed", "augment", "backbone") | {"weights": info.weights}
     with open_state("backbone", settings, paths.SPLITS_LEARNT, str(active_device())) as state:
         observers = [recorder, Printer(run.stage, run.training)]
-        info.history = train_network(network, run, TrainingData(None, [train], val), observers, state).rows
+        data = TrainingData(None, [train], val)
+        info.history = train_network(network, run, data, observers, state).rows
+        info.temperature = validation_temperature(network, data, run.stage, run.batch_size)
         save_checkpoint(paths.BACKBONE, info, network)
     return state.earlier

@@ -19,6 +19,7 @@ from thaw.network.cut import frozen_layers
 from thaw.network.inference import predict_chunks
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import open_state
+from thaw.training.calibration import validation_temperature
 from thaw.training.class_weights import class_weight_array, weights_by_name
 from thaw.training.loop import Run, train_network
 from thaw.training.moments import load_moments, save_moments
@@ -50,6 +51,7 @@ def train_phase(params: Params, name: str) -> float:
         trained = train_network(network, run, phase.data, observers, state)
         info.history += trained.rows
         info.thawed[name] = network.thawed()
+        info.temperature = validation_temperature(network, phase.data, run.stage, run.batch_size)
         save_checkpoint(paths.model(name), info, network)
         save_moments(paths.moments(name), trained.moments)
         write_metrics(name, trained.rows)

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from thaw.network.inference import softmax
 
     network, info = load_checkpoint(folder)
-    probabilities = softmax(network.classifier().predict(image[None], verbose=0))[0]
+    probabilities = softmax(network.classifier().predict(image[None], verbose=0), info.temperature)[0]
     label = int(probabilities.argmax()) if arguments.of is None else class_number(arguments.of, info.classes)
     heat = grad_cam(network, image[None], np.array([label]))[0]
     title = f"{info.classes[label]}, {probabilities[label]:.1%}"

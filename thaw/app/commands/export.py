@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     images, _ = read_split("test", info.classes)
     with tempfile.TemporaryDirectory() as scratch, replacing(output) as beside:
         exported = Path(scratch) / f"model.{arguments.format}"
-        write_export(network, arguments.format, exported)
+        write_export(network, info.temperature, arguments.format, exported)
         _, expected = predict_images(folder, images)
         difference = float(abs(predict_exported(arguments.format, exported, images) - expected).max())
         if difference > TOLERANCE:
