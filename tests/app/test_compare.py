@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.project import ROOT
-from thaw.app.compare import comparison_table, draw_comparison, front, group_setups, write_comparison
+from thaw.app.compare import _error, comparison_table, draw_comparison, front, group_setups, write_comparison
 from thaw.app.experiments import Experiment, _experiment
 from thaw.app.lockfile import (
     all_stages,
@@ -181,6 +181,27 @@ def test_the_chart_shows_every_set_up(grid, params, tmp_path):
             colors = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
         assert (31, 119, 180) in colors
         assert ((255, 127, 14) in colors) == (len(found) > 1)
+
+
+# Of three of each, the mean of numpy lies below the first and above the second.
+@pytest.mark.parametrize("value", [234.58999999999997, 0.1])
+def test_a_chart_of_equal_runs_is_drawn(params, tmp_path, value):
+    equal = [Experiment(str(seed), params(f"seed={seed}"), value / 1000, value) for seed in range(3)]
+    (setup,), _ = group_setups(equal)
+    assert (setup.accuracy, setup.seconds) == (value / 1000, value)
+    draw_comparison(tmp_path / "compare.png", [setup])
+    assert (tmp_path / "compare.png").is_file()
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=9), st.integers(1, 5))
+def test_no_error_bar_is_negative(values, times):
+    assert (_error([values * times]) >= 0).all()
+
+
+def test_equal_set_ups_share_the_front_whatever_the_number_of_their_seeds(params):
+    several = [Experiment(str(seed), params("head.units=64", f"seed={seed}"), 0.1, 9.0) for seed in range(3)]
+    setups, in_step = group_setups([*several, Experiment("one", params(), 0.1, 9.0)])
+    assert comparison_table(setups, in_step).count("**") == 4
 
 
 def row(name, accuracy, rev="a" * 40):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,12 @@ class Setup:
     @property
     def accuracy(self) -> float:
         """The mean over the runs."""
-        return float(np.mean([run.accuracy for run in self.runs]))
+        return mean(run.accuracy for run in self.runs)
 
     @property
     def seconds(self) -> float:
         """The mean over the runs."""
-        return float(np.mean([run.seconds for run in self.runs]))
+        return mean(run.seconds for run in self.runs)
 
 
 def group_setups(runs: list[Experiment]) -> tuple[list[Setup], list[str]]:
@@ -196,10 +197,10 @@ def _version_notes(runs: Iterable[Experiment]) -> list[str]:
 
 
 def _range(values: list[float], form: str) -> str:
-    mean = f"{np.mean(values):{form}}"
+    middle = f"{mean(values):{form}}"
     if len(values) == 1:
-        return mean
-    return f"{mean} ({min(values):{form}} to {max(values):{form}})"
+        return middle
+    return f"{middle} ({min(values):{form}} to {max(values):{form}})"
 
 
 def draw_comparison(path: Path, setups: list[Setup]) -> None:
@@ -250,8 +251,12 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
 
 
 def _error(values: list[list[float]]) -> np.ndarray:
-    """Error bars for matplotlib: distances from each mean down to the minimum and up to the maximum, (2, n)."""
-    return np.array([[np.mean(each) - min(each), max(each) - np.mean(each)] for each in values]).T
+    """Error bars for matplotlib: distances from each mean down to the minimum and up to the maximum, (2, n).
+
+    No distance is negative, which matplotlib refuses: `statistics.mean` rounds once. numpy.mean rounds each sum, and
+    its mean of three equal values may lie outside them.
+    """
+    return np.array([[mean(each) - min(each), max(each) - mean(each)] for each in values]).T
 
 
 def _annotate(axes, setups: list[Setup]) -> None:
