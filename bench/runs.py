@@ -22,7 +22,9 @@ from typing import Any
 
 from bench import common, store
 from thaw import paths
+from thaw.app.experiments import format_interval, interval_of
 from thaw.config.schema import Params
+from thaw.evaluation.scores import describe_accuracy
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.runtime.tables import read_table
 from thaw.stage import read_params
@@ -59,7 +61,7 @@ def main() -> None:
             overrides = [*arguments.on, *of_name, f"seed={seed}"]
             measure = partial(run, name, overrides)
             result = store.once(bench, f"{name} seed {seed}", overrides, measure, arguments.again)
-            print(f"{name}, seed {seed}: test accuracy {result['metrics']['accuracy']:.4f}", flush=True)
+            print(f"{name}, seed {seed}: test {describe_accuracy(result['metrics'])}", flush=True)
     print(table(results()))
     if compared := by_name(store.read(ROBUSTNESS), list(SCHEDULES)):
         print(robustness_table(compared))
@@ -93,19 +95,20 @@ def by_name(finished: list[dict[str, Any]], names: list[str]) -> dict[str, list[
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Test accuracy and F1 by seed, and the seconds of all stages but download."""
-    lines = ["| run | seeds | test accuracy | macro F1 | training accuracy | seconds |", "|---|---|---|---|---|---|"]
+    """Test accuracy with its 95 % interval and F1 by seed, and the seconds of all stages but download."""
+    titles = ["run", "seeds", "test accuracy", "95 % interval", "macro F1", "training accuracy", "seconds"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, runs in found.items():
         columns = [
             ", ".join(str(result["settings"]["seed"]) for result in runs),
-            *(_each(result["metrics"][key] for result in runs) for key in ("accuracy", "macro_f1", "train_accuracy")),
+            *_test_columns([result["metrics"] for result in runs]),
+            _each(result["metrics"]["train_accuracy"] for result in runs),
             ", ".join(f"{seconds(result):.0f}" for result in runs),
         ]
         lines.append(f"| {name} | {' | '.join(columns)} |")
         if "source" in runs[0]["metrics"]:
             for key, words in (("source", "its source task"), ("source_after", "its source task, after the transfer")):
-                scores = [_each(result["metrics"][key][score] for result in runs) for score in ("accuracy", "macro_f1")]
-                lines.append(f"| {words} | | {' | '.join(scores)} | | |")
+                lines.append(f"| {words} | | {' | '.join(_test_columns([run['metrics'][key] for run in runs]))} | | |")
     return "\n".join(lines)
 
 
@@ -127,6 +130,13 @@ def robustness_table(found: dict[str, list[dict[str, Any]]]) -> str:
 def _mean_under(corruption: str, rows: list[dict[str, Any]]) -> float:
     """The mean accuracy over the strengths of a corruption."""
     return statistics.mean(row["accuracy"] for row in rows if row["corruption"] == corruption)
+
+
+def _test_columns(scores: list[dict[str, float]]) -> list[str]:
+    """Accuracy, its interval (a dash for runs of before there were intervals) and F1, each by seed."""
+    intervals = (format_interval(interval_of(each)) for each in scores)
+    accuracy, f1 = (_each(each[key] for each in scores) for key in ("accuracy", "macro_f1"))
+    return [accuracy, ", ".join(intervals), f1]
 
 
 def _each(values: Iterable[float]) -> str:

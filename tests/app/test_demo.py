@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.project import Project
 from thaw.app import demo
-from thaw.app.demo import FOLDER, _git, run_demo
+from thaw.app.demo import FOLDER, _accuracy, _git, run_demo
 from thaw.errors import ThawError
 
 TOLD = "demo/ is not updated: it has {}; for a new demo move it away and run again\n"
@@ -177,3 +177,8 @@ def test_an_empty_folder_is_taken(project):
     FOLDER.mkdir()
     run_demo()
     assert git("branch", "--show-current") == "demo"
+
+
+def test_an_accuracy_has_its_interval_unless_an_earlier_version_made_the_results():
+    assert _accuracy({"accuracy": 0.98594, "accuracy_low": 0.9, "accuracy_high": 1.0}) == "0.986 (95 %: 0.900 to 1.000)"
+    assert _accuracy({"accuracy": 0.98594}) == "0.986"

@@ -49,6 +49,10 @@ def history(phases):
     return rows
 
 
+def bounds(known):
+    return {"low": "0.795", "high": "0.82881"} if known else {"low": "nan", "high": "nan"}
+
+
 def run_of(classes, *overrides, matrix=None):
     """A run of made-up figures, with the real parameters of some overrides."""
     params = compose(list(overrides))
@@ -57,7 +61,15 @@ def run_of(classes, *overrides, matrix=None):
     guesses = np.where(random.random(len(labels)) < 0.8, labels, random.integers(0, len(classes), len(labels)))
     shown = matrix or classes
     phases = ["head", *params["schedule"]["phases"]]
-    scores = {"accuracy": 0.8125, "macro_f1": 0.80111, "macro_precision": 0.79, "macro_recall": 0.81, "loss": 0.61}
+    scores = {
+        "accuracy": 0.8125,
+        "accuracy_low": 0.795,
+        "accuracy_high": 0.82881,
+        "macro_f1": 0.80111,
+        "macro_precision": 0.79,
+        "macro_recall": 0.81,
+        "loss": 0.61,
+    }
     on = {"backend": "tensorflow", "cores": 2, "device": "cpu (2 cores)", "precision": "float32", "xla": False,
           "processor": "x86_64", "versions": {"keras": "3", "python": "3.11"}}  # fmt: skip
     return Run(
@@ -77,8 +89,8 @@ def run_of(classes, *overrides, matrix=None):
         source={"history": []},
         data="abc.dir",
         tables={
-            "scores": [{"of": of, "score": score, "value": "0.8"} for of in ("train", "val", "test")
-                       for score in ("accuracy", "precision", "recall", "F1")],
+            "scores": [{"of": of, "score": score, "value": "0.8"} | bounds(of == "test" and score == "accuracy")
+                       for of in ("train", "val", "test") for score in ("accuracy", "precision", "recall", "F1")],
             "per_class": [{"class": name, "f1": "0.8", "precision": "0.8", "recall": "0.8", "images": "20"}
                           for name in classes],
             "confusion": [{"actual": shown[a], "predicted": shown[b]} for a, b in zip(labels, guesses, strict=True)],
@@ -119,11 +131,27 @@ class Document(HTMLParser):
 
 
 def test_the_numbers_are_those_of_the_metrics(ten):
-    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd></div>", render(ten)))
+    tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>(?:<dd|</div>)", render(ten)))
     assert tiles == {
         "test accuracy": "0.8125", "macro F1": "0.8011", "macro precision": "0.7900", "macro recall": "0.8100",
         "loss, nats": "0.6100", "calibration error": "0.0210", "training time": "3 min", "peak memory": "0.50 GB",
     }  # fmt: skip
+
+
+def test_an_accuracy_on_test_images_has_its_interval(ten):
+    text, words = render(ten), "0.7950 to 0.8288"
+    assert re.findall(r'<dt>([\w ]+)</dt><dd>[^<]*</dd><dd class="interval">95 %: (.*?)</dd>', text) == [
+        ("test accuracy", words)
+    ]
+    rows = re.findall(r'<th scope="row">(train|val|test)</th>.*?<td class="number">(.*?)</td>', text, re.DOTALL)
+    assert rows == [("train", ""), ("val", ""), ("test", words)]
+
+
+def test_results_of_a_version_without_intervals_have_a_page(ten):
+    metrics = {name: value for name, value in ten.metrics.items() if not name.startswith("accuracy_")}
+    scores = [{"of": row["of"], "score": row["score"], "value": row["value"]} for row in ten.tables["scores"]]
+    text = render(replace(ten, metrics=metrics, tables=ten.tables | {"scores": scores}))
+    assert "<dd>0.8125</dd></div>" in text and " to 0." not in text and "Wilson" not in text
 
 
 def test_versions_other_than_the_installed_ones_are_told_under_reproduction(ten):

@@ -147,11 +147,12 @@ def finished(seed: int, accuracy: float, **more) -> dict:
 
 def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
     task = {"source": {"accuracy": 0.85, "macro_f1": 0.84}, "source_after": {"accuracy": 0.7, "macro_f1": 0.69}}
-    found = {"gradual": [finished(0, 0.8), finished(1, 0.81)], "split": [finished(0, 0.9, **task)]}
+    later = finished(1, 0.81, accuracy_low=0.8022, accuracy_high=0.8176)
+    found = {"gradual": [finished(0, 0.8), later], "split": [finished(0, 0.9, **task)]}
     text = runs.table(found)
-    assert "| gradual | 0, 1 | 0.8000, 0.8100 | 0.7900, 0.8000 | 0.9000, 0.9000 | 5, 5 |" in text
-    assert "| its source task | | 0.8500 | 0.8400 | | |" in text
-    assert "| its source task, after the transfer | | 0.7000 | 0.6900 | | |" in text
+    assert "| gradual | 0, 1 | 0.8000, 0.8100 | -, 0.8022 to 0.8176 | 0.7900, 0.8000 | 0.9000, 0.9000 | 5, 5 |" in text
+    assert "| its source task | | 0.8500 | - | 0.8400 | | |" in text
+    assert "| its source task, after the transfer | | 0.7000 | - | 0.6900 | | |" in text
 
 
 def test_the_schedules_whose_robustness_is_compared_differ_in_what_is_trained_and_when():

@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from thaw.evaluation.scores import (
     PREDICTION,
+    accuracy_interval,
     calibration_bins,
     calibration_error,
     class_scores,
     compute_scores,
     confused_pairs,
     confusion_rows,
+    describe_accuracy,
     gallery_rows,
     misclassified_rows,
     prediction_rows,
@@ -90,6 +93,41 @@ def test_scores_are_numbers_that_json_takes():
     assert {type(value) for value in compute_scores(*drawn(10)).values()} == {float}
 
 
+def interval(correct: int, images: int) -> tuple[float, float]:
+    bounds = accuracy_interval(np.ones(images, int), np.where(np.arange(images)[:, None] < correct, [0, 1], [1, 0]))
+    return bounds["accuracy_low"], bounds["accuracy_high"]
+
+
+@pytest.mark.parametrize(("correct", "images"), [(0, 1), (1, 1), (3, 10), (107, 107), (8_859, 10_000)])
+def test_the_interval_of_an_accuracy_is_wilsons(correct, images):
+    # The two proportions that lie 1.96 of their own standard errors from the one seen.
+    z, share = 1.959963984540054, correct / images
+    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * np.sqrt(share * (1 - share) / images + (z / images) ** 2 / 4)
+    assert interval(correct, images) == pytest.approx((middle - half, middle + half), abs=1e-12)
+
+
+def test_the_interval_holds_its_accuracy_and_ends_within_0_and_1():
+    for correct in range(11):
+        low, high = interval(correct, 10)
+        assert 0 <= low <= correct / 10 <= high <= 1
+    assert (interval(0, 10)[0], interval(10, 10)[1]) == (0, 1)
+
+
+def test_the_interval_holds_the_true_accuracy_in_95_of_100_draws():
+    shares = {}
+    for true in (0.5, 0.9, 0.97):
+        holds = [low <= true <= high for low, high in (interval(correct, 100) for correct in range(101))]
+        shares[true] = float(np.dot(holds, stats.binom.pmf(np.arange(101), 100, true)))
+    assert shares == pytest.approx(dict.fromkeys(shares, 0.95), abs=0.02)
+
+
+def test_an_accuracy_is_told_with_its_interval_where_it_has_one():
+    assert describe_accuracy({"accuracy": 0.88594}) == "accuracy 0.8859"
+    scores = {"accuracy": 0.88594, "accuracy_low": 0.87952, "accuracy_high": 0.892}
+    assert describe_accuracy(scores) == "accuracy 0.8859 (95 %: 0.8795 to 0.8920)"
+
+
 @pytest.mark.parametrize(("classes", "told"), [(3, False), (5, False), (6, True), (10, True)])
 def test_top5_accuracy_is_told_for_more_than_five_classes(classes, told):
     assert ("top5_accuracy" in compute_scores(*drawn(classes))) == told
@@ -137,6 +175,14 @@ def test_scores_side_by_side_are_those_of_each():
     assert [row["value"] for row in rows[4:]] == [
         measured["test"][name] for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1")
     ]
+    assert [(row["low"], row["high"]) for row in rows] == [(None, None)] * 8
+
+
+def test_scores_side_by_side_have_the_interval_of_an_accuracy_that_has_one():
+    labels, predicted = drawn(3)
+    bounds = accuracy_interval(labels, predicted)
+    rows = score_rows({"test": compute_scores(labels, predicted) | bounds})
+    assert [(row["low"], row["high"]) for row in rows] == [tuple(bounds.values()), *[(None, None)] * 3]
 
 
 def test_per_class_averages_to_the_macro_scores():

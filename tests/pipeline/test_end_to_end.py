@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 from sklearn import metrics
 from sklearn.datasets import load_digits
 
@@ -69,7 +70,7 @@ def test_a_log_has_plain_lines_of_the_stages_and_nothing_of_the_frameworks(proje
 
 def test_metrics_hold_the_target_and_the_source_task(project):
     evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
-    scores = {"accuracy", "loss", "macro_precision", "macro_recall", "macro_f1"}
+    scores = {"accuracy", "accuracy_low", "accuracy_high", "loss", "macro_precision", "macro_recall", "macro_f1"}
     # 3 classes: no top-5 accuracy; 7 in the source task.
     calibration = {"calibration_error", "calibration_error_uncalibrated", "loss_uncalibrated"}
     assert set(evaluated) == scores | calibration | {"train_accuracy", "val_accuracy", "source", "source_after"}
@@ -127,6 +128,25 @@ def test_scores_and_predictions_are_calibrated_and_the_metrics_tell_what_they_we
         bins = [row for row in table if row["probabilities"] == kind]
         error = sum(int(row["images"]) * abs(float(row["accuracy"]) - float(row["confidence"])) for row in bins) / 107
         assert evaluated[f"calibration_error{suffix}"] == pytest.approx(error, rel=1e-6)
+
+
+def test_accuracies_on_test_images_have_an_interval_and_no_others_have_one(project):
+    evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    correct = [row["predicted"] == row["class"] for row in rows(project.folder / "plots/tables/predictions.csv")]
+    low, high = stats.binomtest(sum(correct), len(correct)).proportion_ci(method="wilson")
+    assert (evaluated["accuracy_low"], evaluated["accuracy_high"]) == (low, high)
+    tested = {
+        "test": evaluated,
+        "source task, before": evaluated["source"],
+        "source task, after": evaluated["source_after"],
+    }
+    bounds = {(row["of"], row["score"]): row["low"] for row in rows(project.folder / "plots/tables/scores.csv")}
+    assert {key: float(value) for key, value in bounds.items() if value != "nan"} == {
+        (name, "accuracy"): scores["accuracy_low"] for name, scores in tested.items()
+    }
+    lines = [line for line in told(project.first)["evaluate"] if ", accuracy " in line]
+    assert [re.search("evaluate: (.*?), [0-9]", line)[1] for line in lines if "(95 %: " in line] == list(tested)
+    assert len(lines) == 5
 
 
 def test_a_caption_costs_no_inference(project):

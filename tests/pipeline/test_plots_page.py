@@ -97,6 +97,22 @@ def test_the_legend_of_curves_shows_which_line_is_validation(tmp_path):
     assert re.findall(r">(\w+)</text>", legend)[:2] == ["validation", "training"]
 
 
+def test_an_accuracy_on_test_images_has_a_line_for_its_interval_and_no_other_score_has_one(tmp_path):
+    bounds = {("test", "accuracy"): {"low": "0.6", "high": "0.9"}}
+    rows = [
+        {"of": of, "score": score, "value": "0.8", **bounds.get((of, score), {"low": "nan", "high": "nan"})}
+        for of in ("val", "test")
+        for score in ("accuracy", "F1")
+    ]
+    svg = drawn("Scores", rows, tmp_path)
+    assert re.findall(r'aria-roledescription="(bar|rule mark)"', svg).count("bar") == 4
+    (line,) = re.findall(r'aria-label="([^"]*)"[^>]*aria-roledescription="rule mark"', svg)
+    assert "0.6" in line and "0.9" in line
+    # As tables of before had neither column.
+    svg = drawn("Scores", [{key: row[key] for key in ("of", "score", "value")} for row in rows], tmp_path)
+    assert 'aria-roledescription="rule mark"' not in svg
+
+
 def test_a_chart_of_pairs_where_nothing_is_confused_says_so(tmp_path):
     title = "Most confused pairs of classes on the test split"
     svg = drawn(title, [{"pair": "none", "images": "0"}], tmp_path)  # as evaluate writes it

@@ -143,13 +143,20 @@ def demo_summary(folder: Path) -> str:
         change = f"{rows[0]['val_accuracy']:.3f} -> {best_row(rows)['val_accuracy']:.3f}"
         phases.append([phase, len(rows) - 1, change])
     table = tabulate(phases, ["phase", "epochs", "validation accuracy, before -> after"])
-    lines = ["", table, "", f"test images: accuracy {metrics['accuracy']:.3f}, macro F1 {metrics['macro_f1']:.3f}"]
+    lines = ["", table, "", f"test images: accuracy {_accuracy(metrics)}, macro F1 {metrics['macro_f1']:.3f}"]
     if "source" in metrics:
-        before, after = (metrics[key]["accuracy"] for key in ("source", "source_after"))
-        lines.append(f"source task: accuracy {before:.3f} before the transfer, {after:.3f} after it")
+        before, after = (_accuracy(metrics[key]) for key in ("source", "source_after"))
+        lines.append(f"source task: accuracy {before} before the transfer, {after} after it")
     lines += [
         "",
         f"Look at {folder / paths.FIGURES / 'phases.png'} and {folder / paths.EVALUATED};",
         f"{folder}/ is a separate clone to try things in: cd {folder} && dvc plots show",
     ]
     return "\n".join(lines)
+
+
+def _accuracy(scores: dict[str, float]) -> str:
+    """The accuracy with its 95 % interval, which a demo/ that is not updated may lack."""
+    if "accuracy_low" not in scores:
+        return f"{scores['accuracy']:.3f}"
+    return f"{scores['accuracy']:.3f} (95 %: {scores['accuracy_low']:.3f} to {scores['accuracy_high']:.3f})"

@@ -127,3 +127,13 @@ def _same(experiment: Experiment, other: Experiment) -> bool:
     return (experiment.params, experiment.accuracy, experiment.seconds) == (
         other.params, other.accuracy, other.seconds,
     )  # fmt: skip
+
+
+def interval_of(metrics: dict[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of the test accuracy in metrics/evaluate.json; None in that of a version of thaw without it."""
+    return (metrics["accuracy_low"], metrics["accuracy_high"]) if "accuracy_low" in metrics else None
+
+
+def format_interval(interval: tuple[float, float] | None) -> str:
+    """A 95 % interval of an accuracy in words; a dash where there is none."""
+    return "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

@@ -18,12 +18,14 @@ from thaw.data.splits import class_names, read_split, split_rows, superclasses_o
 from thaw.evaluation.corruptions import PAIRS, corruption_rows
 from thaw.evaluation.scores import (
     PREDICTION,
+    accuracy_interval,
     calibration_bins,
     calibration_error,
     class_scores,
     compute_scores,
     confused_pairs,
     confusion_rows,
+    describe_accuracy,
     gallery_rows,
     misclassified_rows,
     prediction_rows,
@@ -44,6 +46,9 @@ LEGIBLE = 25
 # Training images that are scored, at most: the accuracy's standard error is 0.005 at most, and evaluation of all
 # training images took longer than an epoch of a phase with a stored cut.
 TRAINING_SAMPLE = 10_000
+
+# Splits that training or its choices have seen: their accuracy says nothing of new images, with or without an interval.
+SEEN = ("train", "val")
 
 
 def evaluate(params: Params) -> None:
@@ -141,11 +146,17 @@ def _write_predictions(
 def _predict(
     name: str, classifier: keras.Model, examples: Examples, temperature: float, batch_size: int
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Scores of a classifier, calibrated by a temperature, and its logits; prints progress and accuracy."""
+    """Scores of a classifier, calibrated by a temperature, and its logits; prints progress and accuracy.
+
+    The scores of test images have the interval of the accuracy.
+    """
     with Progress(f"evaluate: {name}", len(examples), "images") as doing:
         logits = predict_logits(classifier, examples.inputs, batch_size, doing.reach)
-    scores = compute_scores(examples.labels, softmax(logits, temperature))
-    print(f"evaluate: {name}, {len(examples):,} images, accuracy {scores['accuracy']:.4f}", flush=True)
+    predicted = softmax(logits, temperature)
+    scores = compute_scores(examples.labels, predicted)
+    if name not in SEEN:
+        scores |= accuracy_interval(examples.labels, predicted)
+    print(f"evaluate: {name}, {len(examples):,} images, {describe_accuracy(scores)}", flush=True)
     return scores, logits
 
 
@@ -168,14 +179,15 @@ def _views_scores(
         mean = mean_over_views(
             classifier, test.inputs, predicted, temperature, count, mirrored, params.batch_size, progress.reach
         )
-    scores = compute_scores(test.labels, mean)
+    scores = compute_scores(test.labels, mean) | accuracy_interval(test.labels, mean)
     print(
-        f"evaluate: test, mean of {describe_views(count, mirrored)}, accuracy {scores['accuracy']:.4f}, "
+        f"evaluate: test, mean of {describe_views(count, mirrored)}, {describe_accuracy(scores)}, "
         f"{time.perf_counter() - started:.1f} s more",
         flush=True,
     )
     scores["calibration_error"] = calibration_error(calibration_bins(test.labels, mean))
-    return {f"{name}_views": scores[name] for name in ("accuracy", "loss", "calibration_error")}
+    bounds = {f"accuracy_views_{bound}": scores[f"accuracy_{bound}"] for bound in ("low", "high")}
+    return {f"{name}_views": scores[name] for name in ("accuracy", "loss", "calibration_error")} | bounds
 
 
 def _corruption_rows(params: Params, classifier: keras.Model, test: Examples) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from thaw.app.experiments import format_interval
 from thaw.app.lockfile import training_stages
 from thaw.app.report.curves import COLORS, draw_curves
 from thaw.app.report.read import Run
@@ -21,6 +22,18 @@ from thaw.runtime.progress import format_duration
 
 # Rows of a table that show without a click.
 _SHOWN = 40
+# Scores of metrics/evaluate.json that have a tile, the most important one first.
+_TILES = {
+    "accuracy": "test accuracy",
+    "accuracy_views": "test accuracy, mean of views",  # for evaluate.views above 1
+    "accuracy_corrupted": "test accuracy, corrupted images",  # with evaluate.corruptions
+    "macro_f1": "macro F1",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "top5_accuracy": "top-5 accuracy",  # for more than five classes
+    "loss": "loss, nats",
+    "calibration_error": "calibration error",
+}
 # A confusion matrix of at most this many classes has numbers in its cells.
 _LEGIBLE = 25
 
@@ -48,6 +61,7 @@ def render(run: Run) -> str:
         revision=_revision(run),
         test_images=sum(int(row["images"]) for row in run.tables["per_class"]),
         tiles=_tiles(run),
+        intervals=_intervals(run),
         scores=_scores(run),
         phases=_phases(run),
         chips=_chips(run),
@@ -77,29 +91,30 @@ def _revision(run: Run) -> str:
 
 def _tiles(run: Run) -> dict[str, str]:
     """The headline numbers by name, the most important one first."""
-    names = {
-        "accuracy": "test accuracy",
-        "accuracy_views": "test accuracy, mean of views",  # for evaluate.views above 1
-        "accuracy_corrupted": "test accuracy, corrupted images",  # with evaluate.corruptions
-        "macro_f1": "macro F1",
-        "macro_precision": "macro precision",
-        "macro_recall": "macro recall",
-        "top5_accuracy": "top-5 accuracy",  # for more than five classes
-        "loss": "loss, nats",
-        "calibration_error": "calibration error",
-    }
     training = [run.spent[stage] for stage in training_stages(run.params)]
-    return {name: f"{run.metrics[key]:.4f}" for key, name in names.items() if key in run.metrics} | {
+    return {name: f"{run.metrics[key]:.4f}" for key, name in _TILES.items() if key in run.metrics} | {
         "training time": format_duration(sum(stage["seconds"] for stage in training)),
         "peak memory": f"{max(stage['peak_gb'] for stage in training):.2f} GB",
     }
 
 
-def _scores(run: Run) -> dict[str, dict[str, float]]:
-    """Scores by name, for each split and for the source task before and after."""
-    scores: dict[str, dict[str, float]] = {}
+def _intervals(run: Run) -> dict[str, str]:
+    """95 % intervals of the accuracies, by name of the tile; none in results of a version of thaw without intervals."""
+    return {
+        name: format_interval((run.metrics[f"{key}_low"], run.metrics[f"{key}_high"]))
+        for key, name in _TILES.items()
+        if f"{key}_low" in run.metrics
+    }
+
+
+def _scores(run: Run) -> dict[str, dict[str, Any]]:
+    """Scores by name, with the interval of an accuracy that has one, for each split and for the source task."""
+    scores: dict[str, dict[str, Any]] = {}
     for row in run.tables["scores"]:
-        scores.setdefault(row["of"], {})[row["score"]] = float(row["value"])
+        of_split = scores.setdefault(row["of"], {"interval": ""})
+        of_split[row["score"]] = float(row["value"])
+        if row.get("low", "nan") != "nan":
+            of_split["interval"] = format_interval((float(row["low"]), float(row["high"])))
     return scores
 
 
