@@ -8,7 +8,7 @@ from tests.helpers.examples import example_images
 from thaw.data.examples import Examples
 from thaw.evaluation import corruptions
 from thaw.evaluation.corruptions import CORRUPTIONS, PAIRS, SEVERITIES, corrupt, corruption_rows
-from thaw.evaluation.scores import probabilities
+from thaw.network.inference import predict_logits
 from thaw.network.seeds import seed_initialisers
 
 # Constants of CIFAR-10-C at its severities 1 to 5 (make_cifar_c.py of the paper's authors).
@@ -131,12 +131,11 @@ def classifier() -> keras.Model:
 
 
 def test_accuracy_is_of_the_corrupted_images_whatever_the_size_of_a_chunk(classifier, monkeypatch):
-    labels = probabilities(classifier, EXAMPLES, 4).argmax(axis=1)
+    labels = predict_logits(classifier, EXAMPLES.inputs, 4).argmax(axis=1)
     labels[:3] = (labels[:3] + 1) % 4
     test = Examples(IMAGES, labels)
     expected = [
-        (probabilities(classifier, Examples(corrupt(IMAGES, *pair), labels), 4).argmax(axis=1) == labels).mean()
-        for pair in PAIRS
+        (predict_logits(classifier, corrupt(IMAGES, *pair), 4).argmax(axis=1) == labels).mean() for pair in PAIRS
     ]
     reached: list[int] = []
     rows = corruption_rows(classifier, test, 4, reached.append)

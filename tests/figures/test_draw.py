@@ -66,7 +66,8 @@ def test_a_run_without_mistakes_has_all_figures_too(results):
 
 
 def test_accuracy_on_corrupted_images_is_drawn_where_it_was_measured(results):
-    write_json(paths.EVALUATED, {"calibration_error": 0.25, "accuracy": 0.5, "accuracy_corrupted": 0.4})
+    scores = {"calibration_error": 0.25, "calibration_error_uncalibrated": 0.5}
+    write_json(paths.EVALUATED, scores | {"accuracy": 0.5, "accuracy_corrupted": 0.4})
     with pytest.raises(ThawError, match="^plots/tables/corruptions.csv: missing or damaged"):
         drawn()
     write_table(paths.TABLES / "corruptions.csv", [{"corruption": "contrast", "strength": 5, "accuracy": 0.4}])
