@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.project import ROOT
+from thaw.app import compare
 from thaw.app.compare import _error, comparison_table, draw_comparison, front, group_setups, write_comparison
 from thaw.app.experiments import Experiment, _experiment
 from thaw.app.lockfile import (
@@ -43,7 +45,9 @@ def grid(params):
             for seed in (0, 1):
                 its = params(f"backbone={backbone}", f"schedule={schedule}", f"seed={seed}")
                 name = f"{backbone}-{schedule}-{seed}"
-                found.append(Experiment(name, its, accuracy + better + seed / 100, seconds * times + 10 * seed))
+                of_run = accuracy + better + seed / 100
+                interval = (of_run - 0.01, of_run + 0.01)
+                found.append(Experiment(name, its, of_run, seconds * times + 10 * seed, interval=interval))
     return found
 
 
@@ -158,9 +162,18 @@ def test_the_front_is_what_no_other_point_beats(points):
 def test_the_table_tells_ranges_seeds_and_the_front(grid):
     lines = comparison_table(*group_setups(grid)).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert cells[0] == ["#", "backbone", "schedule", "seeds", "test accuracy", "training, s", "experiments"]
+    assert cells[0] == [
+        "#",
+        "backbone",
+        "schedule",
+        "seeds",
+        "test accuracy",
+        "95 % interval",
+        "training, s",
+        "experiments",
+    ]
     assert cells[2] == [
-        "1", "mobilenetv2", "gradual", "0, 1", "**0.8250 (0.8200 to 0.8300)**", "405 (400 to 410)",
+        "1", "mobilenetv2", "gradual", "0, 1", "**0.8250 (0.8200 to 0.8300)**", "0.8150 to 0.8350", "405 (400 to 410)",
         "mobilenetv2-gradual-0, mobilenetv2-gradual-1",
     ]  # fmt: skip
     assert [row[4].startswith("**") for row in cells[2:]] == [True, False, True, False]
@@ -169,7 +182,27 @@ def test_the_table_tells_ranges_seeds_and_the_front(grid):
 
 def test_the_table_holds_whatever_a_name_holds(params):
     text = comparison_table(*group_setups([Experiment("a|b", params(), 0.5, 1)]))
-    assert text.splitlines()[2].count("|") - text.splitlines()[2].count("\\|") == 6
+    assert text.splitlines()[2].count("|") - text.splitlines()[2].count("\\|") == 7
+
+
+def test_a_set_up_has_the_mean_interval_of_its_runs_unless_one_has_none(grid):
+    (setup, *_), _ = group_setups(grid)
+    assert setup.interval == pytest.approx((0.815, 0.835))
+    earlier = [replace(run, interval=None) if run is setup.runs[0] else run for run in setup.runs]
+    assert replace(setup, runs=earlier).interval is None
+    table = comparison_table([replace(setup, runs=earlier)], []).splitlines()
+    assert "| **0.8250 (0.8200 to 0.8300)** | -   " in table[2]
+
+
+def test_the_chart_has_a_bar_for_each_interval(grid, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(compare, "save_figure", lambda figure, path: drawn.append(figure))
+    setups, _ = group_setups([*grid[2:], replace(grid[0], interval=None)])
+    draw_comparison(tmp_path / "compare.png", setups)
+    (axes,) = drawn[0].axes
+    (bars,) = (lines for lines in axes.collections if lines.get_label() == "95 % interval")
+    expected = [[[setup.seconds, bound] for bound in setup.interval] for setup in setups if setup.interval]
+    assert [segment.tolist() for segment in bars.get_segments()] == expected and len(expected) == 3
 
 
 def test_the_chart_shows_every_set_up(grid, params, tmp_path):
@@ -249,6 +282,17 @@ def test_what_was_changed_since_the_run_is_named(params):
     assert changed_params(its, recorded) == []
     its["schedule"]["phases"]["all"] = its["schedule"]["phases"]["all"] | {"epochs": 7}
     assert changed_params(its | {"seed": 1}, recorded) == ["seed", "schedule.phases.all"]
+
+
+def test_experiments_are_named_or_all(grid, monkeypatch, tmp_path):
+    monkeypatch.setattr(compare, "read_experiments", lambda all_commits: (grid[:3], ["1 queued"]))
+    for names in ([], [grid[2].name, grid[0].name]):
+        text = write_comparison(tmp_path, names=names)
+        assert [run.name in text for run in grid[:3]] == [not names or run.name in names for run in grid[:3]]
+        assert (tmp_path / "compare.md").read_text() == text + "\n"
+    names = "vgg16-gradual-0, vgg16-gradual-1, vgg16-full-0"
+    with pytest.raises(ThawError, match=f"^compare: received other; accepted: {names}. Left out: 1 queued.$"):
+        write_comparison(tmp_path, names=["other"])
 
 
 def test_outside_a_repository_there_is_one_line(tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
 """Experiments of a real repository, compared and reported: a queue, a small grid, seeds."""
 
+import csv
+import io
 import json
 import re
 
+import dvc.api
 import pytest
 
 from tests.helpers import browser
@@ -48,20 +51,55 @@ def test_what_has_run_is_compared_and_nothing_twice(project):
     rows = [
         [cell.strip(" *") for cell in line.strip("|").split("|")] for line in output.splitlines() if line[:1] == "|"
     ]
-    assert rows[0] == ["#", "head.units", "seeds", "test accuracy", "training, s", "experiments"]
+    titles = ["#", "head.units", "seeds", "test accuracy", "95 % interval", "training, s", "experiments"]
+    assert rows[0] == titles
+    pairs = next(number for number, row in enumerate(rows) if row[0] == "experiment")
+    rows, pairs = rows[:pairs], rows[pairs + 2 :]
     # The last commit, which is also what the workspace holds, and the two of the other head.
     branch = project.git("branch", "--show-current").strip()
-    assert {(row[1], row[2], tuple(sorted(row[5].split(", ")))) for row in rows[2:]} == {
+    assert {(row[1], row[2], tuple(sorted(row[6].split(", ")))) for row in rows[2:]} == {
         ("64", "0", (branch,)), ("16", "0, 1", ("other-seed", "wide")),
     }  # fmt: skip
-    accuracy = json.loads((project.folder / "metrics/evaluate.json").read_text())["accuracy"]
-    assert next(row[3] for row in rows[2:] if row[1] == "64") == f"{accuracy:.4f}"
+    metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    assert next(row[3:5] for row in rows[2:] if row[1] == "64") == [
+        f"{metrics['accuracy']:.4f}", f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}",
+    ]  # fmt: skip
+    # On the same test images, whose predictions lie in DVC's cache alone.
+    (best,) = re.findall(r"Against (\S+), the most accurate on these 107 test images", output)
+    assert {best, *(row[0] for row in pairs)} == {branch, "wide", "other-seed"}
+    assert all(row[-1] in ("yes", "not shown") for row in pairs)
     assert "Left out: 1 queued." in output
     assert output.rstrip().endswith("plots/compare.md and plots/compare.png written")
     assert (project.folder / "plots/compare.md").read_text() in output
     assert (project.folder / "plots/compare.png").read_bytes()[:4] == b"\x89PNG"
     assert project.git("status", "--porcelain") == ""
     project.dvc("queue", "remove", "--all")
+
+
+@pytest.mark.slow
+def test_two_experiments_are_compared_by_name_also_where_predictions_are_not_in_the_cache(project):
+    names = ("other-seed", "wide")
+    output = project.run("python", "-m", "thaw", "compare", *names)
+    right, texts = {}, {}
+    for name in names:
+        (commit,) = re.findall(rf"(\w+) refs/exps/\S+/{name}\n", project.git("show-ref"))
+        texts[name] = dvc.api.read("plots/tables/predictions.csv", str(project.folder), rev=commit)
+        predictions = csv.DictReader(io.StringIO(texts[name]))
+        right[name] = {row["index"] for row in predictions if row["class"] == row["predicted"]}
+    (best,) = re.findall(r"Against (\S+), the most accurate on these 107 test images", output)
+    (other,) = set(names) - {best}
+    assert len(right[best]) >= len(right[other])
+    counts = [str(len(right[other] - right[best])), str(len(right[best] - right[other]))]
+    (row,) = (line.split("|") for line in output.splitlines() if line.startswith(f"| {other} "))
+    assert [cell.strip() for cell in row[4:6]] == counts
+
+    cache = project.folder / ".dvc/cache/files/md5"
+    (table,) = (file for file in cache.rglob("*") if file.is_file() and file.read_bytes() == texts[best].encode())
+    moved = table.rename(project.folder.parent / "predictions.csv")
+    output = project.run("python", "-m", "thaw", "compare", *names)
+    moved.rename(table)
+    # Equal tables are one file.
+    assert re.search(rf"\nNot compared: .*\b{best}\b.*: predictions not in DVC's cache", output)
 
 
 @pytest.mark.slow

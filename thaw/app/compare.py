@@ -1,6 +1,6 @@
 """Comparison of experiments: a table, and a chart of test accuracy by training time. Start at `write_comparison`."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 from tabulate import tabulate
 
 from thaw import paths
-from thaw.app.experiments import Experiment, read_experiments
+from thaw.app.experiments import Experiment, format_interval, read_experiments
+from thaw.app.pairs import describe_pairs
 from thaw.app.versions import other_versions
 from thaw.config.naming import flat
 from thaw.errors import ThawError
@@ -71,6 +72,15 @@ class Setup:
     def seconds(self) -> float:
         """The mean over the runs."""
         return mean(run.seconds for run in self.runs)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The mean bounds of the 95 % interval of the accuracy over the runs; None where a run has none."""
+        bounds = [run.interval for run in self.runs if run.interval]
+        if len(bounds) < len(self.runs):
+            return None
+        low, high = zip(*bounds, strict=True)
+        return mean(low), mean(high)
 
 
 def group_setups(runs: list[Experiment]) -> tuple[list[Setup], list[str]]:
@@ -160,15 +170,16 @@ def _front(setups: list[Setup]) -> list[tuple[float, float]]:
 
 
 NOTE = """\
-Bold: on the Pareto front, no other set-up is both faster and better. Ranges are over seeds. Training time is the sum of
-the seconds of all stages but download, preprocess, evaluate and figures, each measured when the stage ran. A stage that
+Bold: on the Pareto front, no other set-up is both faster and better. Ranges are over seeds. 95 % interval: Wilson's, of
+the test accuracy on other images of this kind; over seeds, the mean of its bounds. Training time is the sum of the
+seconds of all stages but download, preprocess, evaluate and figures, each measured when the stage ran. A stage that
 several experiments share (the extraction, the head) ran once, and counts for each. Times are not comparable between
 machines, or where experiments ran side by side."""
 
 
 def comparison_table(setups: list[Setup], in_step: list[str]) -> str:
     """Markdown table: differing parameters, test accuracy and training seconds with ranges over seeds, names."""
-    titles = ["#", *setups[0].label, "seeds", "test accuracy", "training, s", "experiments"]
+    titles = ["#", *setups[0].label, "seeds", "test accuracy", "95 % interval", "training, s", "experiments"]
     on_front = _front(setups)
     rows = []
     for number, setup in enumerate(setups, 1):
@@ -178,7 +189,8 @@ def comparison_table(setups: list[Setup], in_step: list[str]) -> str:
         seeds = ", ".join(map(str, sorted({run.params["seed"] for run in setup.runs})))
         names = ", ".join(run.name for run in setup.runs)
         seconds = _range([run.seconds for run in setup.runs], ",.0f")
-        rows.append([str(number), *setup.label.values(), seeds, accuracy, seconds, names])
+        interval = format_interval(setup.interval)
+        rows.append([str(number), *setup.label.values(), seeds, accuracy, interval, seconds, names])
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     notes = [NOTE]
     if in_step:
@@ -207,7 +219,7 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
     """Draw test accuracy against training seconds.
 
     Each set-up is a point in its backbone's colour; the Pareto front is a dashed line. Error bars span the seeds,
-    from the minimum to the maximum. Times far apart get a logarithmic axis.
+    from the minimum to the maximum; broad pale bars span the 95 % interval. Times far apart get a logarithmic axis.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -223,6 +235,7 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
             color="0.55", linestyle="--", linewidth=1, drawstyle="steps-post", label="Pareto front", zorder=1,
         )  # fmt: skip
     backbones = sorted({setup.backbone for setup in setups})
+    _draw_intervals(axes, setups)
     for number, backbone in enumerate(backbones):
         same = [setup for setup in setups if setup.backbone == backbone]
         axes.errorbar(
@@ -248,6 +261,13 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     _annotate(axes, setups)
     save_figure(figure, path)
+
+
+def _draw_intervals(axes, setups: list[Setup]) -> None:
+    """Draw a broad pale bar for the 95 % interval of each set-up that has one."""
+    bars = [(setup.seconds, *setup.interval) for setup in setups if setup.interval]
+    if bars:
+        axes.vlines(*zip(*bars, strict=True), color="0.85", linewidth=7, label="95 % interval", zorder=0.5)
 
 
 def _error(values: list[list[float]]) -> np.ndarray:
@@ -293,22 +313,36 @@ def _short(name: str, value: str) -> str:
     return value if name in _LEADING.values() else f"{name.rsplit('.', 1)[-1]} {value}"
 
 
-def write_comparison(folder: Path = paths.PLOTS, all_commits: bool = False) -> str:
+def write_comparison(folder: Path = paths.PLOTS, all_commits: bool = False, names: Collection[str] = ()) -> str:
     """Compare experiments; write compare.md and compare.png into `folder`.
+
+    Args:
+        folder: folder of the two files.
+        all_commits: also read experiments of other commits than the last.
+        names: the experiments to compare; all by default.
 
     Returns:
         The content of compare.md.
 
     Raises:
-        ThawError: no experiment is finished.
+        ThawError: no experiment is finished, or none has one of the names.
     """
     runs, left_out = read_experiments(all_commits)
     note = f"Left out: {'; '.join(left_out)}." if left_out else ""
     if not runs:
         raise ThawError(f"compare: no finished experiment; `dvc exp run` makes one. {note}".strip())
-    setups, in_step = group_setups(runs)
-    text = "\n\n".join(filter(None, [comparison_table(setups, in_step), note]))
+    setups, in_step = group_setups(_named(runs, names, note))
+    pairs = describe_pairs([run for setup in setups for run in setup.runs])
+    text = "\n\n".join(filter(None, [comparison_table(setups, in_step), pairs, note]))
     with replacing(folder / "compare.md") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
     draw_comparison(folder / "compare.png", setups)
     return text
+
+
+def _named(runs: list[Experiment], names: Collection[str], note: str) -> list[Experiment]:
+    """The experiments of these names, or all of them."""
+    accepted = [run.name for run in runs]
+    if unknown := [name for name in names if name not in accepted]:
+        raise ThawError(f"compare: received {unknown[0]}; accepted: {', '.join(accepted)}. {note}".strip())
+    return [run for run in runs if not names or run.name in names]

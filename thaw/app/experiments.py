@@ -26,6 +26,9 @@ class Experiment:
         accuracy: on the test split.
         seconds: duration of its training stages when they ran.
         versions: versions of the packages that its stages ran with.
+        interval: bounds of the 95 % interval of the accuracy; None for results of a version of thaw without it.
+        test_images: DVC's hash of the test split; None if the pipeline had no such output.
+        predictions: table of predictions in DVC's cache; None if it is not there.
     """
 
     name: str
@@ -33,6 +36,9 @@ class Experiment:
     accuracy: float
     seconds: float
     versions: Versions = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    test_images: str | None = None
+    predictions: Path | None = None
 
 
 def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[str]]:
@@ -98,9 +104,27 @@ def _experiment(kind: str, row: dict[str, Any], repo) -> Experiment | str | None
         provenance = _read_all("provenance", computing_stages(params), data["outs"], repo)
     except (OSError, KeyError, TypeError):  # the last two: a commit with another pipeline
         return "whose metrics/time and metrics/provenance are not in DVC's cache (`dvc pull`, `dvc exp pull`)"
-    seconds = sum(stage["seconds"] for stage in times)
-    name = row["name"] or row["rev"][:9]
-    return Experiment(name, params, float(metrics["accuracy"]), seconds, recorded_versions(provenance))
+    return Experiment(
+        name=row["name"] or row["rev"][:9],
+        params=params,
+        accuracy=float(metrics["accuracy"]),
+        seconds=sum(stage["seconds"] for stage in times),
+        versions=recorded_versions(provenance),
+        interval=interval_of(metrics),
+        test_images=data["outs"].get(str(paths.PROCESSED / "test"), {}).get("hash"),
+        predictions=_predictions(data["outs"], repo),
+    )
+
+
+def _predictions(outs: dict[str, dict[str, Any]], repo) -> Path | None:
+    """The table of predictions in DVC's cache, by the cached list of the files of plots/tables."""
+    value = outs.get(str(paths.TABLES), {}).get("hash")
+    try:
+        files = json.loads(Path(repo.cache.local.oid_to_path(value)).read_text(encoding="utf-8")) if value else []
+    except FileNotFoundError:
+        return None
+    hashes = [file["md5"] for file in files if file["relpath"] == "predictions.csv"]
+    return Path(repo.cache.local.oid_to_path(hashes[0])) if hashes else None
 
 
 def _is_changed(experiment: Experiment, revision: str) -> bool:
