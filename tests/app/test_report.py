@@ -196,8 +196,8 @@ def test_over_fitting_is_told_in_points(ten):
 def test_calibration_is_told_before_and_after(ten):
     text = " ".join(render(ten).split())
     assert "confidence and accuracy differ by 2.1 points on average" in text
-    assert "divided by a temperature of 1.312, fitted on validation images. Without it, the line, the error is" in text
-    assert "the error is 5.7 points, and the loss 0.7200." in text
+    assert "divided by a temperature of 1.312, fitted on validation images." in text
+    assert "Without it (the line) the error is 5.7 points, the loss 0.7200." in text
     # As versions without temperatures have left it.
     metrics = {name: value for name, value in ten.metrics.items() if "uncalibrated" not in name}
     checkpoint = {name: value for name, value in ten.checkpoint.items() if name != "temperature"}
