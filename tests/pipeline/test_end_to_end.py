@@ -312,22 +312,28 @@ def test_there_and_back_again_restores_from_the_cache(project, tmp_path):
     assert project.git("status", "--porcelain") == ""
 
 
-def test_corruptions_are_measured_by_evaluate_alone_and_are_on_the_page(project):
-    before = json.loads((project.folder / "metrics/evaluate.json").read_text())
-    output = project.exp_run(*BASE, "evaluate.corruptions=true")
-    assert ran(output) == ["evaluate", "figures"]
+def test_corruptions_add_a_table_a_chart_and_a_metric_and_change_nothing_else(project):
+    def metrics():
+        return json.loads((project.folder / "metrics/evaluate.json").read_text())
+
+    def tables():
+        return {file.name: file.read_bytes() for file in (project.folder / "plots/tables").iterdir()}
+
+    def shown():
+        return json.loads(project.dvc("plots", "show", "--json"))
+
+    metrics_before, tables_before = metrics(), tables()
+    assert ran(project.exp_run(*BASE, "evaluate.corruptions=true")) == ["evaluate", "figures"]
     table = rows(project.folder / "plots/tables/corruptions.csv")
     assert [list(row) for row in table] == 15 * [["corruption", "strength", "accuracy"]]
     accuracies = [float(row["accuracy"]) for row in table]
     assert 0.2 < min(accuracies) < max(accuracies) <= 1
-    evaluated = json.loads((project.folder / "metrics/evaluate.json").read_text())
-    assert evaluated.pop("accuracy_corrupted") == pytest.approx(np.mean(accuracies))
-    assert evaluated == before
-    shown = json.loads(project.dvc("plots", "show", "--json"))
-    assert "plots/figures/corruptions.png" in shown["data"]
+    assert metrics() == metrics_before | {"accuracy_corrupted": pytest.approx(np.mean(accuracies))}
+    assert {name: content for name, content in tables().items() if name != "corruptions.csv"} == tables_before
+    assert "plots/figures/corruptions.png" in shown()["data"]
     assert ran(project.exp_run(*BASE)) == []
-    shown = json.loads(project.dvc("plots", "show", "--json"))
-    assert "plots/figures/corruptions.png" not in shown["data"] and not shown.get("errors")
+    assert "plots/figures/corruptions.png" not in shown()["data"]
+    assert "errors" not in shown(), "DVC misses no image"
     assert project.git("status", "--porcelain") == ""
 
 

@@ -222,13 +222,6 @@ def test_test_time_views_change_the_metrics_alone(compositions):
     assert {name for name in single | several if single.get(name) != several.get(name)} == {"metrics/evaluate.json"}
 
 
-def test_corruptions_change_the_metrics_and_add_a_table_alone(compositions):
-    runs = compositions["stored"]
-    without, corrupted = runs.base("evaluate"), runs.other("evaluate", {"evaluate.corruptions": True})
-    changed = {name for name in without | corrupted if without.get(name) != corrupted.get(name)}
-    assert changed == {"metrics/evaluate.json", "plots/tables/corruptions.csv"}
-
-
 def test_the_archive_is_decided_by_its_hash_and_not_by_its_address(tmp_path, monkeypatch):
     from thaw.datasets import download
     from thaw.runtime.files import sha256
