@@ -129,7 +129,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     from thaw.training.feed import BatchPlan, Feed
 
     seed_initialisers(0, "bench")
-    built = build_network(name, size, 1.0 if name == "mobilenetv2" else None)
+    built = build_network(name, size, 1.0 if name == "mobilenetv2" else None, 32)
     built.attach("avg", 256, 0.3, 10)
     augment = Augment(
         name="standard", flip=True, translation=0.1, rotation=0.0, zoom=0.0, contrast=0.0, views=1, seed=0

@@ -64,7 +64,7 @@ def run(count: int, overrides: list[str]) -> dict[str, Any]:
     from thaw.training.loop import Run, train_network
 
     classes = class_names(params.dataset.classes)
-    network = load_backbone(params.backbone, params.seed)
+    network = load_backbone(params.backbone, params.seed, params.dataset.image_size)
     seed_initialisers(params.seed, "head")
     network.attach(params.head.pool, params.head.units, params.head.dropout, len(classes))
     network.freeze(sum(count for _, count in _blocks(network.name)[:-DEPTH]))

@@ -139,7 +139,7 @@ def start(params, classes: list[str], seed: int):
     from thaw.network.seeds import seed_initialisers
     from thaw.network.weights import load_backbone
 
-    network = load_backbone(params.backbone, seed)
+    network = load_backbone(params.backbone, seed, params.dataset.image_size)
     seed_initialisers(seed, "head")
     network.attach(params.head.pool, params.head.units, params.head.dropout, len(classes))
     return network

@@ -68,7 +68,7 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     from thaw.training.feed import BatchPlan, Feed
 
     seed_initialisers(0, "bench")
-    built = build_network("mobilenetv2", image_size, alpha)
+    built = build_network("mobilenetv2", image_size, alpha, 32)
     built.attach("avg", 256, 0.3, 10)
     built.freeze(0)
     generator = np.random.default_rng(0)

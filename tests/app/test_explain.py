@@ -49,7 +49,7 @@ def test_the_map_is_the_gradients_by_hand():
 @pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_every_backbone_has_a_map(name):
     seed_initialisers(0, "test")
-    network = build_network(name, 64, narrowest(name))
+    network = build_network(name, 64, narrowest(name), 32)
     network.attach("avg", None, 0.0, 4)
     measure_statistics(network, EXAMPLES.inputs)
     before = [np.array(weight) for layer in network.layers() for weight in layer.weights]

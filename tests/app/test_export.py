@@ -20,7 +20,7 @@ TEMPERATURE = 1.7
 
 def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
     seed_initialisers(0, "test")
-    network = build_network(name, image_size, narrowest(name))
+    network = build_network(name, image_size, narrowest(name), 32)
     network.attach(pool, 8, 0.5, 4)
     measure_statistics(network, EXAMPLES.inputs)
     # Random weights would be sure of one class for all images.
@@ -59,6 +59,20 @@ def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path
     ours = probabilities(network)
     for batch_size in (16, 40):  # 40 images: a last short batch, and one batch
         np.testing.assert_allclose(predict_exported(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "form", ("keras", *(pytest.param(form, marks=pytest.mark.slow) for form in ("onnx", "tflite")))
+)
+def test_a_file_takes_images_of_the_networks_own_size(form, tmp_path):
+    seed_initialisers(0, "test")
+    network = build_network("cnn", 16, None, 24)
+    network.attach("avg", None, 0.0, 4)
+    images = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8)
+    file = tmp_path / f"model.{form}"
+    write_export(network, TEMPERATURE, form, file)
+    ours = softmax(predict_logits(network.classifier(), images, 5), TEMPERATURE)
+    np.testing.assert_allclose(predict_exported(form, file, images), ours, atol=1e-5)
 
 
 @pytest.mark.slow

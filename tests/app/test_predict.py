@@ -40,7 +40,7 @@ def gradient(width: int = 64, height: int = 64) -> Image.Image:
 
 def read(image: Image.Image, tmp_path, name: str = "a.png", **options) -> np.ndarray:
     image.save(tmp_path / name, **options)
-    return read_image(tmp_path / name)
+    return read_image(tmp_path / name, 32)
 
 
 def test_an_image_of_the_networks_size_stays_as_it_is(tmp_path):
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_image_is_refused_in_one_line(tmp_path, content):
     file = tmp_path / "a.png"
     file.write_bytes(content)
     with pytest.raises(ThawError) as caught:
-        read_image(file)
+        read_image(file, 32)
     assert str(caught.value).startswith(f"{file}: not a readable image")
     assert "\n" not in str(caught.value)
 
@@ -116,20 +116,20 @@ def test_a_truncated_and_a_too_large_image_are_refused(tmp_path, monkeypatch):
     gradient().save(file)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ThawError, match="decompression bomb"):
-        read_image(file)
+        read_image(file, 32)
     monkeypatch.undo()
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(ThawError, match="not a readable image"):
-        read_image(file)
+        read_image(file, 32)
     with pytest.raises(ThawError, match="not found"):
-        read_image(tmp_path / "none.png")
+        read_image(tmp_path / "none.png", 32)
 
 
 def test_a_name_that_no_file_can_have_is_told_and_stops_no_others(tmp_path):
     name = tmp_path / ("a" * 300)
     assert find_images([name, tmp_path]) == [name]
     with pytest.raises(ThawError, match="File name too long"):
-        read_image(name)
+        read_image(name, 32)
 
 
 def test_values_that_are_not_numbers_are_black(tmp_path):
@@ -152,7 +152,7 @@ def test_a_link_to_nothing_and_a_pipe_are_told(tmp_path):
     assert find_images([tmp_path]) == [tmp_path / "link.png"]
     for name, said in (("link.png", "not found"), ("pipe.png", "not a file")):
         with pytest.raises(ThawError, match=f"{name}: {said}"):
-            read_image(tmp_path / name)
+            read_image(tmp_path / name, 32)
 
 
 def test_folders_are_searched_by_name_and_what_is_hidden_is_left(tmp_path):

@@ -33,7 +33,7 @@ def prepared(name: str) -> tuple[Network, list[np.ndarray], keras.Model]:
     """A network with a head, weights that it can learn from, and the backbone as it was before the split."""
     seed_initialisers(0, name)
     model = BACKBONES[name].build(32, narrowest(name), None)
-    network = split_backbone(name, model, narrowest(name))
+    network = split_backbone(name, model, narrowest(name), 32)
     network.attach("avg", None, 0.0, 4)
     # Or MobileNetV2 would give almost nothing, and its first layers get no gradient to speak of.
     measure_statistics(network, EXAMPLES.inputs)
@@ -124,7 +124,7 @@ def test_the_blocks_one_after_the_other_compute_what_the_whole_backbone_does(nam
 @pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_every_cut_has_the_shape_that_the_architecture_has_there(name, image_size):
     model = BACKBONES[name].build(image_size, 1.0 if BACKBONES[name].alphas else None, None)
-    network = split_backbone(name, model, None)
+    network = split_backbone(name, model, None, 32)
     sides = [(None, image_size // stride, image_size // stride, channels) for stride, channels in SHAPES[name]]
     assert [block.output.shape for block in network.blocks] == sides
     assert [block.input.shape for block in network.blocks] == [(None, image_size, image_size, 3), *sides[:-1]]
@@ -196,6 +196,6 @@ def test_imagenet_weights_without_a_network_end_in_one_line_that_names_the_param
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", refuse)
     monkeypatch.setattr("kagglehub.model_download", refuse)
     with pytest.raises(ParamError, match=r"^backbone\.weights: received 'imagenet'; .*URL fetch failure$") as caught:
-        load_backbone(backbone(name, weights="imagenet", image_size=224), seed=0)
+        load_backbone(backbone(name, weights="imagenet", image_size=224), seed=0, input_size=32)
     assert "\n" not in str(caught.value)
     assert asked

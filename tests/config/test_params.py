@@ -375,6 +375,8 @@ BAD = [
     *each("dataset.sha256", None, "", "abc", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n", 5),
     Bad("dataset.url", "https://host/digits.tar.gz", base=DIGITS),
     Bad("dataset.sha256", "0" * 64, base=DIGITS),
+    *each("dataset.image_size", 7, 1025, True, 32.0, NAN, "32", None, 33),
+    Bad("dataset.image_size", 64, base=DIGITS),
     *each("dataset.limit", 9, 45_001, *WHOLE_OR_NULL),
     Bad("dataset.limit", 99, base=("dataset=cifar100",)),
     Bad("dataset.limit", 1_147, base=DIGITS),

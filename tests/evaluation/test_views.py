@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.examples import example_images
 from thaw.config.schema import Evaluate, accepted_words
-from thaw.evaluation.views import OFFSETS, SHIFT, describe_views, further_views, mean_over_views
+from thaw.evaluation.views import OFFSETS, describe_views, further_views, mean_over_views
 from thaw.network.inference import predict_logits, softmax
 from thaw.network.seeds import seed_initialisers
 
@@ -20,8 +20,11 @@ def views(count: int, mirrored: bool) -> list[np.ndarray]:
 
 def shifted(images: np.ndarray, down: int, right: int) -> np.ndarray:
     """By hand: each pixel is the one `down` above it and `right` to the left of it, reflected at the edges."""
-    places = [np.arange(32) - pixels for pixels in (down, right)]
-    rows, columns = (np.where(place < 0, -1 - place, np.where(place > 31, 63 - place, place)) for place in places)
+    last = images.shape[1] - 1
+    places = [np.arange(last + 1) - pixels for pixels in (down, right)]
+    rows, columns = (
+        np.where(place < 0, -1 - place, np.where(place > last, 2 * last + 1 - place, place)) for place in places
+    )
     return images[:, rows][:, :, columns]
 
 
@@ -37,6 +40,13 @@ def test_shifts_go_towards_each_corner_by_two_pixels(mirrored):
     for view, (down, right) in zip(plain, ((0, 0), (-2, -2), (2, 2), (-2, 2), (2, -2)), strict=True):
         np.testing.assert_array_equal(view, shifted(IMAGES, down, right))
         assert (view.shape, view.dtype) == (IMAGES.shape, np.uint8)
+
+
+@pytest.mark.parametrize(("side", "pixels"), [(8, 1), (48, 3), (96, 6), (100, 6)])
+def test_a_shift_is_a_sixteenth_of_the_side_and_a_pixel_at_least(side, pixels):
+    images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+    (view,) = further_views(images, 2, mirrored=False)
+    np.testing.assert_array_equal(view, shifted(images, -pixels, -pixels))
 
 
 def test_views_come_in_pairs_of_an_image_and_its_mirror_image_and_all_differ():
@@ -56,7 +66,6 @@ def test_the_most_views_are_those_that_the_parameters_accept():
     assert accepted_words(Evaluate.model_fields["views"]) == (
         "a whole number from 1 to 10, or to 5 where augment.flip is false"
     )
-    assert SHIFT == 2, "as the schema says"
 
 
 @pytest.mark.parametrize(

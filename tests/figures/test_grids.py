@@ -47,5 +47,17 @@ def test_a_grid_shows_the_pixels_as_they_are(tmp_path):
     assert colors(images) <= colors(drawn)
 
 
+@pytest.mark.parametrize(("side", "least"), [(8, 95), (32, 95), (96, 100), (160, 150), (1000, 150)])
+def test_larger_images_are_drawn_larger_to_a_limit_and_reduced_ones_with_all_of_their_pixels(tmp_path, side, least):
+    # A chessboard, of which `nearest` may show one colour alone.
+    images = np.broadcast_to((np.indices((side, side)).sum(axis=0) % 2 * 255)[..., None], (8, side, side, 3))
+    draw_predictions(tmp_path / "gallery.png", "Test", images.astype(np.uint8), [prediction("cat", "cat")] * 8)
+    drawn = imread(tmp_path / "gallery.png", format="png")[..., :3]
+    height, width, _ = drawn.shape
+    assert least * 8 <= width <= 200 * 8 and height < 300
+    if side == 1000:
+        assert (abs(drawn - 0.5) < 0.1).all(axis=-1).sum() > 8 * least**2 * 0.8, "grey"
+
+
 def colors(image: np.ndarray) -> set[tuple[int, ...]]:
     return set(map(tuple, image.reshape(-1, 3).astype(int).tolist()))

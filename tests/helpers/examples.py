@@ -123,7 +123,7 @@ def small_network() -> Network:
         blocks.append(keras.Model(start, x, name=name))
         start = x
     order = ["input"] + [layer.name for block in blocks for layer in block.layers[1:]]
-    return Network("cnn", 16, None, blocks, order)
+    return Network("cnn", 16, None, 32, blocks, order)
 
 
 def weights(model) -> dict[str, np.ndarray]:

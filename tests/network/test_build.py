@@ -15,10 +15,12 @@ EXAMPLES = example_images(32)
 CLASSES = 4
 
 
-def build(image_size: int = 16, pool: str = "avg", units: int | None = None, dropout: float = 0.0) -> Network:
+def build(
+    image_size: int = 16, pool: str = "avg", units: int | None = None, dropout: float = 0.0, input_size: int = 32
+) -> Network:
     """A cnn with a head; 16 pixels are enough where size does not matter."""
     seed_initialisers(0, "test")
-    network = build_network("cnn", image_size, None)
+    network = build_network("cnn", image_size, None, input_size)
     network.attach(pool, units, dropout, CLASSES)
     return network
 
@@ -250,6 +252,20 @@ def test_the_network_takes_stored_images_and_resizes_them_without_rounding(image
     assert predicted(network.classifier())[0].shape == (32, CLASSES)
     resized = keras.ops.image.resize(EXAMPLES.inputs.astype("float32"), (image_size, image_size))
     np.testing.assert_allclose(seen(network), np.asarray(resized), atol=1e-3)
+
+
+@pytest.mark.parametrize(("input_size", "resized"), [(16, False), (24, True), (40, True)])
+def test_images_of_any_size_are_taken_and_resized_where_the_backbones_is_another(input_size, resized):
+    network = build(16, input_size=input_size)
+    images = np.random.default_rng(0).integers(0, 256, (2, input_size, input_size, 3), np.uint8)
+    for how in (None, augment(translation=0.2)):
+        model = network.features([depth_of_images(network)], "avg", how)
+        pixels = np.asarray(predicted(model, augmentation_inputs(images, how) if how else images)[0])
+        assert ("resize" in [layer.name for layer in model.layers]) == resized
+        assert pixels.shape == (2, 16, 16, 3)
+        if not resized:
+            np.testing.assert_allclose(pixels * 127.5 + 127.5, images, atol=1e-3)
+    assert network.classifier().input_shape == (None, input_size, input_size, 3)
 
 
 @pytest.mark.parametrize("layers", [0, 1, 9, 22, 29])

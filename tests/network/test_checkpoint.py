@@ -26,7 +26,7 @@ BLOCKS = ["block1", "block2", "block3", "block4"]
 
 
 def network_of(seed: int = 0, name: str = "cnn", image_size: int = 16, alpha: float | None = None) -> Network:
-    network = build_network(name, image_size, alpha)
+    network = build_network(name, image_size, alpha, 32)
     network.attach(**HEAD, classes=len(CLASSES))
     for number, part in enumerate([*network.blocks, network.head]):
         scramble(part, seed=100 * seed + number)
@@ -35,7 +35,7 @@ def network_of(seed: int = 0, name: str = "cnn", image_size: int = 16, alpha: fl
 
 def info_of(network: Network) -> CheckpointInfo:
     return CheckpointInfo(
-        backbone={"name": network.name, "image_size": network.image_size, "alpha": network.alpha},
+        backbone={name: getattr(network, name) for name in ("name", "image_size", "alpha", "input_size")},
         weights={"origin": "none", "seed": 0},
         head=HEAD,
         classes=CLASSES,
@@ -123,7 +123,7 @@ def test_the_same_weights_have_the_same_bytes(tmp_path):
 def test_after_a_run_the_files_of_frozen_blocks_have_the_bytes_of_the_predecessors(tmp_path):
     # Weights and a head that learn at once, as scrambled ones do not.
     seed_initialisers(0, "test")
-    start = build_network("cnn", 16, None)
+    start = build_network("cnn", 16, None, 32)
     head = {"pool": "avg", "units": None, "dropout": 0.0}
     start.attach(**head, classes=len(CLASSES))
     save_checkpoint(tmp_path / "before", replace(info_of(start), head=head), start)
@@ -146,6 +146,23 @@ def test_a_checkpoint_replaces_what_was_there(tmp_path):
     saved(tmp_path / "fresh", seed=1)
     assert content(tmp_path / "model") == content(tmp_path / "fresh")
     assert {path.name for path in tmp_path.iterdir()} == {"model", "fresh"}
+
+
+def test_a_network_takes_images_of_the_size_that_it_was_saved_with(tmp_path):
+    network = build_network("cnn", 16, None, 24)
+    save_checkpoint(tmp_path / "model", replace(info_of(network), head=None), network)
+    again, info = load_checkpoint(tmp_path / "model")
+    assert again.input_size == info.input_size == 24
+    assert again.image_input()[0].shape == (None, 24, 24, 3)
+
+
+def test_a_checkpoint_that_tells_no_size_takes_images_of_32_pixels(tmp_path):
+    network = saved(tmp_path / "model")
+    older = info_of(network)
+    del older.backbone["input_size"]
+    save_checkpoint(tmp_path / "older", older, network)
+    again, info = load_checkpoint(tmp_path / "older")
+    assert again.input_size == info.input_size == read_checkpoint_info(tmp_path / "older").input_size == 32
 
 
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch):

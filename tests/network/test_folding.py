@@ -22,7 +22,7 @@ def norms(model: keras.Model) -> list[keras.layers.Layer]:
 @pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_every_batch_norm_of_every_backbone_is_folded_and_gives_what_it_gave(name):
     seed_initialisers(0, name)
-    network = build_network(name, 32, narrowest(name))
+    network = build_network(name, 32, narrowest(name), 32)
     measure_statistics(network, example_images(8).inputs)
     x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
     for block in network.blocks:

@@ -40,7 +40,7 @@ def build(name: str, alpha: float | None = None) -> keras.Model:
 
 def load(name: str, path: Path) -> Network:
     """What the stage gets from the file, in place of random values of its own."""
-    return load_backbone(backbone(name, weights=str(path)), seed=0)
+    return load_backbone(backbone(name, weights=str(path)), seed=0, input_size=32)
 
 
 def refusal(path: Path, name: str = "cnn") -> str:
@@ -193,7 +193,7 @@ def test_a_file_that_does_not_fit_leaves_the_model_as_it_was(tmp_path):
 
 
 def drawn(seed: int) -> list[np.ndarray]:
-    network = load_backbone(backbone("cnn"), seed)
+    network = load_backbone(backbone("cnn"), seed, 32)
     return [weight.numpy() for layer in network.layers() for weight in layer.weights]
 
 

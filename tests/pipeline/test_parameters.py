@@ -53,6 +53,7 @@ CHANGES: dict[str, Any] = {
     "dataset.name": "cifar10",
     "dataset.url": "file:///elsewhere.tar.gz",
     "dataset.sha256": "0" * 64,
+    "dataset.image_size": 33,
     "dataset.limit": 50,
     "dataset.classes": [7, 9],
     "dataset.val_fraction": 0.06,

@@ -48,7 +48,7 @@ def weights_file(name: str, folder: Path, dataset: str, alpha: float | None = No
     seed_initialisers(0, "test")
     model = BACKBONES[name].build(32, alpha, None)
     images = official.file_images(dataset, DATASETS[dataset].source.test[0]).images[:500]
-    measure_statistics(split_backbone(name, model, alpha), images)
+    measure_statistics(split_backbone(name, model, alpha, 32), images)
     if name == "resnet18":
         return write_keras3(folder / "model", model)
     return write_keras2(folder / "notop.h5", layers_of(model))

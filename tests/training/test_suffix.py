@@ -41,7 +41,7 @@ PLAIN = augment()
 def started(name: str, frozen: int) -> Network:
     """The same network each time, with dropout, and BatchNorm that has seen something; frozen below a cut."""
     seed_initialisers(0, name)
-    built = build_network(name, 32, narrowest(name))
+    built = build_network(name, 32, narrowest(name), 32)
     measure_statistics(built, TRAIN.inputs)
     seed_initialisers(0, "head")
     built.attach("avg", 16, 0.3, len(CLASSES))
@@ -150,4 +150,4 @@ def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_images_
     [("mobilenetv2", 0, 7), ("mobilenetv2", 8, 7), ("mobilenetv2", 9, 6), ("mobilenetv2", 50, 5), ("vgg16", 19, 0)],
 )
 def test_a_cut_inside_a_block_counts_for_the_boundary_below(name, layers, depth):
-    assert build_network(name, 32, narrowest(name)).depth_above(layers) == depth
+    assert build_network(name, 32, narrowest(name), 32).depth_above(layers) == depth

@@ -38,7 +38,7 @@ def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.nda
 
     Args:
         network: with a head.
-        images: uint8 (n, 32, 32, 3).
+        images: uint8 (n, side, side, 3).
         labels: the class to explain for each image, integers (n,).
 
     Returns:
@@ -78,7 +78,7 @@ def overlay(path: Path, shown: np.ndarray, image: np.ndarray, heat: np.ndarray, 
     Args:
         path: of the PNG.
         shown: the image in full size, (height, width, 3).
-        image: the network's input, uint8 (32, 32, 3).
+        image: the network's input, uint8 (side, side, 3).
         heat: of `grad_cam`, (h, w).
         title: the class that the map supports.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from thaw.backbones import BACKBONES
 from thaw.errors import ThawError
 from thaw.network.backend import quiet
-from thaw.network.build import IMAGE_SIZE, Network
+from thaw.network.build import Network
 
 # Largest accepted difference of a probability from the checkpoint's: other programs sum in another order.
 TOLERANCE = 1e-3
@@ -20,10 +20,10 @@ TOLERANCE = 1e-3
 def standalone(network: Network, temperature: float) -> keras.Model:
     """The network with its preprocessing, in Keras's own layers only: a saved file loads without thaw.
 
-    From images, uint8 (n, 32, 32, 3), to probabilities, float32 (n, classes), of logits divided by the temperature.
+    From images, uint8 (n, side, side, 3), to probabilities, float32 (n, classes), of logits divided by the temperature.
     """
     row = BACKBONES[network.name]
-    images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="images")
+    images = keras.Input((network.input_size, network.input_size, 3), dtype="uint8", name="images")
     x = keras.layers.Rescaling(1.0, name="as_float")(images)
     # Normalisation and the order of the channels are one 1x1 convolution.
     kernel = np.diag(1 / np.array(row.std))
@@ -32,7 +32,7 @@ def standalone(network: Network, temperature: float) -> keras.Model:
     normalise = keras.layers.Conv2D(3, 1, trainable=False, name="normalise")
     x = normalise(x)
     normalise.set_weights([kernel[None, None].astype("float32"), -(np.array(row.mean) / row.std).astype("float32")])
-    if network.image_size != IMAGE_SIZE:
+    if network.image_size != network.input_size:
         x = keras.layers.Resizing(network.image_size, network.image_size, name="resize")(x)
     for block in network.blocks:
         x = block(x, training=False)
@@ -60,7 +60,7 @@ def write_export(network: Network, temperature: float, form: str, path: Path) ->
             import tf2onnx  # noqa: F401
         except ModuleNotFoundError:
             raise _missing(form) from None
-        model(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))  # Keras exports no model that was never called
+        model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras exports no model that was never called
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # tf2onnx uses what NumPy no longer has
             model.export(path, format="onnx", verbose=False)
@@ -79,7 +79,7 @@ def _missing(form: str) -> ThawError:
 
 
 def predict_exported(form: str, path: Path, images: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """Probabilities (n, classes) that an exported file gives images, uint8 (n, 32, 32, 3)."""
+    """Probabilities (n, classes) that an exported file gives images, uint8 (n, side, side, 3)."""
     run = {"keras": _keras, "onnx": _onnx, "tflite": _tflite}[form](path)
     return np.concatenate([run(images[first : first + batch_size]) for first in range(0, len(images), batch_size)])
 

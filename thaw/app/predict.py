@@ -16,8 +16,6 @@ from thaw.errors import ThawError
 from thaw.network.checkpoint import load_checkpoint
 from thaw.runtime.progress import unseen
 
-SIDE = 32
-
 
 def find_images(arguments: Iterable[Path]) -> list[Path]:
     """List each file, and all files below each folder, sorted by name, without hidden ones."""
@@ -34,15 +32,19 @@ def find_images(arguments: Iterable[Path]) -> list[Path]:
     return files
 
 
-def read_image(file: Path) -> np.ndarray:
-    """Read an image as the network takes it, uint8 (32, 32, 3): the central square of the upright image.
+def read_image(file: Path, side: int) -> np.ndarray:
+    """Read an image as the network takes it, uint8 (side, side, 3): the central square of the upright image.
+
+    Args:
+        file: of any size and mode.
+        side: of the result, in pixels.
 
     Raises:
         ThawError: the file is no readable image.
     """
     from PIL import Image, ImageOps
 
-    return np.asarray(ImageOps.fit(upright_image(file), (SIDE, SIDE), Image.Resampling.LANCZOS))
+    return np.asarray(ImageOps.fit(upright_image(file), (side, side), Image.Resampling.LANCZOS))
 
 
 def upright_image(file: Path):
@@ -107,7 +109,7 @@ def predict_images(
 
     Args:
         folder: of the checkpoint.
-        images: uint8 (n, 32, 32, 3).
+        images: uint8 (n, side, side, 3).
         views, mirrored: test-time views to average over, as for `thaw.evaluation.views.further_views`.
         reach: called after each batch, from any thread, with the number of finished images of all views.
         batch_size: images per step.

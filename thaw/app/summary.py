@@ -17,7 +17,7 @@ from thaw.evaluation.corruptions import PAIRS
 from thaw.features.extract import Cut, plan_cuts, stored_depths
 from thaw.features.store import storing
 from thaw.network.augmentation import augmentation_inputs
-from thaw.network.build import IMAGE_SIZE, Network, build_network
+from thaw.network.build import Network, build_network
 from thaw.network.inference import predict_chunks
 from thaw.network.seeds import seed_initialisers
 from thaw.training.adam import Adam
@@ -69,7 +69,8 @@ def planned_cuts(params: Params, network: Network) -> dict[int, Cut]:
 def build_untrained(params: Params) -> Network:
     """The network with random weights and its head; speed and size do not depend on the weights."""
     seed_initialisers(0, "summary")
-    network = build_network(params.backbone.name, params.backbone.image_size, params.backbone.alpha)
+    backbone, input_size = params.backbone, params.dataset.image_size
+    network = build_network(backbone.name, backbone.image_size, backbone.alpha, input_size)
     head, classes = params.head, params.dataset.classes or DATASETS[params.dataset.name].classes
     network.attach(head.pool, head.units, head.dropout, len(classes))
     return network
@@ -226,15 +227,15 @@ def _part(plan: BatchPlan, steps: int) -> BatchPlan:
     return BatchPlan(plan.rows[:steps], *mixing)
 
 
-def _blank_images(count: int) -> np.ndarray:
-    return np.zeros((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+def _blank_images(network: Network, count: int) -> np.ndarray:
+    return np.zeros((count, network.input_size, network.input_size, 3), np.uint8)
 
 
 def _extraction(network: Network, params: Params, cuts: tuple[int, ...], rows: int) -> float:
     model = storing(network.features(cuts, params.head.pool, params.augment), params.extract.dtype)
 
     def run(batches: int) -> None:
-        images = _blank_images(batches * params.extract.batch_size)
+        images = _blank_images(network, batches * params.extract.batch_size)
         for _ in predict_chunks(model, augmentation_inputs(images, params.augment, view=1), params.extract.batch_size):
             pass
 
@@ -246,7 +247,7 @@ def _prediction(network: Network, params: Params, rows: int) -> float:
     model = network.classifier()
 
     def run(batches: int) -> None:
-        images = _blank_images(batches * params.batch_size)
+        images = _blank_images(network, batches * params.batch_size)
         for _ in predict_chunks(model, images, params.batch_size):
             pass
 

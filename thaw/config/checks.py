@@ -62,6 +62,8 @@ def _check_dataset(dataset: Dataset, tables: Tables) -> None:
             raise ParamError("dataset.url", dataset.url, "an http://, https:// or file:// address of an archive")
         if not re.fullmatch(r"[0-9a-fA-F]{64}", dataset.sha256 or ""):
             raise ParamError("dataset.sha256", dataset.sha256, "64 hexadecimal digits")
+    if dataset.image_size != row.image_size:
+        raise ParamError("dataset.image_size", dataset.image_size, f"{row.image_size} for {dataset.name}")
     check_classes("dataset.classes", dataset.classes, row.classes)
     left = row.train_count - round(row.train_count * dataset.val_fraction)
     n_classes = len(row.classes)

@@ -116,6 +116,9 @@ class Dataset(Section):
     sha256: Annotated[str | None, Accepted("64 hexadecimal digits")]
     """SHA-256 that the archive must have: it decides the content, wherever that comes from."""
 
+    image_size: Annotated[int, Field(ge=8, le=1024), Accepted("a whole number of pixels, 8 to 1024")]
+    """Side in pixels of the images that preprocess stores."""
+
     limit: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null for all")]
     """Training images to keep, the same number of each class; null keeps all."""
 
@@ -289,7 +292,8 @@ class Evaluate(Section):
         int, Field(ge=1, le=10), Accepted("a whole number from 1 to 10, or to 5 where augment.flip is false")
     ]
     """Views of each test image; above 1, metrics/evaluate.json also scores their mean probabilities (accuracy_views).
-    Besides the image: 2 its mirror image, 4, 6, 8, 10 shifts by 2 pixels; without augment.flip 2 to 5 shifts alone."""
+    Besides the image: 2 its mirror image, 4, 6, 8, 10 shifts by a sixteenth of the side; without augment.flip 2 to 5
+    shifts alone."""
 
     corruptions: Annotated[bool, Accepted("true or false")]
     """Also classify the test images under five corruptions of CIFAR-10-C (noise, blur, contrast, JPEG, pixelation) at

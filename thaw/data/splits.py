@@ -58,6 +58,15 @@ def write_split(folder: Path, split: LabelledImages) -> None:
         seal_folder(beside / JSON, {})
 
 
+def image_side() -> int:
+    """Side of the images in data/processed, in pixels.
+
+    Raises:
+        ThawError: they are missing or damaged.
+    """
+    return _load(paths.PROCESSED / "train" / "images.npy", np.uint8, 4).shape[1]
+
+
 def write_class_names(names: dict[str, list[str]]) -> None:
     write_json(paths.PROCESSED / "classes.json", names)
 
@@ -96,7 +105,7 @@ def read_split(split: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         classes: names; an image of the first has label 0, and so on.
 
     Returns:
-        Images, uint8 (n, 32, 32, 3), memory-mapped if `classes` are all classes, and labels, int32 (n,).
+        Images, uint8 (n, side, side, 3), memory-mapped if `classes` are all classes, and labels, int32 (n,).
 
     Raises:
         ThawError: a file is missing or damaged, or a class does not exist.

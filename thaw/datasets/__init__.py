@@ -15,7 +15,7 @@ from thaw.runtime.modules import ModuleTable
 
 
 class LabelledImages(NamedTuple):
-    """Images, uint8 (n, 32, 32, 3), and labels, uint8 (n,); coarse labels are None without superclasses."""
+    """Images, uint8 (n, side, side, 3), and labels, uint8 (n,); coarse labels are None without superclasses."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -68,12 +68,14 @@ class Dataset:
     Attributes:
         classes: names, in the order of their numbers.
         train_count, test_count: number of official training and test images.
+        image_size: side of its images, in pixels.
         source: layout of its archive, or functions to copy and read a library's dataset.
     """
 
     classes: tuple[str, ...]
     train_count: int
     test_count: int
+    image_size: int = 32
     source: Archive | Embedded
 
     @property

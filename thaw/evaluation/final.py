@@ -120,7 +120,7 @@ def _write_predictions(
 
     Args:
         folder: folder of the tables.
-        test: images, uint8 (n, 32, 32, 3), and labels.
+        test: images, uint8 (n, side, side, 3), and labels.
         predicted: probabilities (n, classes).
         classes: names, in the order of the labels.
         gallery_class: class of the gallery; None for the class with the lowest F1.

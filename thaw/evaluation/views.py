@@ -8,10 +8,10 @@ import numpy as np
 from thaw.network.inference import predict_logits, softmax
 from thaw.runtime.progress import unseen
 
-# Pixels of a shift, of 32.
-SHIFT = 2
+# Length of a shift, as a share of the side: 2 of 32 pixels.
+SHIFT = 1 / 16
 
-# No shift, then a shift towards each corner: (down, right), in units of SHIFT. With mirror images, as the ten crops of
+# No shift, then one towards each corner: (down, right), in lengths of a shift. With mirror images, as the ten crops of
 # Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks" (2012).
 OFFSETS = ((0, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
 
@@ -19,21 +19,22 @@ OFFSETS = ((0, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
 def further_views(images: np.ndarray, count: int, mirrored: bool) -> Iterator[np.ndarray]:
     """The views after the first, which is the image as it is; each has the shape of `images`.
 
-    View 2 is the mirror image. Views 3, 5, 7 and 9 are the image shifted by 2 pixels towards each corner, views 4, 6,
-    8 and 10 their mirror images. Where nothing may be mirrored, views 2 to 5 are the shifted images.
+    View 2 is the mirror image. Views 3, 5, 7 and 9 are the image shifted by a sixteenth of its side towards each
+    corner, views 4, 6, 8 and 10 their mirror images. Where nothing may be mirrored, views 2 to 5 are the shifted ones.
 
     Args:
-        images: uint8 (n, 32, 32, 3).
+        images: uint8 (n, side, side, 3).
         count: number of views with the first, 10 at most, or 5 if not mirrored.
         mirrored: whether mirror images are among the views.
     """
-    _, height, width, _ = images.shape
+    side = images.shape[1]
+    shift = max(1, round(SHIFT * side))
     # Reflected edges as in augmentation: b a | a b c d | d c.
-    padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="symmetric")
+    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="symmetric")
     for number in range(1, count):
         down, right = OFFSETS[number // 2 if mirrored else number]
-        top, left = SHIFT * (1 - down), SHIFT * (1 - right)
-        shifted = padded[:, top : top + height, left : left + width]
+        top, left = shift * (1 - down), shift * (1 - right)
+        shifted = padded[:, top : top + side, left : left + side]
         yield shifted[:, :, ::-1] if mirrored and number % 2 else shifted
 
 

@@ -57,7 +57,7 @@ class Extraction:
     Attributes:
         pool: of the activations at the head's cut: avg or flatten.
         classes: names of the labels' classes.
-        train, val: images, uint8 (n, 32, 32, 3), and labels.
+        train, val: images, uint8 (n, side, side, 3), and labels.
         augment: how views differ, how many there are, and their seed.
         settings: cuts, budget, storage type, images per step.
         origin: of the features, for `refuse_other_origin`.

@@ -14,8 +14,8 @@ def save_views(folder: Path, train: Examples, classes: list[str], augment: Augme
     """Save the first training image of each class, of the first `most` classes, as it looks in each view.
 
     Args:
-        folder: gets images.npy, uint8 (views, n, 32, 32, 3), and classes.json, the n names.
-        train: images, uint8 (n, 32, 32, 3), and labels.
+        folder: gets images.npy, uint8 (views, n, side, side, 3), and classes.json, the n names.
+        train: images, uint8 (n, side, side, 3), and labels.
         classes: what the labels mean.
         augment: how views differ; the first one is unaugmented.
         most: n is no larger.

@@ -13,6 +13,12 @@ from thaw.runtime.files import replacing
 # Characters per line of a caption, as wide as an image.
 CAPTION_WIDTH = 23
 
+# Pixels of a figure per inch.
+DPI = 100
+
+# Side in pixels up to which an image is enlarged with sharp pixels, and above which it is drawn no larger.
+SHARP, LARGEST = 64, 160
+
 
 def draw_grid(path: Path, title: str, rows: np.ndarray, row_titles: list[str], column_titles: list[str]) -> None:
     """Write a PNG of images in rows and columns.
@@ -20,19 +26,20 @@ def draw_grid(path: Path, title: str, rows: np.ndarray, row_titles: list[str], c
     Args:
         path: of the PNG.
         title: above all images.
-        rows: images, uint8 (rows, columns, 32, 32, 3).
+        rows: images, uint8 (rows, columns, side, side, 3).
         row_titles: one for each row, on its left.
         column_titles: one for each column, above it.
     """
     # Without pyplot, which takes longer to import and keeps global state.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.0 * len(column_titles) + 0.8, 1.0 * len(rows) + 0.7), layout="constrained")
+    inches = _inches(rows, 1.0)
+    figure = Figure(figsize=(inches * len(column_titles) + 0.8, inches * len(rows) + 0.7), layout="constrained")
     figure.suptitle(title, fontsize=9)
     for r, (images, row_title) in enumerate(zip(rows, row_titles, strict=True)):
         for c, (image, column_title) in enumerate(zip(images, column_titles, strict=True)):
             axes = figure.add_subplot(len(rows), len(column_titles), r * len(column_titles) + c + 1)
-            axes.imshow(image, interpolation="nearest")
+            _show(axes, image)
             axes.set(xticks=[], yticks=[])
             if r == 0:
                 axes.set_title(column_title, fontsize=8)
@@ -47,24 +54,35 @@ def draw_predictions(path: Path, title: str, images: np.ndarray, predictions: li
     Args:
         path: of the PNG.
         title: above all images.
-        images: uint8 (n, 32, 32, 3).
+        images: uint8 (n, side, side, 3).
         predictions: n rows with class, predicted and confidence.
     """
     from matplotlib.figure import Figure
 
     columns = 8
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.25 * columns, 1.55 * rows + 0.4), layout="constrained")
+    inches = _inches(images, 1.25)
+    figure = Figure(figsize=(inches * columns, (inches + 0.3) * rows + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
     for number, (image, prediction) in enumerate(zip(images, predictions, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
-        axes.imshow(image, interpolation="nearest")
+        _show(axes, image)
         axes.set(xticks=[], yticks=[])
         color = "#1a7f37" if prediction["predicted"] == prediction["class"] else "#c62828"
         axes.set_title(caption(prediction), fontsize=7, color=color)
         for spine in axes.spines.values():
             spine.set(color=color, linewidth=2)
     save_figure(figure, path)
+
+
+def _inches(images: np.ndarray, least: float) -> float:
+    """Width of an image in a figure, with its margin; `images` are (..., side, side, 3)."""
+    return max(least, min(images.shape[-2], LARGEST) / DPI + 0.25)
+
+
+def _show(axes, image: np.ndarray) -> None:
+    """Draw an image; a reduced one with all of its pixels, where `nearest` would leave some out."""
+    axes.imshow(image, interpolation="nearest" if len(image) <= SHARP else "antialiased")
 
 
 def caption(prediction: dict[str, Any]) -> str:
@@ -79,6 +97,6 @@ def caption(prediction: dict[str, Any]) -> str:
 def save_figure(figure, path: Path) -> None:
     """Write a figure as a PNG, with the same bytes in each run."""
     png = io.BytesIO()  # on a full disk, Pillow itself would say only "encoder error -2"
-    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     with replacing(path) as beside:
         beside.write_bytes(png.getvalue())

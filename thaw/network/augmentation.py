@@ -107,7 +107,7 @@ def augmentation_inputs(images: np.ndarray, augment: Augment, view: int = 0) -> 
     """Input of the model of `Network.features`: images and, where `augment` changes any, their draws.
 
     Args:
-        images: uint8 (n, 32, 32, 3).
+        images: uint8 (n, side, side, 3).
         augment: settings.
         view: number of the view; in view 0 nothing is augmented.
     """

@@ -17,9 +17,6 @@ from thaw.network.augmentation import DRAWS, Augmentation
 from thaw.network.folding import fold, foldable_pairs
 from thaw.network.modes import InferenceMode
 
-# Side of the images in data/processed, in pixels.
-IMAGE_SIZE = 32
-
 
 @dataclass
 class Network:
@@ -27,6 +24,7 @@ class Network:
 
     Attributes:
         name, image_size, alpha: of the backbone, as in the parameters.
+        input_size: side of the images that it takes, in pixels: those of data/processed.
         blocks: bottom to top, each a keras.Model from one tensor to one tensor.
         order: names of the backbone's `model.layers`, in which `layers: N` counts.
         pool: avg or flatten; None without a head.
@@ -36,6 +34,7 @@ class Network:
     name: str
     image_size: int
     alpha: float | None
+    input_size: int
     blocks: list[keras.Model]
     order: list[str]
     # Any, not `| None`: all code that uses the two runs after `attach`.
@@ -98,7 +97,7 @@ class Network:
     def features(self, depths: Sequence[int], pool: str, augment: Augment | None) -> keras.Model:
         """A model from images to the activations at each cut, in inference mode.
 
-        Its input is images, uint8 (n, 32, 32, 3). With augmentation it is a dict of images and their draws, as
+        Its input is images, uint8 (n, side, side, 3). With augmentation it is a dict of images and their draws, as
         `augmentation_inputs` makes it, so that one model, traced once, serves for all views.
 
         Args:
@@ -124,7 +123,7 @@ class Network:
 
         Args:
             depth: the cut where the model starts, as the number of blocks above; its input is the output of
-                `features` at that depth. None starts from images, uint8 (n, 32, 32, 3).
+                `features` at that depth. None starts from images, uint8 (n, side, side, 3).
             augment: settings of augmentation, for training alone; None for none.
             batch_norm: inference (moving statistics are used and kept, in trainable layers, too) or train. Frozen
                 BatchNorm is always in inference mode, as in Keras.
@@ -166,7 +165,7 @@ class Network:
             with_draws: augment by the draws of a second input, in any mode; otherwise at random, in training alone.
         """
         backbone = BACKBONES[self.name]
-        inputs = images = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 3), dtype="uint8", name="images")
+        inputs = images = keras.Input((self.input_size, self.input_size, 3), dtype="uint8", name="images")
         if augment is None or augment.changes_nothing:
             # On JAX, Resizing keeps the type of its input: as uint8, images would lose fractions.
             x = keras.ops.cast(images, "float32")
@@ -177,7 +176,7 @@ class Network:
             x = Augmentation(augment)(images)
         # In float32, whatever the precision of the blocks. Before resizing, which is linear: fewer pixels cost less.
         x = Normalise(backbone.mean, backbone.std, backbone.channels, dtype="float32", name="normalise")(x)
-        if self.image_size != IMAGE_SIZE:
+        if self.image_size != self.input_size:
             x = keras.layers.Resizing(self.image_size, self.image_size, dtype="float32", name="resize")(x)
         return inputs, x
 
@@ -208,19 +207,22 @@ class Normalise(keras.layers.Layer):
         return super().get_config() | {"mean": self.mean, "std": self.std, "channels": self.channels}
 
 
-def build_network(name: str, image_size: int, alpha: float | None, weights: str | None = None) -> Network:
+def build_network(
+    name: str, image_size: int, alpha: float | None, input_size: int, weights: str | None = None
+) -> Network:
     """A backbone in blocks, without a head.
 
     Args:
         name: a key of BACKBONES.
         image_size: side of the resized images, in pixels.
         alpha: width multiplier; None for a backbone without one.
+        input_size: side of the images that it takes, in pixels.
         weights: imagenet, or None for random values, which `seeds.seed_initialisers` decides.
     """
-    return split_backbone(name, BACKBONES[name].build(image_size, alpha, weights), alpha)
+    return split_backbone(name, BACKBONES[name].build(image_size, alpha, weights), alpha, input_size)
 
 
-def split_backbone(name: str, model: keras.Model, alpha: float | None) -> Network:
+def split_backbone(name: str, model: keras.Model, alpha: float | None, input_size: int) -> Network:
     """Cut a backbone's model into the blocks that BACKBONES lists for it; the blocks share its layers."""
     blocks, start, last = [], model.input, 0
     for block, count in BACKBONES[name].blocks:
@@ -229,7 +231,7 @@ def split_backbone(name: str, model: keras.Model, alpha: float | None) -> Networ
         blocks.append(keras.Model(start, end, name=block))
         start = end
     order = [layer.name for layer in model.layers]
-    return Network(name, model.input.shape[1], alpha, blocks, order)
+    return Network(name, model.input.shape[1], alpha, input_size, blocks, order)
 
 
 def build_head(width: int, units: int | None, dropout: float, classes: int, scale: float = 1.0) -> keras.Model:

@@ -24,13 +24,16 @@ CHECKPOINT_JSON = "checkpoint.json"
 
 HEAD_FILE = "head"
 
+# Side in pixels of the images of checkpoints that do not tell it: CIFAR's.
+OLDER_INPUT_SIZE = 32
+
 
 @dataclass
 class CheckpointInfo:
     """The content of checkpoint.json beside the hashes of the files.
 
     Attributes:
-        backbone: name, image_size, alpha.
+        backbone: name, image_size, alpha, input_size.
         weights: origin of the backbone's weights, with the sha256 of a file or with the seed.
         head: pool, units, dropout; None for a backbone without a head.
         classes: names of the classes, in the order of the logits; empty without a head.
@@ -46,6 +49,11 @@ class CheckpointInfo:
     history: list[dict[str, Any]] = field(default_factory=list)
     thawed: dict[str, str] = field(default_factory=dict)
     temperature: float = 1.0
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of the images that the network takes."""
+        return self.backbone["input_size"]
 
 
 def save_checkpoint(folder: Path, info: CheckpointInfo, network: "Network") -> None:
@@ -77,7 +85,9 @@ def block_hashes(folder: Path) -> dict[str, str]:
 def _read(folder: Path) -> tuple[CheckpointInfo, SealedFolder]:
     sealed = SealedFolder(folder / CHECKPOINT_JSON)
     try:
-        return CheckpointInfo(**sealed.content), sealed
+        info = CheckpointInfo(**sealed.content)
+        info.backbone = {"input_size": OLDER_INPUT_SIZE} | info.backbone
+        return info, sealed
     except TypeError:  # written by another version of thaw
         raise damaged(sealed.path) from None
 

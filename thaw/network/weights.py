@@ -18,12 +18,13 @@ from thaw.runtime.files import sha256
 CLASSIFIER = {"fc1", "fc2", "fc1000", "predictions", "probs", "Logits"}
 
 
-def load_backbone(section: Backbone, seed: int) -> Network:
+def load_backbone(section: Backbone, seed: int, input_size: int) -> Network:
     """Build the backbone of the parameters and load its weights.
 
     Args:
         section: section `backbone` of the parameters.
         seed: of random weights.
+        input_size: side of the images that the network takes, in pixels.
 
     Raises:
         ParamError: ImageNet weights cannot be downloaded, or a weights file does not fit.
@@ -42,7 +43,7 @@ def load_backbone(section: Backbone, seed: int) -> Network:
         model = build(section.image_size, section.alpha, None)
         if section.weights != "none":
             load_weights_file(model, Path(section.weights))
-    return split_backbone(section.name, model, section.alpha)
+    return split_backbone(section.name, model, section.alpha, input_size)
 
 
 def weights_origin(section: Backbone, seed: int) -> dict[str, object]:

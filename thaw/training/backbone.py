@@ -5,7 +5,7 @@ from typing import Any
 from thaw import paths
 from thaw.config.schema import Params
 from thaw.data.examples import Examples, TrainingData
-from thaw.data.splits import class_names, read_split
+from thaw.data.splits import class_names, image_side, read_split
 from thaw.network.backend import active_device
 from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
 from thaw.network.weights import load_backbone, weights_origin
@@ -28,9 +28,14 @@ def make_backbone(params: Params) -> float:
     section = params.backbone
     if section.weights == "imagenet":
         print(f"backbone: ImageNet weights of {section.name}, downloaded where they are not here yet", flush=True)
-    network = load_backbone(section, params.seed)
+    network = load_backbone(section, params.seed, image_side())
     info = CheckpointInfo(
-        backbone={"name": section.name, "image_size": section.image_size, "alpha": section.alpha},
+        backbone={
+            "name": section.name,
+            "image_size": section.image_size,
+            "alpha": section.alpha,
+            "input_size": network.input_size,
+        },
         weights=weights_origin(section, params.seed),
     )
     recorder = Recorder("backbone", "backbone")

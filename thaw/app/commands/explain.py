@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from thaw.app.commands.common import add_model, model_folder, set_up_backend
+from thaw.network.checkpoint import read_checkpoint_info
 from thaw.stage import read_params
 
 
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     from thaw.app.predict import class_number, read_image, upright_image
 
     folder = model_folder(arguments.model)
-    image = read_image(arguments.image)
+    image = read_image(arguments.image, read_checkpoint_info(folder).input_size)
     set_up_backend("explain", read_params())
     from thaw.app.explain import grad_cam, overlay
     from thaw.network.checkpoint import load_checkpoint

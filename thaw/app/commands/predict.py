@@ -8,6 +8,7 @@ from thaw.app.commands.common import add_model, messages_on_stderr, model_folder
 from thaw.app.versions import model_versions, other_versions
 from thaw.config.checks import check_views
 from thaw.errors import ThawError
+from thaw.network.checkpoint import read_checkpoint_info
 from thaw.runtime.progress import Progress
 from thaw.stage import read_params
 
@@ -20,7 +21,9 @@ def add_parser(commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="of any size and mode")
     parser.add_argument("--top", type=positive_integer, default=3, metavar="N", help="classes for each image (3)")
-    words = "average over the image, its mirror image (augment.flip), and shifts by 2 pixels, 10 in all (1)"
+    words = (
+        "average over the image, its mirror image (augment.flip), and shifts by a sixteenth of the side, 10 in all (1)"
+    )
     parser.add_argument("--views", type=positive_integer, default=1, metavar="N", help=words)
     add_model(parser)
     forms = parser.add_mutually_exclusive_group()
@@ -35,13 +38,14 @@ def run(arguments: argparse.Namespace) -> None:
     from thaw.app.predict import as_csv, as_json, as_table, find_images, predict_images, prediction_rows, read_image
 
     folder, params = model_folder(arguments.model), read_params()
+    side = read_checkpoint_info(folder).input_size
     check_views("--views", arguments.views, params)
     found_files = find_images(arguments.images)
     files, images, refused = [], [], []
     with messages_on_stderr(), Progress("predict: reading", len(found_files), "files") as progress:
         for number, file in enumerate(found_files, start=1):
             try:
-                images.append(read_image(file))
+                images.append(read_image(file, side))
                 files.append(file)
             except ThawError as error:
                 refused.append(error)
