@@ -101,10 +101,12 @@ def test_a_photograph_is_shown_in_its_own_proportions(tmp_path, monkeypatch):
 
 
 def test_the_probability_is_that_of_a_prediction(tmp_path, monkeypatch, capsys):
-    network = build_network("cnn", 16, None)
+    network = build_network("cnn", 16, None, 32)
     head = {"pool": "avg", "units": None, "dropout": 0.0}
     network.attach(**head, classes=2)
-    info = CheckpointInfo({"name": "cnn", "image_size": 16, "alpha": None}, {}, head, ["cat", "dog"], temperature=0.3)
+    info = CheckpointInfo(
+        {"name": "cnn", "image_size": 16, "alpha": None, "input_size": 32}, {}, head, ["cat", "dog"], temperature=0.3
+    )
     save_checkpoint(tmp_path / "model", info, network)
     Image.fromarray(EXAMPLES.inputs[0]).save(tmp_path / "a.png")
     for name in ("read_params", "set_up_backend"):

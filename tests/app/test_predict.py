@@ -165,9 +165,11 @@ def test_folders_are_searched_by_name_and_what_is_hidden_is_left(tmp_path):
 
 
 def test_probabilities_have_the_temperature_of_the_checkpoint_in_each_view(tmp_path):
-    network, head = build_network("cnn", 16, None), {"pool": "avg", "units": None, "dropout": 0.0}
+    network, head = build_network("cnn", 16, None, 32), {"pool": "avg", "units": None, "dropout": 0.0}
     network.attach(**head, classes=3)
-    info = CheckpointInfo({"name": "cnn", "image_size": 16, "alpha": None}, {}, head, CLASSES, temperature=0.3)
+    info = CheckpointInfo(
+        {"name": "cnn", "image_size": 16, "alpha": None, "input_size": 32}, {}, head, CLASSES, temperature=0.3
+    )
     save_checkpoint(tmp_path / "model", info, network)
     images = example_images(5).inputs
     views = [images, *further_views(images, 3, mirrored=True)]

@@ -3,6 +3,7 @@
 import argparse
 import json
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,7 +95,8 @@ def test_a_prediction_says_so_on_standard_error_before_it_begins(project, monkey
     monkeypatch.setattr(predict, "model_folder", lambda folder: folder)
     monkeypatch.setattr(predict, "read_params", lambda: read_params(ROOT / "params.yaml"))
     monkeypatch.setattr(predict, "set_up_backend", stop)
-    monkeypatch.setattr("thaw.app.predict.read_image", lambda file: None)
+    monkeypatch.setattr(predict, "read_checkpoint_info", lambda folder: SimpleNamespace(input_size=32))
+    monkeypatch.setattr("thaw.app.predict.read_image", lambda file, side: None)
     arguments = predict_arguments(["image.png", "--model", f"models/{phase}"])
     with pytest.raises(ThawError, match="stop"):
         predict.run(arguments)
