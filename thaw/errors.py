@@ -22,6 +22,11 @@ class ParamError(ThawError):
         super().__init__(f"{parameter}: received {_short(received)}; accepted: {accepted}")
 
 
+def printable(text: str) -> str:
+    """Text, such as a file's name, in one line: unprintable characters, such as a line break, are escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def _short(value: object, most: int = 80) -> str:
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."

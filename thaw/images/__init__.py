@@ -1,0 +1,1 @@
+"""Image files of people's own, as arrays."""
