@@ -22,7 +22,7 @@ from thaw.app.commands import (
     stage,
     summary,
 )
-from thaw.errors import ThawError, out_of_memory
+from thaw.errors import ThawError, out_of_memory, printable
 
 COMMANDS = (params, check, summary, lr_range, depth, demo, fresh, compare, report, predict, export, explain, stage)
 
@@ -44,12 +44,12 @@ def main() -> None:
         arguments.run(arguments)
         sys.stdout.flush()
     except ThawError as error:
-        sys.exit(str(error))
+        sys.exit(printable(str(error)))  # file names may hold anything
     except BrokenPipeError:  # the reader, such as `head`, is done; Python would write the rest at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        sys.exit(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(printable(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
     except Exception as error:
         if not out_of_memory(error):
             raise

@@ -112,7 +112,14 @@ def test_the_probability_is_that_of_a_prediction(tmp_path, monkeypatch, capsys):
     for name in ("read_params", "set_up_backend"):
         monkeypatch.setattr(explain, name, lambda *given: None)
     output = tmp_path / "explained.png"
-    explain.run(argparse.Namespace(image=tmp_path / "a.png", of="dog", output=output, model=tmp_path / "model"))
+    given = {
+        "image": tmp_path / "a.png",
+        "of": "dog",
+        "output": output,
+        "model": tmp_path / "model",
+        "max_pixels": 10**8,
+    }
+    explain.run(argparse.Namespace(**given))
     _, ((cat, dog),) = predict_images(tmp_path / "model", EXAMPLES.inputs[:1])
     assert abs(dog - dog**0.3 / (cat**0.3 + dog**0.3)) > 0.01, "or it might be without the temperature"
     assert capsys.readouterr().out == f"{output}: dog, {dog:.1%}\n"

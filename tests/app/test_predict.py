@@ -1,167 +1,100 @@
-"""Image files of any mode and size, files that are no images, and the messages about them."""
+"""What `thaw predict` prints: predictions in every form, refused files, and the exit code."""
 
 import csv
 import io
 import json
-import os
 import re
-import warnings
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers.examples import example_images
-from thaw.app.predict import (
-    as_csv,
-    as_json,
-    as_table,
-    class_number,
-    find_images,
-    predict_images,
-    prediction_rows,
-    read_image,
-)
+from tests.helpers.project import ROOT
+from thaw.__main__ import main
+from thaw.app.commands import predict
+from thaw.app.predict import as_csv, as_json, as_table, class_number, predict_images, prediction_rows
 from thaw.errors import ThawError
 from thaw.evaluation.views import further_views
 from thaw.network.build import build_network
 from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
 from thaw.network.inference import predict_logits, softmax
+from thaw.stage import read_params
 
 CLASSES = ["cat", "dog", "long-eared owl"]
 SHARES = np.array([[0.2, 0.5, 0.3], [0.9, 0.06, 0.04]])
 
 
-def gradient(width: int = 64, height: int = 64) -> Image.Image:
-    """Red grows to the right, green to the bottom; no turn of it looks the same."""
-    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
-    return Image.fromarray(np.stack([x, y, np.full_like(x, 128)], axis=-1).astype(np.uint8))
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Run `thaw predict` with a model that calls every image a dog: its exit code, standard output and error."""
+
+    def stand_in(folder, images, *options):
+        return CLASSES, np.tile(SHARES[:1], (len(images), 1))
+
+    monkeypatch.setattr(predict, "model_folder", lambda folder: tmp_path)
+    monkeypatch.setattr(predict, "read_checkpoint_info", lambda folder: SimpleNamespace(input_size=32))
+    monkeypatch.setattr(predict, "read_params", lambda: read_params(ROOT / "params.yaml"))
+    monkeypatch.setattr(predict, "set_up_backend", lambda *arguments: None)
+    monkeypatch.setattr("thaw.app.predict.predict_images", stand_in)
+
+    def run(capsys, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["thaw", "predict", *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:  # as Python's own: a text is printed, and the code is 1
+            code = error.code if isinstance(error.code, int) else 1
+            print(error.code, file=sys.stderr)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
 
 
-def read(image: Image.Image, tmp_path, name: str = "a.png", **options) -> np.ndarray:
-    image.save(tmp_path / name, **options)
-    return read_image(tmp_path / name, 32)
+def test_bad_files_stop_no_others_and_are_counted(command, capsys, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (40, 30), "red").save(folder / name)
+    (folder / "b\n.png").write_bytes(b"text")
+    (folder / "d.jpg").touch()
+    code, found, said = command(capsys, str(folder), str(tmp_path / "none.png"), "--csv", "--top", "1")
+    assert found == f"file,rank,class,probability\n{folder}/a.png,1,dog,0.5\n{folder}/c.png,1,dog,0.5\n"
+    assert said.splitlines() == [
+        rf"{folder}/b\n.png: not a readable image",
+        f"{folder}/d.jpg: not a readable image (0 bytes)",
+        f"{tmp_path}/none.png: not found",
+        "predict: 2 of 5 files read, 3 refused",
+    ]
+    assert code == 1
 
 
-def test_an_image_of_the_networks_size_stays_as_it_is(tmp_path):
-    image = gradient(32, 32)
-    np.testing.assert_array_equal(read(image, tmp_path), np.asarray(image))
+def test_the_exit_code_is_0_where_every_file_was_read(command, capsys, tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 30), "red").save(tmp_path / name)
+    code, found, said = command(capsys, str(tmp_path), "--json")
+    assert (code, len(json.loads(found)), said) == (0, 2, "predict: 2 of 2 files read, 0 refused\n")
+    code, found, said = command(capsys, str(tmp_path / "a.png"))
+    assert (code, said) == (0, ""), "one file needs no count"
+    assert found.startswith(f"{tmp_path}/a.png  dog")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (33, 31), (640, 480)])
-def test_an_image_of_any_size_is_read(tmp_path, size):
-    found = read(gradient(*size), tmp_path)
-    assert (found.shape, found.dtype) == ((32, 32, 3), np.uint8)
+def test_no_readable_file_is_an_error(command, capsys, tmp_path):
+    code, found, said = command(capsys, str(tmp_path / "none.png"))
+    assert (code, found) == (1, "")
+    assert said.splitlines() == [f"{tmp_path}/none.png: not found", "predict: 0 of 1 files read, 1 refused"]
 
 
-def test_of_a_wide_image_the_middle_is_taken(tmp_path):
-    wide = np.zeros((40, 120, 3), np.uint8)
-    wide[:, 40:80] = 200
-    np.testing.assert_allclose(read(Image.fromarray(wide), tmp_path), 200, atol=8)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
-def test_an_image_of_any_mode_is_as_bright_as_it_was(tmp_path, mode):
-    values = np.full((32, 32), 255, np.uint8)
-    values[:, :16] = 51
-    grey = Image.fromarray(values)
-    if mode == "I;16":
-        image = Image.fromarray(values.astype(np.uint16) * 257)
-    elif mode == "F":
-        image = Image.fromarray(values.astype(np.float32) / 255)
-    else:
-        image = grey.convert("RGB").convert(mode) if mode in ("CMYK", "YCbCr") else grey.convert(mode)
-    found = read(image, tmp_path, "a.tif")
-    assert found[:, 20:].mean() == pytest.approx(255, abs=3)
-    if mode != "1":
-        assert found[:, :12].mean() == pytest.approx(51, abs=3)
-
-
-def test_what_is_transparent_is_white(tmp_path):
-    image = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
-    assert (read(image, tmp_path) == 255).all()
-    palette = Image.new("P", (32, 32), 0)
-    palette.putpalette([10, 20, 30])
-    assert (read(palette, tmp_path, "b.png", transparency=0) == 255).all()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, orientation):
-    upright = gradient()
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }  # fmt: skip
-    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    found = read(stored, tmp_path, "a.jpg", exif=exif, quality=95).astype(int)
-    expected = np.asarray(upright.resize((32, 32), Image.Resampling.LANCZOS)).astype(int)
-    assert abs(found - expected).max() < 16
-
-
-@pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"II*\x00"])
-def test_a_file_that_is_no_image_is_refused_in_one_line(tmp_path, content):
-    file = tmp_path / "a.png"
-    file.write_bytes(content)
-    with pytest.raises(ThawError) as caught:
-        read_image(file, 32)
-    assert str(caught.value).startswith(f"{file}: not a readable image")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_truncated_and_a_too_large_image_are_refused(tmp_path, monkeypatch):
-    file = tmp_path / "a.png"
-    gradient().save(file)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ThawError, match="decompression bomb"):
-        read_image(file, 32)
-    monkeypatch.undo()
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ThawError, match="not a readable image"):
-        read_image(file, 32)
-    with pytest.raises(ThawError, match="not found"):
-        read_image(tmp_path / "none.png", 32)
-
-
-def test_a_name_that_no_file_can_have_is_told_and_stops_no_others(tmp_path):
-    name = tmp_path / ("a" * 300)
-    assert find_images([name, tmp_path]) == [name]
-    with pytest.raises(ThawError, match="File name too long"):
-        read_image(name, 32)
-
-
-def test_values_that_are_not_numbers_are_black(tmp_path):
-    values = np.full((32, 32), np.nan, np.float32)
-    values[:, :16] = 1
-    with warnings.catch_warnings(action="error"):
-        found = read(Image.fromarray(values), tmp_path, "a.tif")
-    assert (found[:, :16] == 255).all() and not found[:, 16:].any()
-
-
-def test_a_large_image_is_read_without_a_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
-    with warnings.catch_warnings(action="error"):
-        assert read(gradient(80, 80), tmp_path).shape == (32, 32, 3)
-
-
-def test_a_link_to_nothing_and_a_pipe_are_told(tmp_path):
-    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
-    os.mkfifo(tmp_path / "pipe.png")
-    assert find_images([tmp_path]) == [tmp_path / "link.png"]
-    for name, said in (("link.png", "not found"), ("pipe.png", "not a file")):
-        with pytest.raises(ThawError, match=f"{name}: {said}"):
-            read_image(tmp_path / name, 32)
-
-
-def test_folders_are_searched_by_name_and_what_is_hidden_is_left(tmp_path):
-    for name in ("b.png", "a.png", "sub/c.png", ".hidden", ".git/d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    given = tmp_path / "b.png"
-    found = find_images([given, tmp_path])
-    assert [str(file.relative_to(tmp_path)) for file in found] == ["b.png", "a.png", "b.png", "sub/c.png"]
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # pytest drops what silences Pillow
+def test_the_limit_on_pixels_is_an_argument(command, capsys, tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    code, found, said = command(capsys, str(tmp_path / "a.png"), "--max-pixels", "1000")
+    assert code == 1
+    assert "40 x 30 pixels; accepted: 1,000 of this kind of PNG, by max_pixels=1000" in said
+    assert command(capsys, str(tmp_path / "a.png"), "--max-pixels", "1200")[0] == 0
 
 
 def test_probabilities_have_the_temperature_of_the_checkpoint_in_each_view(tmp_path):

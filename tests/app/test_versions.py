@@ -5,6 +5,7 @@ import json
 from importlib.metadata import version
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests.helpers.project import ROOT
@@ -15,6 +16,7 @@ from thaw.app.experiments import Experiment
 from thaw.app.versions import model_versions, other_versions, recorded_versions
 from thaw.config.compose import compose
 from thaw.errors import ThawError
+from thaw.images.read import ReadImage
 from thaw.stage import read_params
 
 INSTALLED = {"python": "3.13.1", "keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"}
@@ -96,7 +98,9 @@ def test_a_prediction_says_so_on_standard_error_before_it_begins(project, monkey
     monkeypatch.setattr(predict, "read_params", lambda: read_params(ROOT / "params.yaml"))
     monkeypatch.setattr(predict, "set_up_backend", stop)
     monkeypatch.setattr(predict, "read_checkpoint_info", lambda folder: SimpleNamespace(input_size=32))
-    monkeypatch.setattr("thaw.app.predict.read_image", lambda file, side: None)
+    monkeypatch.setattr(
+        predict, "read_images", lambda files, *options: [ReadImage(np.zeros((32, 32, 3), np.uint8), ())]
+    )
     arguments = predict_arguments(["image.png", "--model", f"models/{phase}"])
     with pytest.raises(ThawError, match="stop"):
         predict.run(arguments)

@@ -9,6 +9,9 @@ import numpy as np
 from thaw.figures.grids import save_figure
 from thaw.network.build import Network
 
+# Pixels of each image of the figure along a side.
+PANEL = 300
+
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
@@ -77,7 +80,7 @@ def overlay(path: Path, shown: np.ndarray, image: np.ndarray, heat: np.ndarray, 
 
     Args:
         path: of the PNG.
-        shown: the image in full size, (height, width, 3).
+        shown: the image as it is, (height, width, 3).
         image: the network's input, uint8 (side, side, 3).
         heat: of `grad_cam`, (h, w).
         title: the class that the map supports.

@@ -8,6 +8,7 @@ from pathlib import Path
 from thaw import paths
 from thaw.config.schema import Params
 from thaw.errors import ThawError
+from thaw.images.read import MAX_PIXELS
 from thaw.network.backend import ComputeDevice, use_backend
 from thaw.network.checkpoint import CHECKPOINT_JSON, read_checkpoint_info
 from thaw.runtime.gpus import take_gpu
@@ -20,6 +21,11 @@ def add_overrides(parser: argparse.ArgumentParser, words: str = "") -> None:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, metavar="FOLDER", help="a checkpoint; that of schedule.final by default")
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    words = f"most pixels of a file ({MAX_PIXELS}); half for WebP, AVIF and HEIC, a quarter for JPEG 2000, any for JPEG"
+    parser.add_argument("--max-pixels", type=positive_integer, default=MAX_PIXELS, metavar="N", help=words)
 
 
 def positive_integer(text: str) -> int:

@@ -3,7 +3,11 @@
 import argparse
 from pathlib import Path
 
-from thaw.app.commands.common import add_model, model_folder, set_up_backend
+import numpy as np
+
+from thaw.app.commands.common import add_max_pixels, add_model, model_folder, set_up_backend
+from thaw.errors import printable
+from thaw.images.read import read_image, read_upright
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.stage import read_params
 
@@ -17,19 +21,18 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser.add_argument("image", type=Path, metavar="IMAGE")
     parser.add_argument("--of", metavar="CLASS", help="name of the class; the most probable by default")
     parser.add_argument("--output", type=Path, default=Path("explain.png"), metavar="PNG")
+    add_max_pixels(parser)
     add_model(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import numpy as np
-
-    from thaw.app.predict import class_number, read_image, upright_image
+    from thaw.app.predict import class_number
 
     folder = model_folder(arguments.model)
-    image = read_image(arguments.image, read_checkpoint_info(folder).input_size)
+    image = read_image(arguments.image, read_checkpoint_info(folder).input_size, arguments.max_pixels).pixels
     set_up_backend("explain", read_params())
-    from thaw.app.explain import grad_cam, overlay
+    from thaw.app.explain import PANEL, grad_cam, overlay
     from thaw.network.checkpoint import load_checkpoint
     from thaw.network.inference import softmax
 
@@ -38,5 +41,5 @@ def run(arguments: argparse.Namespace) -> None:
     label = int(probabilities.argmax()) if arguments.of is None else class_number(arguments.of, info.classes)
     heat = grad_cam(network, image[None], np.array([label]))[0]
     title = f"{info.classes[label]}, {probabilities[label]:.1%}"
-    overlay(arguments.output, upright_image(arguments.image), image, heat, title)
-    print(f"{arguments.output}: {title}")
+    overlay(arguments.output, read_upright(arguments.image, PANEL, arguments.max_pixels), image, heat, title)
+    print(f"{printable(str(arguments.output))}: {title}")
