@@ -495,6 +495,8 @@ def test_a_linked_folder_is_searched_once_and_a_loop_of_links_ends(tmp_path):
         folder.mkdir(parents=True)
         (folder / "c.png").touch()
     (top / "a link to z").symlink_to(top / "z")
+    (top / "b").mkdir()
+    (top / "b/deeper link to z").symlink_to(top / "z")
     (top / "z/loop").symlink_to(top)
     (top / "outside").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(top)

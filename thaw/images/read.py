@@ -77,22 +77,24 @@ def find_images(arguments: Iterable[Path]) -> list[Path]:
 def _files_below(top: Path) -> Iterator[Path]:
     searched: set[str] = set()
     unlisted: list[str] = []
-    for folder, folders, names in os.walk(top, followlinks=True, onerror=lambda error: unlisted.append(error.filename)):
-        real = os.path.realpath(folder)
-        if real in searched:
-            folders.clear()
-            continue
-        searched.add(real)
-        # Links last, so that a folder is found by its own name.
-        folders[:] = sorted(
-            (name for name in folders if not name.startswith(".")),
-            key=lambda name: (os.path.islink(os.path.join(folder, name)), name),
-        )
-        for file in (Path(folder, name) for name in names if not name.startswith(".")):
-            # Reading a broken link reports it.
-            if file.is_file() or (file.is_symlink() and not file.exists()):
-                yield file
+    starts = deque([str(top)])
+    while starts:
+        for folder, folders, names in os.walk(starts.popleft(), onerror=lambda error: unlisted.append(error.filename)):
+            real = os.path.realpath(folder)
+            folders[:] = [] if real in searched else sorted(name for name in folders if not name.startswith("."))
+            # Links last, so that a folder is found by its own name; `walk` follows none.
+            starts += filter(os.path.islink, (os.path.join(folder, name) for name in folders))
+            if real not in searched:
+                searched.add(real)
+                yield from _files_of(folder, names)
     yield from map(Path, unlisted)
+
+
+def _files_of(folder: str, names: list[str]) -> Iterator[Path]:
+    for file in (Path(folder, name) for name in names if not name.startswith(".")):
+        # Reading a broken link reports it.
+        if file.is_file() or (file.is_symlink() and not file.exists()):
+            yield file
 
 
 def read_image(file: Path, side: int, max_pixels: int = MAX_PIXELS) -> ReadImage:
