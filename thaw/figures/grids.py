@@ -57,26 +57,42 @@ def draw_predictions(path: Path, title: str, images: np.ndarray, predictions: li
         images: uint8 (n, side, side, 3).
         predictions: n rows with class, predicted and confidence.
     """
+    correct = [prediction["predicted"] == prediction["class"] for prediction in predictions]
+    draw_captioned(path, title, images, list(map(caption, predictions)), correct)
+
+
+def draw_captioned(
+    path: Path, title: str, images: np.ndarray, captions: list[str], green: list[bool], columns: int = 8
+) -> None:
+    """Write a PNG of images with captions, green or red.
+
+    Args:
+        path: of the PNG.
+        title: above all images.
+        images: uint8 (n, height, width, 3).
+        captions: one for each image.
+        green: whether it is green, for each image.
+        columns: images of a row.
+    """
     from matplotlib.figure import Figure
 
-    columns = 8
     rows = math.ceil(len(images) / columns)
-    inches = _inches(images, 1.25)
-    figure = Figure(figsize=(inches * columns, (inches + 0.3) * rows + 0.4), layout="constrained")
+    inches, (height, width) = _inches(images, 10 / columns), images.shape[1:3]
+    figure = Figure(figsize=(inches * columns, (inches * height / width + 0.3) * rows + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
-    for number, (image, prediction) in enumerate(zip(images, predictions, strict=True)):
+    for number, (image, text) in enumerate(zip(images, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         _show(axes, image)
         axes.set(xticks=[], yticks=[])
-        color = "#1a7f37" if prediction["predicted"] == prediction["class"] else "#c62828"
-        axes.set_title(caption(prediction), fontsize=7, color=color)
+        color = "#1a7f37" if green[number] else "#c62828"
+        axes.set_title(text, fontsize=7, color=color)
         for spine in axes.spines.values():
             spine.set(color=color, linewidth=2)
     save_figure(figure, path)
 
 
 def _inches(images: np.ndarray, least: float) -> float:
-    """Width of an image in a figure, with its margin; `images` are (..., side, side, 3)."""
+    """Width of an image in a figure, with its margin; `images` are (..., height, width, 3)."""
     return max(least, min(images.shape[-2], LARGEST) / DPI + 0.25)
 
 
