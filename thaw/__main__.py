@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw import __version__
 from thaw.app.commands import (
+    audit,
     check,
     compare,
     demo,
@@ -24,7 +25,9 @@ from thaw.app.commands import (
 )
 from thaw.errors import ThawError, out_of_memory, printable
 
-COMMANDS = (params, check, summary, lr_range, depth, demo, fresh, compare, report, predict, export, explain, stage)
+COMMANDS = (
+    params, check, summary, lr_range, depth, demo, fresh, compare, report, predict, export, explain, audit, stage,
+)  # fmt: skip
 
 
 def main() -> None:

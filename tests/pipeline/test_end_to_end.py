@@ -474,9 +474,20 @@ def test_an_exported_file_is_checked_against_the_checkpoint(project, tmp_path):
 def test_every_command_has_help_with_an_example(project):
     listed = project.run("python", "-m", "thaw")
     commands = re.findall(r"^    ([a-z-]+) ", listed, re.MULTILINE)
-    assert {"params", "check", "summary", "lr-range", "depth", "demo", "fresh", "predict", "export", "explain"} <= set(
-        commands
-    )
+    expected = {
+        "params",
+        "check",
+        "summary",
+        "lr-range",
+        "depth",
+        "demo",
+        "fresh",
+        "predict",
+        "export",
+        "explain",
+        "audit",
+    }
+    assert expected <= set(commands)
     for command in commands:
         text = project.run("python", "-m", "thaw", command, "--help")
         assert re.search(rf"(python -m thaw|make) {command}", text.split("options:")[1]), text

@@ -24,10 +24,15 @@ def recorded_versions(provenance: Iterable[dict[str, Any]]) -> Versions:
 
 def model_versions(folder: Path) -> Versions:
     """Versions that made the checkpoint models/<phase>; empty where they are not recorded."""
-    file = folder.parent.parent / paths.METRICS / "provenance" / f"{stage_of(folder.name)}.json"
+    return stage_versions(stage_of(folder.name), folder.parent.parent)
+
+
+def stage_versions(stage: str, root: Path = Path()) -> Versions:
+    """Versions that a stage last ran with; empty where they are not recorded."""
+    file = root / paths.METRICS / "provenance" / f"{stage}.json"
     try:
         return recorded_versions([json.loads(file.read_text(encoding="utf-8"))])
-    except (OSError, ValueError):  # a moved checkpoint, or a damaged record
+    except (OSError, ValueError):  # a moved checkpoint, a stage that has not run, or a damaged record
         return {}
 
 
