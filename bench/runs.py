@@ -64,7 +64,7 @@ def main() -> None:
             print(f"{name}, seed {seed}: test {describe_accuracy(result['metrics'])}", flush=True)
     print(table(results()))
     if compared := by_name(store.read(ROBUSTNESS), list(SCHEDULES)):
-        print(robustness_table(compared))
+        print("", robustness_table(compared), sep="\n")
 
 
 def planned(names: list[str]) -> list[tuple[str, str, list[str]]]:
