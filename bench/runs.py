@@ -5,6 +5,7 @@ A run is a file in bench/results/recipes or bench/results/robustness; one whose 
 python -m bench.runs recipes --seeds 0 1 --on dataset.url=...
 python -m bench.runs class-split class-split-scratch --seeds 0 1 2 --on dataset.url=...
 python -m bench.runs robustness --seeds 0 1 --on dataset.url=... backbone.weights=...
+python -m bench.runs vgg16-gradual --in runs --on dataset.url=... backbone.weights=...
 
 The runs of robustness also classify corrupted test images. They check a claim of Kumar et al., "Fine-Tuning can Distort
 Pretrained Features and Underperform Out-of-Distribution" (2022): training the head first, and then all, is more robust
@@ -14,8 +15,10 @@ than training all at once.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,8 @@ def main() -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"a recipe, {words}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--on", nargs="+", default=[], metavar="KEY=VALUE", help="for every run, as -S takes them")
+    words = "run in clones that stay there: a run that was cut off goes on from its last epoch"
+    parser.add_argument("--in", dest="kept", type=Path, metavar="FOLDER", help=words)
     parser.add_argument("--again", action="store_true", help="replace the results that are there")
     arguments = parser.parse_args()
     accepted = [ALL, ROBUSTNESS, *recipes()]
@@ -59,7 +64,8 @@ def main() -> None:
     for seed in arguments.seeds:
         for bench, name, of_name in planned(arguments.names):
             overrides = [*arguments.on, *of_name, f"seed={seed}"]
-            measure = partial(run, name, overrides)
+            folder = arguments.kept / store.slug(f"{bench} {name} seed {seed}") if arguments.kept else None
+            measure = partial(run, name, overrides, folder)
             result = store.once(bench, f"{name} seed {seed}", overrides, measure, arguments.again)
             print(f"{name}, seed {seed}: test {describe_accuracy(result['metrics'])}", flush=True)
     print(table(results()))
@@ -148,11 +154,18 @@ def seconds(run: dict[str, Any]) -> float:
     return sum(value for stage, value in run["seconds"].items() if stage != "download")
 
 
-def run(name: str, overrides: list[str]) -> dict[str, Any]:
-    """Run the pipeline with these overrides in a clone of HEAD, and collect."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        clones.clone("HEAD", folder)
+def run(name: str, overrides: list[str], kept: Path | None = None) -> dict[str, Any]:
+    """Run the pipeline with these overrides in a clone of HEAD, and collect.
+
+    Args:
+        kept: folder of the clone, which stays; one of a run that was cut off goes on. None for a temporary one.
+    """
+    with nullcontext(kept) if kept else tempfile.TemporaryDirectory() as given:
+        folder = Path(given)
+        if not (folder / ".git").exists():
+            clones.clone("HEAD", folder)
+        elif clones.head(folder) != clones.head(Path()):
+            sys.exit(f"{folder}: a clone of commit {clones.head(folder)[:7]}; accepted: of HEAD, or none")
         clones.run(folder, overrides)
         return {"name": name, **collect(folder)}
 

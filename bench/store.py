@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import common
+from tools import clones
 
 RESULTS = Path("bench/results")
 
@@ -68,7 +69,7 @@ def made_at(result: Result) -> str:
 
 def _commit() -> Result:
     """The checkout's commit, and whether tracked files outside bench/results differ from it."""
-    commit = _git("rev-parse", "HEAD").strip()
+    commit = clones.head(Path())
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
     return {"commit": commit, "dirty": bool(changed)}
 

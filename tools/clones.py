@@ -18,6 +18,12 @@ def clone(revision: str, folder: Path) -> str:
     return commit
 
 
+def head(checkout: Path) -> str:
+    """The commit that is checked out."""
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def copy(checkout: Path, folder: Path) -> None:
     """Copy the tracked and the untracked files of a checkout, without outputs and history."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

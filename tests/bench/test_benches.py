@@ -1,6 +1,7 @@
 """The benchmarks as far as they run in a moment: what they make of their measurements, and toy runs of them."""
 
 import json
+from pathlib import Path
 
 import keras
 import pytest
@@ -143,6 +144,31 @@ def finished(seed: int, accuracy: float, **more) -> dict:
         "seconds": {"download": 1000, "extract": 2, "unfreeze@all": 3.4},
         "val_accuracy": [[0, "head", 0.1], [1, "head", accuracy]],
     }
+
+
+def test_a_run_that_was_cut_off_goes_on_in_its_clone_and_in_none_of_another_commit(tmp_path, monkeypatch):
+    heads, kept, ran = {Path(): "a" * 40}, tmp_path / "kept", []
+
+    def clone(revision, folder):
+        (folder / ".git").mkdir(parents=True)
+        heads[folder] = heads[Path()]
+
+    def cut_off(folder, overrides):
+        ran.append((folder, overrides))
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.clones, "clone", clone)
+    monkeypatch.setattr(runs.clones, "head", heads.__getitem__)
+    monkeypatch.setattr(runs.clones, "run", cut_off)
+    monkeypatch.setattr(runs, "collect", lambda folder: {"folder": folder})
+    with pytest.raises(KeyboardInterrupt):
+        runs.run("demo", ["seed=0"], kept)
+    assert runs.run("demo", ["seed=0"], kept) == {"name": "demo", "folder": kept}
+    assert ran == [(kept, ["seed=0"])] * 2
+    heads[Path()] = "b" * 40
+    with pytest.raises(SystemExit, match="kept: a clone of commit aaaaaaa; accepted: of HEAD, or none"):
+        runs.run("demo", ["seed=0"], kept)
 
 
 def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
