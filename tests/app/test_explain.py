@@ -15,7 +15,7 @@ from tests.helpers.examples import example_images, measure_statistics, narrowest
 from tests.helpers.speed import by_backbone
 from thaw.app.commands import explain
 from thaw.app.explain import grad_cam, last_convolution, overlay
-from thaw.app.predict import predict_images
+from thaw.app.predict import Predictor
 from thaw.backbones import BACKBONES
 from thaw.network.build import build_network
 from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
@@ -120,7 +120,7 @@ def test_the_probability_is_that_of_a_prediction(tmp_path, monkeypatch, capsys):
         "max_pixels": 10**8,
     }
     explain.run(argparse.Namespace(**given))
-    _, ((cat, dog),) = predict_images(tmp_path / "model", EXAMPLES.inputs[:1])
+    ((cat, dog),) = Predictor(tmp_path / "model").probabilities(EXAMPLES.inputs[:1])
     assert abs(dog - dog**0.3 / (cat**0.3 + dog**0.3)) > 0.01, "or it might be without the temperature"
     assert capsys.readouterr().out == f"{output}: dog, {dog:.1%}\n"
 

@@ -15,9 +15,10 @@ from tests.helpers.examples import example_images
 from tests.helpers.project import ROOT
 from thaw.__main__ import main
 from thaw.app.commands import predict
-from thaw.app.predict import as_csv, as_json, as_table, class_number, predict_images, prediction_rows
+from thaw.app.predict import Predictor, as_csv, as_json, as_table, class_number, prediction_rows
 from thaw.errors import ThawError
 from thaw.evaluation.views import further_views
+from thaw.images.read import read_images
 from thaw.network.build import build_network
 from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
 from thaw.network.inference import predict_logits, softmax
@@ -31,14 +32,21 @@ SHARES = np.array([[0.2, 0.5, 0.3], [0.9, 0.06, 0.04]])
 def command(monkeypatch, tmp_path):
     """Run `thaw predict` with a model that calls every image a dog: its exit code, standard output and error."""
 
-    def stand_in(folder, images, *options):
-        return CLASSES, np.tile(SHARES[:1], (len(images), 1))
+    class StandIn:
+        info = SimpleNamespace(classes=CLASSES)
+
+        def __init__(self, *options):
+            pass
+
+        def probabilities(self, images, reach):
+            assert (images.shape[1:], images.dtype) == ((32, 32, 3), np.uint8)
+            return np.tile(SHARES[:1], (len(images), 1))
 
     monkeypatch.setattr(predict, "model_folder", lambda folder: tmp_path)
     monkeypatch.setattr(predict, "read_checkpoint_info", lambda folder: SimpleNamespace(input_size=32))
     monkeypatch.setattr(predict, "read_params", lambda: read_params(ROOT / "params.yaml"))
     monkeypatch.setattr(predict, "set_up_backend", lambda *arguments: None)
-    monkeypatch.setattr("thaw.app.predict.predict_images", stand_in)
+    monkeypatch.setattr("thaw.app.predict.Predictor", StandIn)
 
     def run(capsys, *words: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["thaw", "predict", *words])
@@ -88,6 +96,34 @@ def test_no_readable_file_is_an_error(command, capsys, tmp_path):
     assert said.splitlines() == [f"{tmp_path}/none.png: not found", "predict: 0 of 1 files read, 1 refused"]
 
 
+def test_rows_of_csv_are_written_in_order_as_files_are_read(command, capsys, monkeypatch, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in "abcdefg":
+        Image.new("RGB", (40, 30), "red").save(folder / f"{name}.png")
+    (folder / "d.png").write_bytes(b"text")
+    written, read = [], []
+
+    def noted_read(files, *options):
+        for file, image in zip(files, read_images(files, *options), strict=True):
+            read.append(file)
+            yield image
+
+    def noted_rows(files, *results):
+        written.append(capsys.readouterr().out)
+        assert len(read) <= 2 * len(written) + 1, "no more in memory than a batch, and the damaged file before it"
+        return prediction_rows(files, *results)
+
+    monkeypatch.setattr(predict, "BATCH", 2)
+    monkeypatch.setattr(predict, "read_images", noted_read)
+    monkeypatch.setattr("thaw.app.predict.prediction_rows", noted_rows)
+    code, last, said = command(capsys, str(folder), "--csv", "--top", "1")
+    rows = [f"{folder}/{name}.png,1,dog,0.5\n" for name in "abcefg"]
+    assert written == ["", "file,rank,class,probability\n" + "".join(rows[:2]), "".join(rows[2:4])]
+    assert (code, last) == (1, "".join(rows[4:]))
+    assert said == "predict: 6 of 7 files read, 1 refused\n", "the refused one was told before"
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # pytest drops what silences Pillow
 def test_the_limit_on_pixels_is_an_argument(command, capsys, tmp_path):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
@@ -109,9 +145,11 @@ def test_probabilities_have_the_temperature_of_the_checkpoint_in_each_view(tmp_p
     expected = [softmax(predict_logits(network.classifier(), view, 5) / 0.3) for view in views]
     assert np.ptp(expected, axis=0).max() > 1e-3, "or there would be nothing to compare"
     for count in (1, 3):
-        classes, found = predict_images(tmp_path / "model", images, count, mirrored=True)
-        assert classes == CLASSES
-        np.testing.assert_allclose(found, np.mean(expected[:count], axis=0), atol=1e-5)
+        predictor = Predictor(tmp_path / "model", count, mirrored=True, batch_size=5)
+        assert predictor.info.classes == CLASSES
+        for few in (5, 2):  # the second is filled up to a batch
+            found = predictor.probabilities(images[:few])
+            np.testing.assert_allclose(found, np.mean(expected[:count], axis=0)[:few], atol=1e-5)
 
 
 def test_the_most_probable_classes_come_first_in_every_form(tmp_path):

@@ -75,6 +75,19 @@ def test_a_duration_has_the_units_that_suit_it(seconds, text):
     assert format_duration(seconds) == text
 
 
+def test_lines_beside_a_bar_are_not_mixed_with_it():
+    code = """
+import sys
+from thaw.runtime.progress import Progress
+with Progress("predict", 2, "files") as doing:
+    with doing.aside():
+        print("a line", file=sys.stderr)
+"""
+    before, after = drawn(code, columns=100)[0].split("a line\r\n")
+    assert re.search(r"predict, 0 of 2 files *\r +\r$", before), "drawn, then erased"
+    assert "predict, 0 of 2 files" in after, "and drawn again"
+
+
 def test_a_bar_in_a_terminal_grows_says_what_is_left_and_goes():
     bar, lines = drawn(WORK, columns=100)
     drawings = [part for part in bar.split("\r") if "extract: view1" in part]

@@ -1,4 +1,4 @@
-"""Predictions of a checkpoint, and their forms: table, JSON, CSV. Start at `predict_images`."""
+"""Predictions of a checkpoint, and their forms: table, JSON, CSV. Start at `Predictor`."""
 
 import csv
 import io
@@ -27,38 +27,46 @@ def class_number(name: str, classes: list[str]) -> int:
     return classes.index(name)
 
 
-def predict_images(
-    folder: Path,
-    images: np.ndarray,
-    views: int = 1,
-    mirrored: bool = False,
-    reach: Callable[[int], None] = unseen,
-    batch_size: int = 128,
-) -> tuple[list[str], np.ndarray]:
-    """Class names, and calibrated probabilities (n, classes) of images. Needs the backend set up.
+class Predictor:
+    """A checkpoint that predicts. Needs the backend set up.
 
-    Args:
-        folder: of the checkpoint.
-        images: uint8 (n, side, side, 3).
-        views, mirrored: test-time views to average over, as for `thaw.evaluation.views.further_views`.
-        reach: called after each batch, from any thread, with the number of finished images of all views.
-        batch_size: images per step.
+    Attributes:
+        network, info: of the checkpoint.
     """
-    from thaw.evaluation.views import mean_over_views
-    from thaw.network.inference import predict_logits, softmax
 
-    network, info = load_checkpoint(folder)
-    classifier, size = network.classifier(), min(batch_size, len(images))
-    predicted = softmax(predict_logits(classifier, images, size, reach), info.temperature)
-    if views > 1:
+    def __init__(self, folder: Path, views: int = 1, mirrored: bool = False, batch_size: int = 128) -> None:
+        """Load the checkpoint.
 
-        def reach_further(done: int) -> None:
-            reach(len(images) + done)
+        Args:
+            folder: of the checkpoint.
+            views, mirrored: test-time views to average over, as for `thaw.evaluation.views.further_views`.
+            batch_size: images per step.
+        """
+        self.network, self.info = load_checkpoint(folder)
+        self._classifier, self._called = self.network.classifier(), False
+        self._views, self._mirrored, self._batch_size = views, mirrored, batch_size
 
-        predicted = mean_over_views(
-            classifier, images, predicted, info.temperature, views, mirrored, size, reach_further
-        )
-    return info.classes, predicted
+    def probabilities(self, images: np.ndarray, reach: Callable[[int], None] = unseen) -> np.ndarray:
+        """Calibrated probabilities (n, classes).
+
+        Args:
+            images: uint8 (n, side, side, 3).
+            reach: called after each batch, from any thread, with the number of finished images of all views.
+        """
+        from thaw.evaluation.views import mean_over_views
+        from thaw.network.inference import predict_logits, softmax
+
+        count, size = len(images), min(self._batch_size, len(images))
+        if self._called and size < self._batch_size:  # a batch of another shape would be compiled first
+            images = np.concatenate([images, np.repeat(images[-1:], self._batch_size - count, axis=0)])
+            size = self._batch_size
+        self._called = True
+        temperature = self.info.temperature
+        predicted = softmax(predict_logits(self._classifier, images, size, reach), temperature)
+        if self._views > 1:
+            further = self._views, self._mirrored, size, lambda done: reach(count + done)
+            predicted = mean_over_views(self._classifier, images, predicted, temperature, *further)
+        return predicted[:count]
 
 
 def prediction_rows(files: list[Path], classes: list[str], predicted: np.ndarray, top: int) -> Iterator[dict[str, Any]]:
@@ -86,11 +94,12 @@ def as_json(rows: list[dict[str, Any]]) -> str:
     return json.dumps(rows, indent=1)
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """One row per image and class."""
+def as_csv(rows: list[dict[str, Any]], header: bool = True) -> str:
+    """One row per image and class, below the names of the columns if `header`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "rank", "class", "probability"])
+    if header:
+        writer.writerow(["file", "rank", "class", "probability"])
     for row in rows:
         for rank, entry in enumerate(row["classes"], start=1):
             writer.writerow([row["file"], rank, entry["class"], entry["probability"]])

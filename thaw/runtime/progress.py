@@ -4,6 +4,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Seconds between two lines of one piece of work in a log, and between two drawings of its bar.
 PERIOD = 30.0
@@ -82,6 +84,15 @@ class Progress:
             else:
                 self._due = self._last + PERIOD
                 print(self, flush=True)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Hide the bar while the block prints to the terminal, where no other thread calls `reach`."""
+        if self._bar is not None:
+            self._bar.clear()
+        yield
+        if self._bar is not None:
+            self._bar.refresh()
 
     def __str__(self) -> str:
         of = "" if self.total is None else f" of {self.total:,.0f}"

@@ -33,16 +33,16 @@ def run(arguments: argparse.Namespace) -> None:
     os.environ[VISIBLE] = "-1"
     use_backend("tensorflow", read_params().device.model_copy(update={"precision": "float32"}))
     from thaw.app.export import TOLERANCE, predict_exported, write_export
-    from thaw.app.predict import predict_images
+    from thaw.app.predict import Predictor
     from thaw.data.splits import read_split
-    from thaw.network.checkpoint import load_checkpoint
 
-    network, info = load_checkpoint(folder)
+    predictor = Predictor(folder)
+    network, info = predictor.network, predictor.info
     images, _ = read_split("test", info.classes)
     with tempfile.TemporaryDirectory() as scratch, replacing(output) as beside:
         exported = Path(scratch) / f"model.{arguments.format}"
         write_export(network, info.temperature, arguments.format, exported)
-        _, expected = predict_images(folder, images)
+        expected = predictor.probabilities(images)
         difference = float(abs(predict_exported(arguments.format, exported, images) - expected).max())
         if difference > TOLERANCE:
             raise ThawError(f"{output}: probabilities differ from {folder}'s by up to {difference:.2g}; not written")

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +18,18 @@ from thaw.app.commands.common import (
 )
 from thaw.app.versions import model_versions, other_versions
 from thaw.config.checks import check_views
+from thaw.config.schema import Params
 from thaw.errors import ThawError
 from thaw.images.read import UnreadableImage, find_images, read_images
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.runtime.progress import Progress
 from thaw.stage import read_params
+
+if TYPE_CHECKING:
+    from thaw.app.predict import Predictor
+
+# Images that are predicted at a time; as many files are read meanwhile.
+BATCH = 64
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -44,45 +53,69 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from thaw.app.predict import as_csv, as_json, as_table, predict_images, prediction_rows
+    from thaw.app.predict import as_csv, as_json, as_table, prediction_rows
 
     folder, params = model_folder(arguments.model), read_params()
     side = read_checkpoint_info(folder).input_size
     check_views("--views", arguments.views, params)
-    found = find_images(arguments.images)
-    files, images = _read(found, side, arguments.max_pixels)
-    said = f"predict: {len(files):,} of {len(found):,} files read, {len(found) - len(files):,} refused"
-    if not files:
-        raise ThawError(said)
+    found, stdout = find_images(arguments.images), sys.stdout
+    predictor, read, collected = None, 0, []
+    with messages_on_stderr(), Progress("predict", len(found), "files") as progress:
+        for files, images in _batches(found, side, arguments.max_pixels, progress):
+            predictor = predictor or _load_predictor(folder, params, arguments.views)
+
+            def reach(done: int, before: int = read) -> None:
+                progress.reach(before + done / arguments.views)
+
+            probabilities = predictor.probabilities(images, reach)
+            rows = list(prediction_rows(files, predictor.info.classes, probabilities, arguments.top))
+            if arguments.form == "csv":
+                with progress.aside():
+                    print(as_csv(rows, header=not read), file=stdout, flush=True)
+            else:
+                collected += rows
+            read += len(rows)
+    if collected:
+        print({"table": as_table, "json": as_json}[arguments.form](collected), flush=True)
+    said = f"predict: {read:,} of {len(found):,} files read, {len(found) - read:,} refused"
+    if read < max(1, len(found)):
+        raise ThawError(said)  # so that the exit code is 1
+    if read > 1:
+        print(said, file=sys.stderr)
+
+
+def _batches(
+    found: list[Path], side: int, max_pixels: int, progress: Progress
+) -> Iterator[tuple[list[Path], np.ndarray]]:
+    """Files that are images, and these, uint8 (n, side, side, 3), with a line on standard error for each other file.
+
+    However many files there are, images of few batches are in memory.
+    """
+    files, images = [], []
+    for file, image in zip(found, read_images(found, side, max_pixels), strict=True):
+        if isinstance(image, UnreadableImage):
+            with progress.aside():
+                print(image, file=sys.stderr)
+            continue
+        files.append(file)
+        images.append(image.pixels)
+        if len(files) == BATCH:
+            yield files, np.stack(images)
+            files, images = [], []
+    if files:
+        yield files, np.stack(images)
+
+
+def _load_predictor(folder: Path, params: Params, views: int) -> "Predictor":
+    """Load the checkpoint, not before there is an image: that takes seconds."""
+    from thaw.app.predict import Predictor
+
     if other := other_versions(model_versions(folder)):
         print(f"predict: {folder} was {other}", file=sys.stderr)
     set_up_backend("predict", params)
     from thaw.evaluation.views import describe_views
 
-    views, mirrored = arguments.views, bool(params.augment.flip)
+    mirrored = bool(params.augment.flip)
     if views > 1:
         print(f"predict: mean of {describe_views(views, mirrored)}", file=sys.stderr)
-    with messages_on_stderr(), Progress("predict", views * len(images), "images") as progress:
-        classes, probabilities = predict_images(folder, np.stack(images), views, mirrored, progress.reach)
-    rows = list(prediction_rows(files, classes, probabilities, arguments.top))
-    print({"table": as_table, "json": as_json, "csv": as_csv}[arguments.form](rows), flush=True)
-    if len(files) < len(found):
-        raise ThawError(said)  # so that the exit code is 1
-    if len(files) > 1:
-        print(said, file=sys.stderr)
-
-
-def _read(found: list[Path], side: int, max_pixels: int) -> tuple[list[Path], list[np.ndarray]]:
-    """The files that are images, and these; for each of the others a line on standard error."""
-    files, images, refused = [], [], []
-    with messages_on_stderr(), Progress("predict: reading", len(found), "files") as progress:
-        for number, (file, image) in enumerate(zip(found, read_images(found, side, max_pixels), strict=True), start=1):
-            if isinstance(image, UnreadableImage):
-                refused.append(image)
-            else:
-                files.append(file)
-                images.append(image.pixels)
-            progress.reach(number)
-    for refusal in refused:
-        print(refusal, file=sys.stderr)
-    return files, images
+    return Predictor(folder, views, mirrored, BATCH)
