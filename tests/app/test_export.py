@@ -1,13 +1,23 @@
-"""Exported files: Keras's own layers alone, and the checkpoint's probabilities."""
+"""Exported files: Keras's own layers alone, the checkpoint's probabilities, and names."""
+
+import json
+import re
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.examples import example_images, measure_statistics, narrowest
+from tests.helpers.project import ROOT
 from tests.helpers.speed import by_backbone
 from thaw.app.export import predict_exported, standalone, write_export
+from thaw.app.metadata import ExportMetadata
 from thaw.backbones import BACKBONES
+from thaw.images.read import read_image
 from thaw.network.build import Network, build_network
 from thaw.network.inference import predict_logits, softmax
 from thaw.network.seeds import seed_initialisers
@@ -16,6 +26,8 @@ from thaw.network.seeds import seed_initialisers
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 EXAMPLES = example_images(40)
 TEMPERATURE = 1.7
+CLASSES = ["cat", "🤚", "long-eared owl", "line\nbreak"]
+METADATA = ExportMetadata("thaw_cnn", "A test's.", CLASSES, 24, TEMPERATURE, "all", "0" * 64)
 
 
 def build(name: str, image_size: int = 32, pool: str = "avg") -> Network:
@@ -41,7 +53,7 @@ def probabilities(network: Network) -> np.ndarray:
 )
 def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
     network = build(name, image_size, pool)
-    model = standalone(network, TEMPERATURE)
+    model = standalone(network, TEMPERATURE, "thaw_any")
     ours = probabilities(network)
     assert np.ptp(ours, axis=0).max() > 0.01, "or there would be nothing to compare"
     # BatchNorm that is folded rounds otherwise; 1.3e-4 were seen with ResNet50's random weights.
@@ -49,35 +61,83 @@ def test_it_gives_the_checkpoints_probabilities(name, image_size, pool):
     assert (model.input_shape, model.inputs[0].dtype) == ((None, 32, 32, 3), "uint8")
 
 
-@pytest.mark.parametrize(
-    "form", ("keras", *(pytest.param(form, marks=pytest.mark.slow) for form in ("onnx", "tflite")))
-)
-def test_a_file_says_what_the_network_says_in_batches_of_any_size(form, tmp_path):
-    network = build("cnn")
-    file = tmp_path / f"model.{form}"
-    write_export(network, TEMPERATURE, form, file)
-    ours = probabilities(network)
-    for batch_size in (16, 40):  # 40 images: a last short batch, and one batch
-        np.testing.assert_allclose(predict_exported(form, file, EXAMPLES.inputs, batch_size), ours, atol=1e-5)
+@dataclass(frozen=True)
+class Exported:
+    """A file, images of the network's size, and what the checkpoint says of them."""
+
+    form: str
+    file: Path
+    images: np.ndarray
+    probabilities: np.ndarray
 
 
-@pytest.mark.parametrize(
-    "form", ("keras", *(pytest.param(form, marks=pytest.mark.slow) for form in ("onnx", "tflite")))
+@pytest.fixture(
+    scope="module", params=("keras", *(pytest.param(form, marks=pytest.mark.slow) for form in ("onnx", "tflite")))
 )
-def test_a_file_takes_images_of_the_networks_own_size(form, tmp_path):
+def exported(request, tmp_path_factory) -> Exported:
     seed_initialisers(0, "test")
     network = build_network("cnn", 16, None, 24)
     network.attach("avg", None, 0.0, 4)
-    images = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8)
-    file = tmp_path / f"model.{form}"
-    write_export(network, TEMPERATURE, form, file)
-    ours = softmax(predict_logits(network.classifier(), images, 5), TEMPERATURE)
-    np.testing.assert_allclose(predict_exported(form, file, images), ours, atol=1e-5)
+    folder = tmp_path_factory.mktemp(request.param)
+    # As large as what the documents' snippets read.
+    Image.fromarray(EXAMPLES.inputs[0]).resize((40, 30)).save(folder / "cat.jpg")
+    images = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), np.uint8)
+    images[0] = read_image(folder / "cat.jpg", 24).pixels
+    write_export(network, METADATA, request.param, folder / f"all.{request.param}")
+    ours = softmax(predict_logits(network.classifier(), images, 40), TEMPERATURE)
+    assert np.ptp(ours, axis=0).max() > 0.01, "or there would be nothing to compare"
+    return Exported(request.param, folder / f"all.{request.param}", images, ours)
+
+
+def test_a_file_says_what_the_network_says_in_batches_of_any_size(exported):
+    for batch_size in (1, 7, 40):
+        found = predict_exported(exported.form, exported.file, exported.images, batch_size)
+        np.testing.assert_allclose(found, exported.probabilities, atol=1e-5)
+
+
+def test_a_file_has_the_names_of_its_classes_and_of_its_tensors(exported):
+    if exported.form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(exported.file, providers=["CPUExecutionProvider"])
+        (images,), (output,) = session.get_inputs(), session.get_outputs()
+        assert (images.name, images.shape) == ("images", ["batch", 24, 24, 3])
+        assert (output.name, output.shape) == ("probabilities", ["batch", 4])
+        assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == CLASSES
+        return
+    archive = zipfile.ZipFile(exported.file)
+    assert json.loads(archive.read("thaw.json")) == asdict(METADATA)
+    if exported.form == "keras":
+        model = keras.saving.load_model(exported.file)
+        assert (model.name, model.input_shape) == ("thaw_cnn", (None, 24, 24, 3))
+        return
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    assert archive.read("labels.txt").decode() == "cat\n🤚\nlong-eared owl\nline\\nbreak\n"
+    model = flatbuffer_utils.read_model(str(exported.file))
+    (graph,) = model.subgraphs
+    names = [graph.tensors[index].name for index in (*graph.inputs, *graph.outputs)]
+    assert (graph.name, names) == (b"thaw_cnn", [b"images", b"probabilities"])
+    (place,) = (entry.buffer for entry in model.metadata if entry.name == b"TFLITE_METADATA")
+    assert bytes(model.buffers[place].data[4:8]) == b"M001"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # TensorFlow announces the package that will replace its Lite
+def test_the_snippets_of_the_documents_predict_as_thaw_does(exported, monkeypatch, capsys):
+    monkeypatch.chdir(exported.file.parent)
+    text = (ROOT / "docs/exports.md").read_text(encoding="utf-8")
+    reading, *snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (snippet,) = (snippet for snippet in snippets if exported.file.name in snippet)
+    found: dict = {}
+    exec(reading + snippet, found)
+    np.testing.assert_allclose(found["probabilities"], exported.probabilities[:1], atol=1e-5)
+    assert found["side"] == 24
+    assert capsys.readouterr().out.startswith(f"{CLASSES[exported.probabilities[0].argmax()]} 0.")
 
 
 @pytest.mark.slow
 def test_a_keras_file_needs_nothing_of_ours(tmp_path):
-    write_export(build("mobilenetv2"), TEMPERATURE, "keras", tmp_path / "model.keras")
+    write_export(build("mobilenetv2"), METADATA, "keras", tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     layers = model._flatten_layers()
     assert all(type(layer).__module__.startswith("keras.") for layer in layers)

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from thaw.app.metadata import IMAGES, PROBABILITIES, ExportMetadata, add_to_onnx, add_to_tflite, add_to_zip
 from thaw.backbones import BACKBONES
 from thaw.errors import ThawError
 from thaw.network.backend import quiet
@@ -17,13 +18,13 @@ from thaw.network.build import Network
 TOLERANCE = 1e-3
 
 
-def standalone(network: Network, temperature: float) -> keras.Model:
+def standalone(network: Network, temperature: float, name: str) -> keras.Model:
     """The network with its preprocessing, in Keras's own layers only: a saved file loads without thaw.
 
     From images, uint8 (n, side, side, 3), to probabilities, float32 (n, classes), of logits divided by the temperature.
     """
     row = BACKBONES[network.name]
-    images = keras.Input((network.input_size, network.input_size, 3), dtype="uint8", name="images")
+    images = keras.Input((network.input_size, network.input_size, 3), dtype="uint8", name=IMAGES)
     x = keras.layers.Rescaling(1.0, name="as_float")(images)
     # Normalisation and the order of the channels are one 1x1 convolution.
     kernel = np.diag(1 / np.array(row.std))
@@ -39,22 +40,23 @@ def standalone(network: Network, temperature: float) -> keras.Model:
     x = network.head(network.pooled(x), training=False)
     if temperature != 1:
         x = keras.layers.Rescaling(1 / temperature, name="temperature")(x)
-    return keras.Model(images, keras.layers.Softmax(name="probabilities")(x), name="thaw")
+    return keras.Model(images, keras.layers.Softmax(name=PROBABILITIES)(x), name=name)
 
 
-def write_export(network: Network, temperature: float, form: str, path: Path) -> None:
+def write_export(network: Network, metadata: ExportMetadata, form: str, path: Path) -> None:
     """Write the network as one file.
 
     Args:
-        network, temperature: of a checkpoint.
+        network, metadata: of a checkpoint.
         form: keras, onnx or tflite.
 
     Raises:
         ThawError: the packages that write this format are not installed.
     """
-    model = standalone(network, temperature)
+    model = standalone(network, metadata.temperature, metadata.name)
     if form == "keras":
         model.save(path)
+        add_to_zip(path, metadata, labels=False)
     elif form == "onnx":
         try:
             import tf2onnx  # noqa: F401
@@ -64,6 +66,7 @@ def write_export(network: Network, temperature: float, form: str, path: Path) ->
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # tf2onnx uses what NumPy no longer has
             model.export(path, format="onnx", verbose=False)
+        add_to_onnx(path, metadata)
     else:
         import tensorflow as tf
 
@@ -72,6 +75,7 @@ def write_export(network: Network, temperature: float, form: str, path: Path) ->
         with quiet(), contextlib.redirect_stdout(io.StringIO()):
             content = converter.convert()
         path.write_bytes(content)
+        add_to_tflite(path, metadata)
 
 
 def _missing(form: str) -> ThawError:

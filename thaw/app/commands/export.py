@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     os.environ[VISIBLE] = "-1"
     use_backend("tensorflow", read_params().device.model_copy(update={"precision": "float32"}))
     from thaw.app.export import TOLERANCE, predict_exported, write_export
+    from thaw.app.metadata import describe_checkpoint
     from thaw.app.predict import Predictor
     from thaw.data.splits import read_split
 
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     images, _ = read_split("test", info.classes)
     with tempfile.TemporaryDirectory() as scratch, replacing(output) as beside:
         exported = Path(scratch) / f"model.{arguments.format}"
-        write_export(network, info.temperature, arguments.format, exported)
+        write_export(network, describe_checkpoint(folder, info), arguments.format, exported)
         expected = predictor.probabilities(images)
         difference = float(abs(predict_exported(arguments.format, exported, images) - expected).max())
         if difference > TOLERANCE:
