@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,6 +135,22 @@ def test_the_snippets_of_the_documents_predict_as_thaw_does(exported, monkeypatc
     np.testing.assert_allclose(found["probabilities"], exported.probabilities[:1], atol=1e-5)
     assert found["side"] == 24
     assert capsys.readouterr().out.startswith(f"{CLASSES[exported.probabilities[0].argmax()]} 0.")
+
+
+def test_a_missing_package_is_told_before_tensorflow_is_loaded():
+    code = """
+import sys
+from thaw.__main__ import main
+sys.modules["tf2onnx"] = sys.modules["onnxruntime"] = None
+try:
+    main()
+finally:
+    print({"keras", "tensorflow"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", code, "export", "--format", "onnx"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr == '--format onnx: no onnxruntime, tf2onnx: pip install -e ".[export]"\n'
+    assert (result.returncode, result.stdout) == (1, "set()\n")
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import numpy as np
 
 from thaw.app.metadata import IMAGES, PROBABILITIES, ExportMetadata, add_to_onnx, add_to_tflite, add_to_zip
 from thaw.backbones import BACKBONES
-from thaw.errors import ThawError
 from thaw.network.backend import quiet
 from thaw.network.build import Network
 
@@ -49,19 +48,12 @@ def write_export(network: Network, metadata: ExportMetadata, form: str, path: Pa
     Args:
         network, metadata: of a checkpoint.
         form: keras, onnx or tflite.
-
-    Raises:
-        ThawError: the packages that write this format are not installed.
     """
     model = standalone(network, metadata.temperature, metadata.name)
     if form == "keras":
         model.save(path)
         add_to_zip(path, metadata, labels=False)
     elif form == "onnx":
-        try:
-            import tf2onnx  # noqa: F401
-        except ModuleNotFoundError:
-            raise _missing(form) from None
         model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # Keras exports no model that was never called
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # tf2onnx uses what NumPy no longer has
@@ -78,10 +70,6 @@ def write_export(network: Network, metadata: ExportMetadata, form: str, path: Pa
         add_to_tflite(path, metadata)
 
 
-def _missing(form: str) -> ThawError:
-    return ThawError(f'--format {form}: needs more packages: pip install -e ".[export]"')
-
-
 def predict_exported(form: str, path: Path, images: np.ndarray, batch_size: int = 128) -> np.ndarray:
     """Probabilities (n, classes) that an exported file gives images, uint8 (n, side, side, 3)."""
     run = {"keras": _keras, "onnx": _onnx, "tflite": _tflite}[form](path)
@@ -94,10 +82,8 @@ def _keras(path: Path):
 
 
 def _onnx(path: Path):
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        raise _missing("onnx") from None
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]

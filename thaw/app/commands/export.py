@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from thaw.app.commands.common import add_model, model_folder
@@ -12,6 +13,9 @@ from thaw.network.backend import use_backend
 from thaw.runtime.files import replacing
 from thaw.runtime.gpus import VISIBLE
 from thaw.stage import read_params
+
+# Packages beyond thaw's own that write and read a form.
+_PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -27,6 +31,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    _check_packages(arguments.format)
     folder = model_folder(arguments.model)
     output = arguments.output or Path(f"{folder.name}.{arguments.format}")
     # A file is for any machine, and not every format has half precision: float32, computed on the CPU.
@@ -49,3 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
             raise ThawError(f"{output}: probabilities differ from {folder}'s by up to {difference:.2g}; not written")
         shutil.copyfile(exported, beside)
     print(f"{output}: probabilities of {len(images):,} test images differ from {folder}'s by {difference:.1e} at most")
+
+
+def _check_packages(form: str) -> None:
+    """Refuse a form whose packages are not installed, before TensorFlow is loaded."""
+    missing = [name for name in _PACKAGES.get(form, ()) if find_spec(name) is None]
+    if missing:
+        raise ThawError(f'--format {form}: no {", ".join(missing)}: pip install -e ".[export]"')
