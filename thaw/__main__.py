@@ -1,7 +1,6 @@
 """The command line: finds the command and hands over to its module in thaw.app.commands. Start at `main`."""
 
 import argparse
-import io
 import os
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from thaw.app.commands import (
     summary,
 )
 from thaw.errors import ThawError, out_of_memory, printable
+from thaw.runtime.process import escape_output
 
 COMMANDS = (
     params, check, summary, lr_range, depth, demo, fresh, compare, report, predict, export, explain, audit, stage,
@@ -41,8 +41,7 @@ def main() -> None:
     for command in COMMANDS:
         command.add_parser(commands).set_defaults(run=command.run)
     arguments = parser.parse_args(sys.argv[1:] or ["--help"])
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may be no valid text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_output()
     try:
         arguments.run(arguments)
         sys.stdout.flush()

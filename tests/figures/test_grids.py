@@ -1,5 +1,7 @@
 """Grids of images: what is written on them, and that images are shown as they are."""
 
+import warnings
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -34,6 +36,21 @@ def test_a_caption_names_the_actual_class_where_the_prediction_is_wrong():
 def test_the_lines_of_a_caption_are_no_wider_than_its_image():
     text = caption(prediction("sweet_pepper", "aquarium_fish"))
     assert all(len(line) <= CAPTION_WIDTH for line in text.splitlines()), text
+
+
+NAMES = ["🤚", "고양이", "$x$ and $", "a_b^c\\frac{", "é ", 'a, "b"']
+
+
+def test_any_name_is_drawn_as_it_is_and_without_a_word(tmp_path, monkeypatch):
+    images = np.zeros((len(NAMES), 32, 32, 3), np.uint8)
+    with warnings.catch_warnings(action="error"):
+        draw_predictions(tmp_path / "a.png", f"Test images of {NAMES[2]}", images, [prediction(n, n) for n in NAMES])
+        draw_grid(tmp_path / "b.png", NAMES[2], images[None], [NAMES[0]], NAMES)
+    figures = []
+    monkeypatch.setattr(grids, "save_figure", lambda figure, path: figures.append(figure))
+    draw_grid(tmp_path / "b.png", "Views", images[None], [""], NAMES)
+    assert [axes.get_title() for axes in figures[0].axes] == NAMES
+    assert not any(axes.title.get_parse_math() for axes in figures[0].axes)
 
 
 def test_a_grid_shows_the_pixels_as_they_are(tmp_path):

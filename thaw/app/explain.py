@@ -94,7 +94,7 @@ def overlay(path: Path, shown: np.ndarray, image: np.ndarray, heat: np.ndarray, 
         height, width, _ = np.shape(panel)
         axes.imshow(panel, interpolation="nearest", extent=(0, width / height, 0, 1))
         axes.set(xticks=[], yticks=[])
-        axes.set_title(caption, fontsize=9)
+        axes.set_title(caption, fontsize=9, parse_math=False)
     axes.imshow(heat, interpolation="bilinear", cmap="inferno", alpha=0.55, extent=(0, 1, 0, 1), vmin=0, vmax=1)
     save_figure(figure, path)
 

@@ -126,6 +126,7 @@ def _write_predictions(
         gallery_class: class of the gallery; None for the class with the lowest F1.
     """
     per_class = class_scores(test.labels, predicted, classes)
+    lowest = [row for row in per_class if row["images"]][-1]
     superclasses = superclasses_of(classes) if len(classes) > LEGIBLE else None
     predictions = prediction_rows(split_rows("test", classes), test.labels, predicted, classes)
     # One row at least: DVC draws a chart without rows as a blank without a title.
@@ -135,7 +136,7 @@ def _write_predictions(
     write_table(folder / "confused.csv", confused)
     write_table(folder / "predictions.csv", predictions)
     shown = {
-        "gallery": gallery_rows(test.labels, classes.index(gallery_class or per_class[-1]["class"])),
+        "gallery": gallery_rows(test.labels, classes.index(gallery_class or lowest["class"])),
         "mistakes": misclassified_rows(test.labels, predicted),
     }
     for name, numbers in shown.items():

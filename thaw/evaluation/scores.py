@@ -18,13 +18,13 @@ def compute_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float
         predicted: probabilities (n, classes).
 
     Returns:
-        accuracy, loss (mean cross-entropy, in nats), macro_precision, macro_recall, macro_f1 (a
-        class that is never predicted has precision 0), and top5_accuracy for more than 5 classes.
+        accuracy, loss (mean cross-entropy, in nats), macro_precision, macro_recall, macro_f1 (over the classes that
+        have images; one that is never predicted has precision 0), and top5_accuracy for more than 5 classes.
     """
     classes = np.arange(predicted.shape[1])
     best = predicted.argmax(axis=1)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        labels, best, labels=classes, average="macro", zero_division=0
+        labels, best, labels=np.unique(labels), average="macro", zero_division=0
     )
     # A probability that is rounded to 0 counts as the least positive double: the loss stays finite.
     likelihoods = np.maximum(predicted[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)

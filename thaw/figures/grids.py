@@ -3,6 +3,7 @@
 import io
 import math
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,16 @@ def draw_grid(path: Path, title: str, rows: np.ndarray, row_titles: list[str], c
 
     inches = _inches(rows, 1.0)
     figure = Figure(figsize=(inches * len(column_titles) + 0.8, inches * len(rows) + 0.7), layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     for r, (images, row_title) in enumerate(zip(rows, row_titles, strict=True)):
         for c, (image, column_title) in enumerate(zip(images, column_titles, strict=True)):
             axes = figure.add_subplot(len(rows), len(column_titles), r * len(column_titles) + c + 1)
             _show(axes, image)
             axes.set(xticks=[], yticks=[])
             if r == 0:
-                axes.set_title(column_title, fontsize=8)
+                axes.set_title(column_title, fontsize=8, parse_math=False)
             if c == 0:
-                axes.set_ylabel(row_title, fontsize=8)
+                axes.set_ylabel(row_title, fontsize=8, parse_math=False)
     save_figure(figure, path)
 
 
@@ -79,13 +80,13 @@ def draw_captioned(
     rows = math.ceil(len(images) / columns)
     inches, (height, width) = _inches(images, 10 / columns), images.shape[1:3]
     figure = Figure(figsize=(inches * columns, (inches * height / width + 0.3) * rows + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     for number, (image, text) in enumerate(zip(images, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         _show(axes, image)
         axes.set(xticks=[], yticks=[])
         color = "#1a7f37" if green[number] else "#c62828"
-        axes.set_title(text, fontsize=7, color=color)
+        axes.set_title(text, fontsize=7, color=color, parse_math=False)
         for spine in axes.spines.values():
             spine.set(color=color, linewidth=2)
     save_figure(figure, path)
@@ -113,6 +114,9 @@ def caption(prediction: dict[str, Any]) -> str:
 def save_figure(figure, path: Path) -> None:
     """Write a figure as a PNG, with the same bytes in each run."""
     png = io.BytesIO()  # on a full disk, Pillow itself would say only "encoder error -2"
-    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # Of a class name with emoji, say, a letter is a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     with replacing(path) as beside:
         beside.write_bytes(png.getvalue())

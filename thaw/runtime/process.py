@@ -1,5 +1,6 @@
-"""The process of a stage: signals, and the end of the dvc above it."""
+"""The process of a stage: its output, signals, and the end of the dvc above it."""
 
+import io
 import os
 import re
 import signal
@@ -40,6 +41,12 @@ def listen_for_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     sys.unraisablehook = _stop_again
+
+
+def escape_output() -> None:
+    """Have letters escaped on standard output that its encoding lacks, as Python does on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _stop(number: int, frame: object) -> None:
