@@ -18,7 +18,8 @@ def settings(params) -> dict[str, Any]:
     """Parameters to record, without paths of this machine."""
     content = params.model_dump()
     content["backbone"].pop("weights_file")
-    for section, key in (("backbone", "weights"), ("dataset", "url")):
+    content["dataset"].pop("files")
+    for section, key in (("backbone", "weights"), ("dataset", "url"), ("dataset", "path")):
         if "/" in str(content[section][key]):
             content[section][key] = "a file"
     return content

@@ -6,7 +6,7 @@ It checks the parameters, measures time and memory, and ends an expected failure
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from thaw.config.checks import Tables
 from thaw.config.compose import compose
 from thaw.config.load import check_params, load_params
 from thaw.config.schema import Params
-from thaw.datasets import DATASETS
+from thaw.datasets import DATASETS, described
 from thaw.errors import ParamError, ThawError, out_of_memory
 from thaw.network.backend import provenance, use_backend
 from thaw.network.cut import frozen_layers
@@ -25,8 +25,9 @@ from thaw.runtime.gpus import take_gpu
 from thaw.runtime.locks import locked
 from thaw.runtime.memory import PeakMemory
 from thaw.runtime.once import made_elsewhere
-from thaw.runtime.process import Stopped, end_with_dvc, listen_for_signals
+from thaw.runtime.process import Stopped, end_with_dvc, escape_output, listen_for_signals
 
+# Of dataset=folder they know no classes: only its folder does, or what preprocess has made of it.
 TABLES = Tables(BACKBONES, DATASETS, frozen_layers)
 
 
@@ -37,7 +38,7 @@ class Stage:
     Attributes:
         module: dotted name; imported after the backend is set up.
         function: name in that module; takes the parameters and, for `unfreeze@NAME`, the name of the phase.
-        keras: whether the stage computes with Keras.
+        keras: whether the stage computes with Keras, from what the stage preprocess has written.
     """
 
     module: str
@@ -63,8 +64,16 @@ def read_params(path: Path = paths.PARAMS) -> Params:
 
 
 def composed_params(overrides: list[str]) -> Params:
-    """Checked parameters: what conf/ composes to with overrides, or params.yaml where there are none."""
-    return check_params(compose(overrides), TABLES) if overrides else read_params()
+    """Checked parameters of a run to come: what conf/ composes to with overrides, or params.yaml without any."""
+    tables = replace(TABLES, describe=described)
+    return check_params(compose(overrides), tables) if overrides else load_params(tables)
+
+
+def _read_processed_params() -> Params:
+    """params.yaml, checked against what the stage preprocess has made of a folder."""
+    from thaw.data.splits import processed_dataset
+
+    return load_params(replace(TABLES, describe=processed_dataset))
 
 
 def run_stage(name: str) -> None:
@@ -74,12 +83,13 @@ def run_stage(name: str) -> None:
         name: name of the DVC stage, such as extract or unfreeze@all. Its seconds without waiting and its peak memory
             are written to metrics/time/<name>.json, device and versions to metrics/provenance/<name>.json.
     """
+    escape_output()
     listen_for_signals()
     end_with_dvc(name)
     kind, separator, phase = name.partition("@")
     stage = STAGES[kind]
     try:
-        params = read_params()
+        params = _read_processed_params() if stage.keras else read_params()
         if separator and phase not in params.schedule.phases:
             raise ParamError("phase", phase, ", ".join(params.schedule.phases) or "none, as schedule.phases is empty")
         # After a killed DVC, a stage of it may still run: two processes must not write the same folder.
@@ -98,6 +108,8 @@ def run_stage(name: str) -> None:
                 write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
             work = getattr(import_module(stage.module), stage.function)
             seconds = (work(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started
+            if name == "preprocess":
+                _read_processed_params()  # refuses what only a folder's images tell, such as too large a batch_size
             spent = {"seconds": round(seconds, 2), "peak_gb": round(memory.gb, 2)}
             write_json(paths.METRICS / "time" / f"{name}.json", spent)
     except ThawError as error:

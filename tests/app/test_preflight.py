@@ -10,9 +10,10 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from tests.helpers.project import Project
+from tests.helpers.project import ROOT, Project
 from thaw.app.preflight import check_runnable, imagenet_weights
 from thaw.backbones import BACKBONES
+from thaw.config.compose import compose
 from thaw.config.schema import Backbone
 from thaw.errors import ThawError
 from thaw.runtime.files import sha256
@@ -213,6 +214,41 @@ def test_what_the_cache_has_lost_is_not_made(raw):
     Path(".dvc/cache/files/md5/ab/cdef.dir").unlink()
     with pytest.raises(ThawError, match=BY_HAND):
         check_runnable(raw, reachable=True)
+
+
+# --- images of one's own ---
+
+
+def of_folder(path: Path | str) -> dict:
+    """What conf/ composes to for a folder, without ImageNet weights."""
+    overrides = ["dataset=folder", f"dataset.path='{path}'", "backbone=cnn", "batch_size=4"]
+    return compose(overrides, ROOT / "conf")
+
+
+def test_a_folder_is_looked_at_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/manx/a.jpg", "photos/ragdoll/b.jpg", "photos/ragdoll/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    raw = of_folder(tmp_path / "photos") | {"batch_size": 2}
+    check_runnable(raw, reachable=True)
+    with pytest.raises(ThawError, match="batch_size: received 4; accepted: 1 to 3"):
+        check_runnable(raw | {"batch_size": 4}, reachable=True)
+    with pytest.raises(ThawError, match="class_weights: received 'bengal'; accepted: manx, ragdoll"):
+        check_runnable(raw | {"class_weights": {"bengal": 2.0}}, reachable=True)
+    gone = of_folder(tmp_path / "none")
+    check_runnable(gone, reachable=False)
+    with pytest.raises(ThawError, match="dataset.path: received '.*/none'; accepted: a folder of class folders"):
+        check_runnable(gone, reachable=True)
+
+
+@pytest.mark.parametrize("name", [".", "..", "data", "data/processed", "data/raw/photos", "models", "plots/tables"])
+def test_a_folder_that_stages_write_in_is_refused(tmp_path, monkeypatch, name):
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.chdir(tmp_path / "checkout")
+    Path(name).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ThawError, match="dataset.path: received .*; accepted: a folder apart from "):
+        check_runnable(of_folder(name), reachable=True)
 
 
 # --- where ImageNet weights come from ---

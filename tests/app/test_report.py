@@ -88,6 +88,7 @@ def run_of(classes, *overrides, matrix=None):
                     "temperature": 1.312},
         source={"history": []},
         data="abc.dir",
+        classes=list(classes),
         tables={
             "scores": [{"of": of, "score": score, "value": "0.8"} | bounds(of == "test" and score == "accuracy")
                        for of in ("train", "val", "test") for score in ("accuracy", "precision", "recall", "F1")],

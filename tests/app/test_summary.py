@@ -2,8 +2,10 @@
 
 import math
 import time
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.config.test_params import composed
 from tests.helpers.examples import data, example_images, extraction, run
@@ -17,6 +19,7 @@ from thaw.app.summary import (
     count_images,
     cut_of_each_depth,
     depth_rows,
+    describe_images,
     estimate_seconds,
     phase_row,
     planned_cuts,
@@ -106,6 +109,37 @@ def test_images_are_counted_as_preprocess_splits_them():
     assert count_images(chosen("dataset.limit=20000"), None).train == 20_000
     split = chosen("recipe=class-split")
     assert count_images(split, split.dataset.classes) == Counts(13_500, 1_500, 3_000)
+
+
+def photos(root: Path, **sizes: int) -> tuple[str, ...]:
+    """Images of two sizes by class, and the overrides of a run on them."""
+    for name, size in sizes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(size):
+            Image.new("RGB", (30 + number, 40)).save(root / name / f"{number}.png")
+    return ("dataset=folder", f"dataset.path={root}", "backbone=cnn", "backbone.image_size=48", "batch_size=8")
+
+
+def test_of_a_folder_images_are_counted_before_a_run_and_classes_are_as_uneven_as_they_are(tmp_path):
+    own = chosen(*photos(tmp_path / "photos", manx=30, ragdoll=70))
+    assert count_images(own, None) == Counts(81, 9, 10)
+    assert count_images(own, ["manx"]) == Counts(24, 3, 3)
+    few = own.model_copy(update={"dataset": own.dataset.model_copy(update={"per_class": 5})})
+    assert count_images(few, None) == Counts(10, 9, 10)
+    assert describe_images(own) == (
+        "images: 81 for training, 9 for validation, 10 for the test, of 48 x 48 pixels; 0.001 GB in data/processed"
+    )
+    network = build_untrained(own)
+    assert network.classifier().input_shape == (None, 48, 48, 3)
+    assert network.classifier().output_shape == (None, 2)
+
+
+@pytest.mark.slow
+def test_reading_a_folder_is_estimated_too(tmp_path):
+    settings = chosen(*photos(tmp_path / "photos", manx=30, ragdoll=70), "schedule=head-only", "head.epochs=1")
+    estimated = dict(estimate_seconds(settings, build_untrained(settings)))
+    assert list(estimated) == ["preprocess", "extract", "train_head", "evaluate"]
+    assert 0 < estimated["preprocess"] < 60
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from thaw import paths
 from thaw.backbones import BACKBONES
+from thaw.config.checks import Tables
 from thaw.config.compose import compose, compose_params
 from thaw.config.load import check_params
 from thaw.config.schema import Phase
@@ -49,9 +51,9 @@ def get(raw: dict, key: str) -> Any:
     return functools.reduce(lambda section, name: section[name], key.split("."), raw)
 
 
-def refusal(raw: Any) -> str:
+def refusal(raw: Any, tables: Tables = TABLES) -> str:
     with pytest.raises(ParamError) as caught:
-        check_params(raw, TABLES)
+        check_params(raw, tables)
     text = str(caught.value)
     assert re.fullmatch(r"[^\n]+: received [^\n]+; accepted: [^\n]+", text)
     return text
@@ -60,7 +62,10 @@ def refusal(raw: Any) -> str:
 # --- what is shipped ---
 
 
-OPTIONS = [(f"{group}={option}",) for group in sorted(GROUPS) for option in GROUPS[group]]
+FOLDER = ("dataset=folder", "dataset.path=/photos")
+OPTIONS = [
+    FOLDER if option == "folder" else (f"{group}={option}",) for group in sorted(GROUPS) for option in GROUPS[group]
+]
 PAIRS = [
     (f"backbone={backbone}", f"schedule={schedule}")
     for backbone in GROUPS["backbone"]
@@ -80,7 +85,7 @@ def test_a_section_has_the_name_of_its_file(overrides):
     for group in ("dataset", "backbone", "head", "augment", "schedule"):
         assert (CONF / group / f"{raw[group]['name']}.yaml").is_file()
     assert (CONF / "recipe" / f"{raw['recipe']}.yaml").is_file()
-    for override in overrides:
+    for override in overrides[:1]:
         group, _, option = override.partition("=")
         assert (raw["recipe"] if group == "recipe" else raw[group]["name"]) == option
 
@@ -117,6 +122,43 @@ def test_the_weights_file_is_the_one_that_is_given(tmp_path):
     raw = composed(f"backbone.weights='{file}'")
     assert raw["backbone"]["weights_file"] == str(file)
     check_params(raw, TABLES)
+
+
+@pytest.mark.parametrize("name", ["photos", "photos.csv"])
+def test_a_path_of_images_is_made_absolute_and_dvc_hashes_the_folder(tmp_path, monkeypatch, name):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/photos.csv").touch()
+    (tmp_path / "images/photos").mkdir()
+    monkeypatch.chdir(tmp_path / "images/photos")
+    section = compose(["dataset=folder", f"dataset.path=../{name}", "backbone=mobilenetv2"], CONF)["dataset"]
+    assert section["path"] == str(tmp_path / "images" / name)
+    assert section["files"] == str(tmp_path / ("images" if name.endswith("csv") else "images/photos"))
+    assert section["image_size"] == 96, "as the backbone's"
+
+
+@pytest.mark.parametrize("dataset", sorted({*GROUPS["dataset"]} - {"folder"}))
+def test_without_a_folder_dvc_has_a_file_of_the_checkout_to_hash(dataset):
+    file = composed(f"dataset={dataset}")["dataset"]["files"]
+    assert file == f"thaw/datasets/{dataset}.py"  # a dependency already
+    assert (ROOT / file).is_file()
+
+
+def test_of_a_folder_class_names_are_checked_where_they_are_known():
+    raw = composed(*FOLDER)
+    raw["evaluate"]["gallery_class"], raw["class_weights"] = "siamese", {"siamese": 2.0}
+    raw["dataset"]["classes"] = ["siamese", "manx"]
+    check_params(raw, TABLES)
+    known = {"classes": ("manx", "ragdoll"), "train_count": 300, "test_count": 20, "sizes": (100, 200)}
+    tables = replace(TABLES, describe=lambda section: replace(DATASETS["folder"], **known))
+    assert refusal(raw, tables).startswith("dataset.classes: received 'siamese'; accepted: manx, ragdoll; or 0 to 1")
+    raw["dataset"]["classes"] = None
+    assert refusal(raw, tables).startswith("evaluate.gallery_class: received 'siamese'")
+    raw["evaluate"]["gallery_class"] = 1
+    assert refusal(raw, tables).startswith("class_weights: received 'siamese'")
+    raw["class_weights"] = {"manx": 2.0}
+    check_params(raw, tables)
+    raw["batch_size"] = 271
+    assert refusal(raw, tables) == "batch_size: received 271; accepted: 1 to 270, the training images there are"
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
@@ -377,6 +419,17 @@ BAD = [
     Bad("dataset.sha256", "0" * 64, base=DIGITS),
     *each("dataset.image_size", 7, 1025, True, 32.0, NAN, "32", None, 33),
     Bad("dataset.image_size", 64, base=DIGITS),
+    Bad("dataset.image_size", 7, base=FOLDER),
+    *each("dataset.path", "", 5, True, [], "/photos"),
+    Bad("dataset.path", "/photos", base=DIGITS),
+    *each("dataset.path", None, "", "photos", "../photos", base=FOLDER),
+    *each("dataset.files", None, 5),
+    *each("dataset.files", "/", "photos", "/photos/cat", base=("dataset=folder", "dataset.path=/my/photos")),
+    *each("dataset.max_pixels", *WHOLE_FROM_1),
+    *each("dataset.strict", 0, 1, "yes", None, []),
+    *each("dataset.per_class", *WHOLE_OR_NULL),
+    Bad("dataset.per_class", 5, base=("dataset.limit=200",)),
+    Bad("batch_size", 51, base=("dataset.per_class=5", "batch_size=50")),
     *each("dataset.limit", 9, 45_001, *WHOLE_OR_NULL),
     Bad("dataset.limit", 99, base=("dataset=cifar100",)),
     Bad("dataset.limit", 1_147, base=DIGITS),
@@ -385,6 +438,7 @@ BAD = [
     *(Bad("dataset.classes", ["dog", one], "dataset.classes") for one in ("unicorn", "Cat", 10, -1)),
     *(Bad("dataset.classes", ["dog", one], "dataset.classes.1") for one in (True, 1.0, None, ["cat"], {"cat": 1})),
     *each("dataset.val_fraction", 0, 1, -0.1, 1.5, 1e-9, 0.99999, NAN, INF, True, "0.1", None),
+    *each("dataset.test_fraction", 0, 1, -0.1, 1.5, NAN, INF, True, "0.1", None),
     *each("dataset.seed", *SEEDS),
     # backbone
     *each("backbone.name", "vgg19", "VGG16", "", None, 16),
@@ -560,7 +614,7 @@ def test_every_parameter_has_cases_above():
     ("key", "value", "text"),
     [
         ("backbone.name", "vgg19", "received 'vgg19'; accepted: cnn, mobilenetv2, resnet18, resnet50, vgg16"),
-        ("dataset.name", "cifar", "received 'cifar'; accepted: cifar10, cifar100, digits"),
+        ("dataset.name", "cifar", "received 'cifar'; accepted: cifar10, cifar100, digits, folder"),
         ("head.units", "x" * 1000, f"received '{'x' * 76}...; accepted: a whole number from 1 up"),
         ("schedule.typo", 1, "received an unknown key; accepted: name, phases, final"),
         ("schedule.phases.all.typo", 1, "received an unknown key; accepted: epochs, "),

@@ -64,6 +64,17 @@ def test_each_class_has_its_share_of_each_split(limit, val_fraction):
         )
 
 
+def test_so_many_of_each_class_are_kept_and_validation_stays_as_it_is():
+    few, val = draw_splits(LABELS, 0.1, None, seed=0, per_class=5)
+    more, same = draw_splits(LABELS, 0.1, None, seed=0, per_class=9)
+    assert counts(LABELS[few]) == [5, 5, 5] and counts(LABELS[more]) == [9, 9, 9]
+    assert set(few) < set(more)
+    assert val.tolist() == same.tolist() == draw_splits(LABELS, 0.1, None, seed=0)[1].tolist()
+    assert not set(more) & set(val)
+    with pytest.raises(ThawError, match="dataset.per_class: received 184; accepted: 1 to 183"):
+        draw_splits(LABELS, 0.1, None, seed=0, per_class=184)
+
+
 def test_equal_classes_stay_equal():
     labels = np.tile(np.arange(10), 100)
     train, val = draw_splits(labels, 0.1, 200, seed=3)
@@ -114,13 +125,14 @@ def test_a_stratified_choice_has_the_count_and_the_shares(drawn, seed):
 # --- what is written and read ---
 
 NAMES = ["cat", "dog", "owl"]
+ALL = np.arange(7)
 
 
 @pytest.fixture
 def processed(tmp_path, monkeypatch):
     """The folder data/processed of a dataset of three classes, with a train split."""
     monkeypatch.chdir(tmp_path)
-    write_split(paths.PROCESSED / "train", some_images())
+    write_split(paths.PROCESSED / "train", some_images(), ALL)
     write_class_names({"classes": NAMES})
     return tmp_path / paths.PROCESSED
 
@@ -178,15 +190,15 @@ def test_class_names_come_in_the_order_of_the_choice(processed):
 
 
 def test_superclasses_are_stored_and_those_of_an_earlier_dataset_are_not_left(processed):
-    write_split(processed / "train", some_images(coarse=True))
+    write_split(processed / "train", some_images(coarse=True), ALL)
     coarse = np.load(processed / "train/coarse_labels.npy", allow_pickle=False)
     np.testing.assert_array_equal(coarse, some_images(coarse=True).coarse)
-    write_split(processed / "train", some_images())
+    write_split(processed / "train", some_images(), ALL)
     assert {file.name for file in (processed / "train").iterdir()} == {"images.npy", "labels.npy", "split.json"}
 
 
 def test_each_class_has_the_name_of_its_superclass(processed):
-    write_split(processed / "test", some_images(coarse=True))
+    write_split(processed / "test", some_images(coarse=True), ALL)
     assert superclasses_of(NAMES) is None
     write_class_names({"classes": NAMES, "superclasses": ["mammal", "bird"]})
     assert superclasses_of(["owl", "cat"]) == ["bird", "mammal"]
@@ -279,7 +291,7 @@ def test_a_damaged_header_is_read_or_refused(places):
         file = Path(folder) / "labels.npy"
         file.write_bytes(damaged)
         try:
-            assert _load(file, np.uint8, 1).dtype == np.uint8
+            assert _load(file, (np.uint8,), 1).dtype == np.uint8
         except ThawError as error:
             assert "labels.npy" in str(error)
 
@@ -345,6 +357,7 @@ def test_both_stages_leave_their_outputs_and_nothing_else(checkout):
         ),
         *(f"data/processed/{split}/split.json" for split in ("train", "val", "test")),
         "data/processed/classes.json",
+        "data/processed/files.csv",
         "metrics/time/download.json",
         "metrics/time/preprocess.json",
     }
@@ -426,7 +439,7 @@ def test_a_failed_stage_says_so_in_one_line_and_leaves_nothing(tmp_path):
     assert left == {"params.yaml", ".dvc"}  # the lock of the stage
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", [name for name, row in DATASETS.items() if not row.is_folder])
 def test_preprocess_before_download_says_so_in_one_line(tmp_path, dataset):
     write_params(tmp_path, composed(f"dataset={dataset}", "backbone=cnn"))
     result = run(tmp_path, "preprocess")

@@ -6,9 +6,12 @@ Each is changed in turn on tiny data; a stage runs as a function, from the same 
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.stage_runs import Runs, entries, named
 from thaw.config.schema import Device
@@ -34,6 +37,8 @@ COMPOSITIONS = {
     "plain": [*TINY, *PLAIN],
     "narrow": [*TINY, *PLAIN, "backbone=mobilenetv2", "backbone.weights=none", "backbone.alpha=0.35"],
     "layers": [*TINY, "~schedule.phases.top.depth", "+schedule.phases.top.layers=22"],
+    "whole": [*TINY, "dataset.limit=null"],
+    "folder": [*TINY, "dataset=folder", "dataset.image_size=8"],
     # Nothing is learnt, so that patience ends.
     "stalled": [
         *TINY,
@@ -53,10 +58,16 @@ CHANGES: dict[str, Any] = {
     "dataset.name": "cifar10",
     "dataset.url": "file:///elsewhere.tar.gz",
     "dataset.sha256": "0" * 64,
+    "dataset.path": "/elsewhere",
+    "dataset.files": "/elsewhere",
     "dataset.image_size": 33,
+    "dataset.max_pixels": 100,
+    "dataset.strict": True,
     "dataset.limit": 50,
+    "dataset.per_class": 2,
     "dataset.classes": [7, 9],
     "dataset.val_fraction": 0.06,
+    "dataset.test_fraction": 0.3,
     "dataset.seed": 1,
     "backbone.name": "vgg16",
     "backbone.weights": "imagenet",
@@ -106,6 +117,8 @@ CHANGES: dict[str, Any] = {
 }  # fmt: skip
 # Where a key acts that does not in the first composition: by its name, or by stage and name.
 ACTS = {
+    **{f"dataset.{key}": "folder" for key in ("path", "image_size", "max_pixels", "strict", "test_fraction")},
+    "dataset.per_class": "whole",
     "backbone.name": "plain",
     "backbone.weights": "plain",
     "backbone.alpha": "narrow",
@@ -146,7 +159,23 @@ def quick():
 @pytest.fixture(scope="module")
 def compositions(tmp_path_factory) -> dict[str, Runs]:
     folder = tmp_path_factory.mktemp("stages")
-    return {name: Runs(folder / name, overrides) for name, overrides in COMPOSITIONS.items()}
+    runs = {name: Runs(folder / name, overrides) for name, overrides in COMPOSITIONS.items()}
+    runs["folder"].raw["dataset"] |= dict.fromkeys(("path", "files"), str(write_images(folder / "photos")))
+    return runs
+
+
+def write_images(root: Path) -> Path:
+    """A folder of 10 classes; some images are larger, one file is none, and a CSV gives each image another class."""
+    lines = ["path,label"]
+    for number in range(200):
+        file = root / f"class{number % 10}" / f"{number:03}.png"
+        lines.append(f"{file.relative_to(root)},class{(number + 1) % 10}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        side = 9 if number % 50 else 20
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)).save(file)
+    (root / "class0/notes.txt").write_text("notes")
+    (root / "list.csv").write_text("\n".join(lines))
+    return root
 
 
 def of_phase(stage: str, key: str) -> str:
@@ -165,8 +194,8 @@ def acts(compositions: dict[str, Runs], stage: str, key: str, value: Any = None)
     runs = compositions[ACTS.get(f"{stage} {key}") or ACTS.get(key, "stored")]
     name = of_phase(stage, key)
     outputs = runs.other(name, change(name, key, value))
-    # Of another dataset there is nothing to read; all other values must do.
-    assert "refused" not in outputs or key == "dataset.name", outputs
+    # Of another dataset there is nothing to read, and to refuse is what strict is for; all other values must do.
+    assert "refused" not in outputs or key in ("dataset.name", "dataset.strict"), outputs
     return outputs != runs.base(name)
 
 
@@ -196,6 +225,8 @@ def test_a_parameter_that_a_stage_names_changes_an_output(compositions, tmp_path
 
         value = str(tmp_path / "of.weights.h5")
         BACKBONES["cnn"].build(32, None, None).save_weights(value)
+    if key == "dataset.path":
+        value = f"{compositions['folder'].raw['dataset']['path']}/list.csv"
     assert acts(compositions, stage, key, value)
 
 
@@ -205,10 +236,19 @@ def test_a_parameter_that_a_stage_names_changes_an_output(compositions, tmp_path
         *(("stored", stage) for stage in PIPELINE),
         *(("images", stage) for stage in ("train_head", "unfreeze@top")),
         ("plain", "backbone"),
+        ("folder", "download"),
     ],
 )
 def test_a_parameter_that_a_stage_does_not_name_changes_none(compositions, composition, stage):
     assert unnamed_that_act(compositions[composition], stage, named(stage)) == []
+
+
+def test_the_same_images_at_another_path_are_stored_alike(compositions, tmp_path):
+    runs, copy = compositions["folder"], str(write_images(tmp_path / "copy"))
+    base = runs.base("preprocess")
+    assert "refused" not in base
+    assert runs.other("preprocess", {"dataset.path": copy, "dataset.files": copy}) == base
+    assert unnamed_that_act(runs, "preprocess", [*named("preprocess"), "dataset.files"]) == []
 
 
 def test_a_name_too_many_and_a_name_too_few_are_found(compositions):

@@ -32,7 +32,10 @@ _USUAL = ("head.name", "augment.name")
 
 
 # Follow from other parameters, or change nothing that is measured here.
-_DULL = ("recipe", "backbone.weights_file", "dataset.url", "evaluate.gallery_class", "schedule.final", "run.data_gb")
+_DULL = (
+    "recipe", "backbone.weights_file", "dataset.url", "dataset.files", "evaluate.gallery_class", "schedule.final",
+    "run.data_gb",
+)  # fmt: skip
 
 
 _NONE = object()

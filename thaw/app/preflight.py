@@ -16,8 +16,9 @@ from thaw.backbones import BACKBONES
 from thaw.config.checks import Tables
 from thaw.config.load import ParamsLoader, check_params
 from thaw.config.schema import Backbone, Params
-from thaw.datasets import DATASETS
-from thaw.errors import ThawError
+from thaw.config.schema import Dataset as Section
+from thaw.datasets import DATASETS, Dataset, described
+from thaw.errors import ParamError, ThawError
 from thaw.network.cut import frozen_layers
 
 # Seconds to wait for a connection, and for the first byte.
@@ -25,22 +26,25 @@ TIMEOUT = 5.0
 # Address of keras.applications' ImageNet weights.
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _KAGGLE = "https://www.kaggle.com"
+# Folders of what stages write.
+_OUTPUTS = (paths.RAW, paths.PROCESSED, paths.FEATURES, paths.VIEWS, paths.MODELS, paths.METRICS, paths.PLOTS)
 # Image sizes with ImageNet weights of MobileNetV2; other sizes take the weights of the last.
 _MOBILENET_SIZES = (96, 128, 160, 192, 224)
 
 
 def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
-    """Refuse invalid parameters, and an archive or ImageNet weights that are out of reach.
+    """Refuse invalid parameters, a folder of images that cannot be learnt from, and what is out of reach.
 
     Args:
         raw: the future content of params.yaml.
-        reachable: also look for the archive and the weights: on this machine, then over the network.
+        reachable: also look at the folder of images, and for the archive and the weights: on this machine, then over
+            the network.
 
     Raises:
         ThawError: names the cause and a remedy.
     """
     # The tables that thaw.stage hands in; importing that module would take another 0.15 s.
-    checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers))
+    checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers, _described if reachable else None))
     if not reachable:
         return
     url, sha256 = checked.dataset.url, checked.dataset.sha256
@@ -50,6 +54,21 @@ def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
         fetch.check_archive(url, sha256, paths.downloads(), timeout=TIMEOUT)
     if checked.backbone.weights == "imagenet":
         _check_imagenet(checked, raw)
+
+
+def _described(section: Section) -> Dataset:
+    """The dataset of the parameters; that of a folder as it looks now, if DVC can watch it beside its own outputs."""
+    if section.path is not None:
+        _refuse_outputs(section.path, Path(section.files).resolve())
+    return described(section)
+
+
+def _refuse_outputs(received: str, folder: Path) -> None:
+    for name in (".", *map(str, _OUTPUTS)):
+        output = Path(name).resolve()
+        if output.is_relative_to(folder) or (name != "." and folder.is_relative_to(output)):
+            what = "the checkout" if name == "." else f"{name}/, which stages write"
+            raise ParamError("dataset.path", received, f"a folder apart from {what}")
 
 
 def _check_imagenet(checked: Params, raw: dict[str, Any]) -> None:

@@ -1,21 +1,27 @@
 """A run before it is started: its blocks, depths, phases and parameters, and an estimate of how long it takes here."""
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from thaw.config.schedule import chain_of, phase_section, stage_of
+from thaw.config.schema import Dataset as Section
 from thaw.config.schema import Head, Params, Phase, Source
 from thaw.data.examples import Examples
-from thaw.datasets import DATASETS
+from thaw.data.splits import processed_dataset
+from thaw.datasets import DATASETS, Dataset, Folder, described
 from thaw.evaluation.corruptions import PAIRS
 from thaw.features.extract import Cut, plan_cuts, stored_depths
 from thaw.features.store import storing
+from thaw.images.read import read_images
 from thaw.network.augmentation import augmentation_inputs
 from thaw.network.build import Network, build_network
 from thaw.network.inference import predict_chunks
@@ -50,12 +56,33 @@ class Counts:
     test: int
 
 
+def dataset_of(params: Params) -> Dataset:
+    """The dataset of a run to come; a folder is looked at once, or what preprocess has made of it where it is gone."""
+    return _looked_at(params.dataset.model_dump_json())
+
+
+@lru_cache(maxsize=1)
+def _looked_at(section: str) -> Dataset:
+    dataset = Section.model_validate_json(section)
+    gone = dataset.path is not None and not os.path.exists(dataset.path)
+    return processed_dataset(dataset) if gone else described(dataset)
+
+
 def count_images(params: Params, classes: list | None) -> Counts:
-    row, dataset = DATASETS[params.dataset.name], params.dataset
-    val = round(row.train_count * dataset.val_fraction)
-    train = dataset.limit or row.train_count - val
-    share = len(classes or row.classes) / len(row.classes)
-    return Counts(*(round(count * share) for count in (train, val, row.test_count)))
+    row, dataset = dataset_of(params), params.dataset
+    train, val, test = row.counts(dataset.val_fraction)
+    train = dataset.limit or (len(row.classes or ()) * dataset.per_class if dataset.per_class else train)
+    return Counts(*(round(count * row.share(classes)) for count in (train, val, test)))
+
+
+def describe_images(params: Params) -> str:
+    """Images of each split, their side, and what they take on the disk."""
+    counts, side = count_images(params, None), params.dataset.image_size
+    size = (counts.train + counts.val + counts.test) * side**2 * 3 / 1e9
+    return (
+        f"images: {counts.train:,} for training, {counts.val:,} for validation, {counts.test:,} for the test, of "
+        f"{side} x {side} pixels; {size:.3f} GB in data/processed"
+    )
 
 
 def planned_cuts(params: Params, network: Network) -> dict[int, Cut]:
@@ -71,8 +98,8 @@ def build_untrained(params: Params) -> Network:
     seed_initialisers(0, "summary")
     backbone, input_size = params.backbone, params.dataset.image_size
     network = build_network(backbone.name, backbone.image_size, backbone.alpha, input_size)
-    head, classes = params.head, params.dataset.classes or DATASETS[params.dataset.name].classes
-    network.attach(head.pool, head.units, head.dropout, len(classes))
+    head, classes = params.head, params.dataset.classes or dataset_of(params).classes
+    network.attach(head.pool, head.units, head.dropout, len(classes or ()))
     return network
 
 
@@ -168,6 +195,8 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
         Name of the stage, and seconds, including compilation of the first step; early stopping may save some.
     """
     own = count_images(params, params.dataset.classes)
+    if params.dataset.path is not None:
+        yield "preprocess", _reading(params)
     source = params.backbone.source
     if source is not None:
         network.freeze(0)
@@ -182,6 +211,21 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
         yield stage_of(name), _training(network, params, section, row.depth, own)
     looks = params.evaluate.views + params.evaluate.corruptions * len(PAIRS)
     yield "evaluate", _prediction(network, params, own.train + own.val + looks * own.test)
+
+
+def _reading(params: Params) -> float:
+    """Of the files of a folder."""
+    section, source = params.dataset, DATASETS[params.dataset.name].source
+    assert isinstance(source, Folder)
+    listing = source.scan(Path(section.path or ""))
+    files = [listing.root / listed.file for listed in listing.files if not listed.why]
+    some = files[:: math.ceil(len(files) / 500)]
+    started, done, seconds = time.perf_counter(), 0, 0.0
+    for _ in read_images(some, section.image_size, section.max_pixels):
+        done, seconds = done + 1, time.perf_counter() - started
+        if seconds > _LONG_ENOUGH:
+            break
+    return seconds * len(files) / done
 
 
 def _training(

@@ -20,13 +20,16 @@ class Tables:
 
     Attributes:
         backbones: by name, what `thaw.backbones.Backbone` tells.
-        datasets: by name, what `thaw.datasets.Dataset` tells.
+        datasets: by name, what `thaw.datasets.Dataset` tells; of a folder, what all of them have in common.
         frozen_layers: of a phase and a backbone's name, how many layers lie below the phase's cut.
+        describe: of the section `dataset`, what `thaw.datasets.Dataset` tells as far as it is known; None for the row
+            of `datasets`.
     """
 
     backbones: Mapping[str, Any]
     datasets: Mapping[str, Any]
     frozen_layers: Callable[[Phase, str], int]
+    describe: Callable[[Dataset], Any] | None = None
 
 
 def check_values(params: Params, tables: Tables) -> None:
@@ -37,19 +40,20 @@ def check_values(params: Params, tables: Tables) -> None:
     """
     if params.backend == "jax" and params.device.xla is False:
         raise ParamError("device.xla", False, "auto or true for backend jax, which is built on XLA")
-    _check_dataset(params.dataset, tables)
-    classes = tables.datasets[params.dataset.name].classes
-    _check_backbone(params.backbone, classes, tables)
-    _check_training(params, tables)
+    _check_source(params.dataset, tables)
+    _check_backbone(params.backbone, tables)
+    _check_warmup(params)
     _check_schedule(params.schedule, params.backbone.name, tables)
     _check_extract(params, len(tables.backbones[params.backbone.name].blocks))
-    if params.evaluate.gallery_class is not None:
-        _learnt(params, classes, "evaluate.gallery_class", params.evaluate.gallery_class, "or its number; or null")
     check_views("evaluate.views", params.evaluate.views, params)
-    _check_class_weights(params, classes)
+    row = tables.describe(params.dataset) if tables.describe else tables.datasets[params.dataset.name]
+    if row.classes is not None:
+        _check_images(params, row)
+        _check_class_names(params, row.classes)
 
 
-def _check_dataset(dataset: Dataset, tables: Tables) -> None:
+def _check_source(dataset: Dataset, tables: Tables) -> None:
+    """Refuse what does not go with where the images come from: an archive, a library, or a folder."""
     if dataset.name not in tables.datasets:
         raise ParamError("dataset.name", dataset.name, ", ".join(tables.datasets))
     row = tables.datasets[dataset.name]
@@ -62,15 +66,49 @@ def _check_dataset(dataset: Dataset, tables: Tables) -> None:
             raise ParamError("dataset.url", dataset.url, "an http://, https:// or file:// address of an archive")
         if not re.fullmatch(r"[0-9a-fA-F]{64}", dataset.sha256 or ""):
             raise ParamError("dataset.sha256", dataset.sha256, "64 hexadecimal digits")
-    if dataset.image_size != row.image_size:
+    if row.image_size is not None and dataset.image_size != row.image_size:
         raise ParamError("dataset.image_size", dataset.image_size, f"{row.image_size} for {dataset.name}")
+    if dataset.limit is not None and dataset.per_class is not None:
+        raise ParamError("dataset.per_class", dataset.per_class, "null where dataset.limit is given")
+    _check_path(dataset, row.is_folder)
+
+
+def _check_path(dataset: Dataset, is_folder: bool) -> None:
+    if not is_folder:
+        if dataset.path is not None:
+            raise ParamError("dataset.path", dataset.path, f"null, as {dataset.name} is no folder of yours")
+        return
+    if dataset.path is None:
+        raise ParamError("dataset.path", None, "a folder of class folders, or a CSV: -S dataset.path=FOLDER")
+    if not os.path.isabs(dataset.path):
+        raise ParamError("dataset.path", dataset.path, "an absolute path, which `make params` and -S make of any path")
+    if dataset.files not in (dataset.path, os.path.dirname(dataset.path)):
+        raise ParamError("dataset.files", dataset.files, f"{dataset.path}, as in dataset.path, or the folder of a CSV")
+
+
+def _check_images(params: Params, row: Any) -> None:
+    """Refuse numbers of images that there are not."""
+    dataset, classes = params.dataset, len(row.classes)
     check_classes("dataset.classes", dataset.classes, row.classes)
-    left = row.train_count - round(row.train_count * dataset.val_fraction)
-    n_classes = len(row.classes)
-    if not min(left, row.train_count - left) >= n_classes:
+    if params.backbone.source is not None:
+        check_classes("backbone.source.classes", params.backbone.source.classes, row.classes)
+    left, val, _ = row.counts(dataset.val_fraction)
+    if not row.is_folder and min(left, val) < classes:
         raise ParamError("dataset.val_fraction", dataset.val_fraction, "a share that leaves images of each class")
-    if dataset.limit is not None and not n_classes <= dataset.limit <= left:
-        raise ParamError("dataset.limit", dataset.limit, f"{n_classes} to {left} for {dataset.name}, or null for all")
+    if dataset.limit is not None and not classes <= dataset.limit <= left:
+        raise ParamError("dataset.limit", dataset.limit, f"{classes} to {left} for {dataset.name}, or null for all")
+    kept = dataset.limit or (classes * dataset.per_class if dataset.per_class else left)
+    for wanted in [dataset.classes, params.backbone.source and params.backbone.source.classes]:
+        # Close to exact: of an archive, the classes are of about the same size.
+        images = int(kept * row.share(wanted))
+        if params.batch_size > images:
+            raise ParamError("batch_size", params.batch_size, f"1 to {images}, the training images there are")
+
+
+def _check_class_names(params: Params, classes: Sequence[str]) -> None:
+    if params.evaluate.gallery_class is not None:
+        _learnt(params, classes, "evaluate.gallery_class", params.evaluate.gallery_class, "or its number; or null")
+    _check_class_weights(params, classes)
 
 
 def _is_archive_url(url: str) -> bool:
@@ -97,7 +135,7 @@ def check_classes(parameter: str, wanted: Sequence[str | int] | None, names: Seq
     for entry in wanted:
         number = entry if isinstance(entry, int) else names.index(entry) if entry in names else -1
         if not 0 <= number < len(names):
-            known = ", ".join(names) if len(names) <= 10 else f"a class of conf/dataset, such as {names[0]}"
+            known = ", ".join(names) if len(names) <= 10 else f"a class of the dataset, such as {names[0]}"
             raise ParamError(parameter, entry, f"{known}; or 0 to {len(names) - 1}")
         numbers.append(number)
     if len(set(numbers)) != len(numbers) or len(numbers) < 2:
@@ -134,7 +172,7 @@ def _learnt(params: Params, names: Sequence[str], parameter: str, entry: str | i
     raise ParamError(parameter, entry, f"{known}; {otherwise}")
 
 
-def _check_backbone(backbone: Backbone, classes: Sequence[str], tables: Tables) -> None:
+def _check_backbone(backbone: Backbone, tables: Tables) -> None:
     if backbone.name not in tables.backbones:
         raise ParamError("backbone.name", backbone.name, ", ".join(tables.backbones))
     row = tables.backbones[backbone.name]
@@ -160,12 +198,10 @@ def _check_backbone(backbone: Backbone, classes: Sequence[str], tables: Tables) 
             raise ParamError(
                 "backbone.weights_file", backbone.weights_file, f"{backbone.weights}, as in backbone.weights"
             )
-    if backbone.source is not None:
-        check_classes("backbone.source.classes", backbone.source.classes, classes)
 
 
-def _check_training(params: Params, tables: Tables) -> None:
-    """Warm-up within the epochs, the batch within the training set, for all that trains."""
+def _check_warmup(params: Params) -> None:
+    """Warm-up within the epochs, for all that trains."""
     runs: dict[str, Training] = {"head": params.head}
     if params.backbone.source is not None:
         runs["backbone.source"] = params.backbone.source
@@ -173,13 +209,6 @@ def _check_training(params: Params, tables: Tables) -> None:
     for name, run in runs.items():
         if run.epochs and run.lr_schedule == "cosine" and run.warmup_epochs > run.epochs:
             raise ParamError(f"{name}.warmup_epochs", run.warmup_epochs, f"0 to {run.epochs}, the epochs of the phase")
-    row = tables.datasets[params.dataset.name]
-    kept = params.dataset.limit or row.train_count - round(row.train_count * params.dataset.val_fraction)
-    for wanted in [params.dataset.classes, params.backbone.source and params.backbone.source.classes]:
-        # Close to exact: the classes are of about the same size.
-        images = kept * (len(wanted) if wanted else len(row.classes)) // len(row.classes)
-        if params.batch_size > images:
-            raise ParamError("batch_size", params.batch_size, f"1 to {images}, the training images there are")
 
 
 def _check_schedule(schedule: Schedule, backbone: str, tables: Tables) -> None:

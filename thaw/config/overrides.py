@@ -12,7 +12,7 @@ from thaw.errors import ThawError
 # Groups of conf/ whose file is named in the parameters; a backbone brings its usual head.
 GROUPS = ("dataset", "backbone", "head", "augment", "schedule")
 # Not to be set: conf/ computes it.
-_COMPUTED = "backbone.weights_file"
+_COMPUTED = ("backbone.weights_file", "dataset.files")
 
 
 def overrides_for(params: dict[str, Any], conf: Path = paths.CONF) -> list[str] | None:
@@ -42,7 +42,7 @@ def _differences(base: dict[str, Any], wanted: dict[str, Any], prefix: str = "")
     differences = []
     for key, value in wanted.items():
         name = f"{prefix}{key}"
-        if name == _COMPUTED:
+        if name in _COMPUTED:
             continue
         if key not in base:
             differences.append(f"+{name}={_typed(value)}")

@@ -116,20 +116,39 @@ class Dataset(Section):
     sha256: Annotated[str | None, Accepted("64 hexadecimal digits")]
     """SHA-256 that the archive must have: it decides the content, wherever that comes from."""
 
+    path: Annotated[str | None, Field(min_length=1), Accepted("the path of a folder or of a CSV, or null")]
+    """Images of your own, for dataset=folder: a folder of class folders, or of train/, val/ and test/ with class
+    folders; or a CSV with the columns path and label, and optionally split and group. null for all other datasets."""
+
+    files: Annotated[str, Accepted("what `make params` writes")]
+    """Folder or file whose content reruns preprocess, for path; conf/ computes it, it is not to be set."""
+
     image_size: Annotated[int, Field(ge=8, le=1024), Accepted("a whole number of pixels, 8 to 1024")]
-    """Side in pixels of the images that preprocess stores."""
+    """Side in pixels of the images that preprocess stores: 32 but for a folder, whose images it resizes."""
+
+    max_pixels: Annotated[int, Field(ge=1), Accepted("a whole number from 1 up")]
+    """Pixels that an image file of a folder may have, against running out of memory; a JPEG may have more."""
+
+    strict: Annotated[bool, Accepted("true or false")]
+    """Refuse a folder of which a file has to be left out; false leaves it out and names it."""
 
     limit: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null for all")]
-    """Training images to keep, the same number of each class; null keeps all."""
+    """Training images to keep, the same share of each class; null keeps all."""
+
+    per_class: Annotated[int | None, Field(ge=1), Accepted("a whole number from 1 up, or null for all")]
+    """Training images to keep of each class, for learning from few; those of a larger number contain them."""
 
     classes: Classes
     """Classes to learn, by name or number."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), Accepted("a number above 0 and below 1")]
-    """Share of the official training images that is set apart for validation, before limit."""
+    """Share of the training images that is set apart for validation, before limit; not of a folder that has val/."""
+
+    test_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), Accepted("a number above 0 and below 1")]
+    """Share of a folder's images that is set apart for the test split, before validation; not where it has test/."""
 
     seed: Seed
-    """Seed of the validation split, and of the images that limit keeps."""
+    """Seed of the splits, and of the images that limit and per_class keep."""
 
 
 class Source(Training):

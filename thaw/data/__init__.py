@@ -1,1 +1,1 @@
-"""The stage preprocess, which writes the splits, and what training reads: splits, examples, stored activations."""
+"""The stage preprocess, which reads images and writes the splits, and what training reads of them and of features."""

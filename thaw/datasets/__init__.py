@@ -4,27 +4,24 @@ Each file defines `DATASET`. This file decides no number: a stage depends on the
 archives.py, fetch.py and download.py fetch, unpack and read official archives.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from thaw.config.schema import Dataset as Section
 from thaw.runtime.modules import ModuleTable
 
 
 class LabelledImages(NamedTuple):
-    """Images, uint8 (n, side, side, 3), and labels, uint8 (n,); coarse labels are None without superclasses."""
+    """Images, uint8 (n, side, side, 3), and labels, uint8 or uint16 (n,); no superclasses have no coarse labels."""
 
     images: np.ndarray
     labels: np.ndarray
     coarse: np.ndarray | None = None
-
-    def at(self, rows: np.ndarray) -> "LabelledImages":
-        """The images and labels of some rows."""
-        coarse = None if self.coarse is None else self.coarse[rows]
-        return LabelledImages(self.images[rows], self.labels[rows], coarse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +58,117 @@ class Embedded:
     read: Callable[[Path], tuple[LabelledImages, LabelledImages]]
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An image file, and what its place or a CSV tells of it.
+
+    Attributes:
+        file: path from the folder, with /.
+        label: name of its class, in Unicode's form NFC; None where it has none.
+        split: train, val or test; None where the splits are to be drawn.
+        group: of files that stay in one split; None where the file may lie in any.
+        why: it is left out; empty where it is not.
+    """
+
+    file: str
+    label: str | None
+    split: str | None = None
+    group: str | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder, before any is read.
+
+    Attributes:
+        root: the folder.
+        files: sorted by name, and then by path.
+        hidden: number of hidden files; they are none of these.
+        empty: class folders without files.
+        links: links to folders, which are not followed.
+        unlisted: number of files that a CSV does not list.
+    """
+
+    root: Path
+    files: list[Listed]
+    hidden: int = 0
+    empty: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    unlisted: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """A folder of image files, which is known when it has been looked at.
+
+    Attributes:
+        scan: lists its files, from `dataset.path`.
+        check: refuses classes, from that path, the files that are taken, and the links to folders.
+        describe: the dataset that it is, from the section `dataset` of the parameters.
+    """
+
+    scan: Callable[[Path], Listing]
+    check: Callable[[Path, Sequence[Listed], Sequence[str]], None]
+    describe: Callable[[Section], "Dataset"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset: its classes, its size, and its layout.
+    """A dataset: its classes, its size, and its layout; what is not known is None.
 
     Attributes:
         classes: names, in the order of their numbers.
-        train_count, test_count: number of official training and test images.
-        image_size: side of its images, in pixels.
-        source: layout of its archive, or functions to copy and read a library's dataset.
+        train_count, test_count: number of training and test images, before validation is drawn.
+        val_count: number of validation images; None where they are drawn from the training images.
+        sizes: number of training images of each class; None where it is the same for all.
+        image_size: side of its images, in pixels; None where they have any size.
+        source: layout of its archive, functions to copy and read a library's dataset, or to look at a folder.
     """
 
-    classes: tuple[str, ...]
-    train_count: int
-    test_count: int
-    image_size: int = 32
-    source: Archive | Embedded
+    classes: tuple[str, ...] | None
+    train_count: int | None
+    test_count: int | None
+    val_count: int | None = None
+    sizes: tuple[int, ...] | None = None
+    image_size: int | None = 32
+    source: Archive | Embedded | Folder
 
     @property
     def is_downloaded(self) -> bool:
         return isinstance(self.source, Archive)
+
+    @property
+    def is_folder(self) -> bool:
+        return isinstance(self.source, Folder)
+
+    def counts(self, val_fraction: float) -> tuple[int, int, int]:
+        """Number of training, validation and test images, where they are known."""
+        assert self.train_count is not None and self.test_count is not None
+        if self.val_count is not None:
+            return self.train_count, self.val_count, self.test_count
+        val = round(self.train_count * val_fraction)
+        return self.train_count - val, val, self.test_count
+
+    def share(self, wanted: Sequence[str | int] | None) -> Fraction:
+        """Share of the training images that show some classes, given by name or number; None for all."""
+        assert self.classes is not None
+        if wanted is None:
+            return Fraction(1)
+        if self.sizes is None:
+            return Fraction(len(wanted), len(self.classes))
+        numbers = [self.classes.index(one) if isinstance(one, str) else one for one in wanted]
+        return Fraction(sum(self.sizes[number] for number in numbers), sum(self.sizes))
+
+
+def described(section: Section) -> Dataset:
+    """The dataset of the parameters; that of a folder as it looks now.
+
+    Raises:
+        ThawError: there is no such folder, or its classes or splits are ambiguous.
+    """
+    row = DATASETS[section.name]
+    return row.source.describe(section) if isinstance(row.source, Folder) else row
 
 
 DATASETS: Mapping[str, Dataset] = ModuleTable(

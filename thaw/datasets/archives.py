@@ -92,7 +92,7 @@ def read_archive(folder: Path, layout: Archive, classes: tuple[str, ...]) -> tup
 
 def read_class_names(folder: Path, dataset: Dataset) -> dict[str, list[str]]:
     """Class names by level: `classes` and, if the dataset has them, `superclasses`."""
-    names = {"classes": list(dataset.classes)}
+    names = {"classes": list(dataset.classes or ())}
     if isinstance(dataset.source, Archive) and dataset.source.label_bytes == 2:
         names["superclasses"] = _read_names(folder / dataset.source.names[0])
     return names

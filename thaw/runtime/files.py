@@ -81,6 +81,30 @@ def save_array(path: Path, array: np.ndarray) -> None:
         np.save(SimpleNamespace(write=file.write), array)  # NumPy calls tofile on what it knows for a file
 
 
+@contextmanager
+def new_array(path: Path, shape: tuple[int, ...]) -> Iterator[np.memmap]:
+    """A new .npy file of uint8 that is filled in place within the block: memory does not grow with it.
+
+    The disk's room is taken first: where it ran out while the file is filled, the process would be killed.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    reserve(path)
+    yield array
+    array.flush()
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A path beside `path` for a file that is deleted when the block ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(path)
+    try:
+        with naming(path, beside):
+            yield beside
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

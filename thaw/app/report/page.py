@@ -15,7 +15,6 @@ from thaw.app.versions import other_versions, recorded_versions
 from thaw.config.naming import flat
 from thaw.config.schedule import stage_of
 from thaw.config.schema import HEAD
-from thaw.datasets import DATASETS
 from thaw.network.backend import what_computes
 from thaw.network.history import best_row
 from thaw.runtime.progress import format_duration
@@ -57,7 +56,7 @@ def render(run: Run) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         metrics=run.metrics,
-        network=f"{run.params['backbone']['name']} on {run.params['dataset']['name']}",
+        network=f"{run.params['backbone']['name']} on {_dataset(run)}",
         revision=_revision(run),
         test_images=sum(int(row["images"]) for row in run.tables["per_class"]),
         tiles=_tiles(run),
@@ -75,6 +74,12 @@ def render(run: Run) -> str:
         other_versions=other_versions(recorded_versions(run.provenance.values())),
         parameters=_parameters(run),
     )
+
+
+def _dataset(run: Run) -> str:
+    """Name of the dataset, or of the folder or CSV of images."""
+    section = run.params["dataset"]
+    return section["name"] if section["path"] is None else Path(section["path"]).name
 
 
 def _percent(share: float) -> str:
@@ -206,8 +211,9 @@ def _confused(run: Run) -> list[dict[str, Any]]:
 def _gallery_class(run: Run) -> str:
     label = run.params["evaluate"]["gallery_class"]
     if isinstance(label, int):
-        label = DATASETS[run.params["dataset"]["name"]].classes[label]
-    return label or run.tables["per_class"][-1]["class"]  # the class of the lowest F1
+        label = run.classes[label]
+    # The class of the lowest F1, of those with test images.
+    return label or [row["class"] for row in run.tables["per_class"] if int(row["images"])][-1]
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -216,6 +222,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts = [
         ("dataset", dataset["name"]),
         ("archive", dataset["url"]),
+        ("images", dataset["path"]),
         ("SHA-256 of the archive", dataset["sha256"]),
         ("DVC's hash of its content", run.data),
         *_computed_on(run),

@@ -46,7 +46,8 @@ class Run:
         provenance: versions, device and precision, by stage.
         checkpoint: checkpoint.json of the final model.
         source: checkpoint.json of the backbone; has a history where it was trained on a source task.
-        data: DVC's hash of the archive's content.
+        data: DVC's hash of the archive's content, or of the folder of images.
+        classes: names of the dataset's classes, in the order of their numbers.
         tables: rows of plots/tables/<name>.csv, by name.
         images: bytes of plots/figures/<name>.png, by name.
     """
@@ -64,6 +65,7 @@ class Run:
     checkpoint: dict[str, Any]
     source: dict[str, Any]
     data: str
+    classes: list[str]
     tables: dict[str, list[dict[str, str]]]
     images: dict[str, bytes]
 
@@ -147,7 +149,8 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             },
             checkpoint=json.loads(fs.read_text(f"{paths.model(params['schedule']['final'])}/checkpoint.json")),
             source=json.loads(fs.read_text(f"{paths.BACKBONE}/checkpoint.json")),
-            data=next(out["md5"] for out in lock["download"]["outs"] if out["path"] == str(paths.RAW)),
+            data=_data_hash(params, lock),
+            classes=json.loads(fs.read_text(f"{paths.PROCESSED}/classes.json"))["classes"],
             tables={name: _rows(fs.read_text(f"{paths.TABLES}/{name}.csv")) for name in TABLES},
             images={name: fs.read_bytes(f"{paths.FIGURES}/{name}.png") for name in IMAGES},
         )
@@ -164,6 +167,16 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             f"report: {revision or 'the workspace'} has results of another version of thaw (no {error}); "
             "`dvc repro` makes results anew"
         ) from None
+
+
+def _data_hash(params: dict[str, Any], lock: dict[str, Any]) -> str:
+    """DVC's hash of what the stage preprocess has read."""
+    if params["dataset"]["path"] is None:
+        return next(out["md5"] for out in lock["download"]["outs"] if out["path"] == str(paths.RAW))
+    for dep in lock["preprocess"]["deps"]:
+        if dep["path"] == params["dataset"]["files"]:
+            return dep["md5"]
+    raise ThawError("report: params.yaml was changed since the results were made (dataset.path); run `dvc repro` first")
 
 
 def _composed(fs, commit: str | None, params: dict[str, Any]) -> tuple[list[str] | None, dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""The resolver `weights_file` of conf/config.yaml; DVC and `make params` load it (hydra.plugins_path).
+"""The resolvers of conf/, for what DVC hashes; DVC and `make params` load them (hydra.plugins_path).
 
-DVC resolves it after it has composed conf/ and before it writes params.yaml, so this is where `dvc exp run` is refused
-what cannot run.
+DVC resolves them after it has composed conf/ and before it writes params.yaml, so this is where `dvc exp run` is
+refused what cannot run.
 """
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,18 @@ def weights_file(weights: str, otherwise: str, *, _root_: DictConfig) -> str:
     if _is_dvc():
         _check(_root_, file)
     return file
+
+
+def dataset_files(path: str | None, otherwise: str, *, _root_: DictConfig) -> str:
+    """The folder that DVC hashes for `dataset.path`: itself, or that of a CSV; `otherwise` without a path.
+
+    The path becomes absolute in the parameters, too: a run of DVC's queue has another working folder.
+    """
+    if not isinstance(path, str) or not path:  # the schema refuses what is no text
+        return otherwise
+    absolute = os.path.abspath(os.path.expanduser(path))
+    _root_.dataset.path = absolute
+    return os.path.dirname(absolute) if os.path.isfile(absolute) else absolute
 
 
 def _is_dvc() -> bool:
@@ -48,18 +61,21 @@ def _check(root: DictConfig, file: str) -> None:
     class Refused(InterpolationResolutionError, DvcException):
         _initialized = True
 
-    params = OmegaConf.to_container(root)
-    params["backbone"]["weights_file"] = file  # or it would be resolved for ever
+    params = OmegaConf.create(OmegaConf.to_container(root))
+    params.backbone.weights_file = file  # or it would be resolved for ever
+    # Here, since a path is meant from the user's folder.
+    OmegaConf.resolve(params)
     arguments = parse_args()
     # A single stage may need neither, and a remote may have both.
     reachable = not (arguments.targets or arguments.pull)
     with contextlib.chdir(checkout):
         try:
-            check_runnable(OmegaConf.to_container(OmegaConf.create(params), resolve=True), reachable=reachable)
+            check_runnable(OmegaConf.to_container(params), reachable=reachable)
         except ThawError as error:
             raise Refused(str(error)) from None
         except OSError:  # a file that cannot be read; the stage that needs it says so
             return
 
 
-OmegaConf.register_new_resolver("weights_file", weights_file, replace=True)
+for resolver in (weights_file, dataset_files):
+    OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
