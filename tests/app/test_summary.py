@@ -126,10 +126,13 @@ def test_of_a_folder_images_are_counted_before_a_run_and_classes_are_as_uneven_a
     assert count_images(own, ["manx"]) == Counts(24, 3, 3)
     few = own.model_copy(update={"dataset": own.dataset.model_copy(update={"per_class": 5})})
     assert count_images(few, None) == Counts(10, 9, 10)
-    assert describe_images(own) == (
-        "images: 81 for training, 9 for validation, 10 for the test, of 48 x 48 pixels; 0.001 GB in data/processed"
-    )
     network = build_untrained(own)
+    stored = sum(cut.size for cut in planned_cuts(own, network).values())
+    assert stored > 1e6
+    assert describe_images(own, network) == (
+        "images: 81 for training, 9 for validation, 10 for the test, of 48 x 48 pixels; 0.001 GB in data/processed, "
+        f"{stored / 1e9:.3f} GB in data/features"
+    )
     assert network.classifier().input_shape == (None, 48, 48, 3)
     assert network.classifier().output_shape == (None, 2)
 

@@ -3,17 +3,25 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.helpers.image_files import empty_png, write_png
+from tests.helpers.project import ROOT
 from thaw import paths
+from thaw.config.compose import compose
 from thaw.config.schema import Dataset as Section
 from thaw.data.folder import COLUMNS, FILES, store_folder
 from thaw.data.splits import class_names, generator_of, processed_dataset, read_split, stratified, whole_groups
@@ -410,6 +418,159 @@ def test_what_is_unreadable_does_not_count(photos, sizes, broken, message):
     (photos / broken).parent.mkdir(parents=True, exist_ok=True)
     (photos / broken).write_bytes(b"")
     assert message in refusal(photos)
+
+
+# --- odd files ---
+
+
+class Odd(NamedTuple):
+    """A file that is not what it seems, or not what most are.
+
+    Attributes:
+        make: writes it.
+        colour: of all its pixels once it is stored; None where it is left out.
+        detail: in its line of files.csv, or the beginning of that.
+    """
+
+    make: Callable[[Path], object]
+    colour: tuple[int, int, int] | None
+    detail: str = ""
+
+
+BROWN = (200, 100, 40)
+ORIENTATION = 0x0112
+
+
+def plain(mode: str = "RGB", colour=BROWN, size: tuple[int, int] = (SIDE, SIDE), **options) -> Callable[[Path], None]:
+    return lambda file: Image.new(mode, size, colour).save(file, **options)
+
+
+def named_otherwise(form: str) -> Callable[[Path], None]:
+    return plain(format=form)
+
+
+def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], int]:
+    """A JPEG file whose bytes are changed."""
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 30, (64, 64, 3), np.uint8)
+    Image.fromarray(noise + np.array(BROWN, np.uint8)).save(content, "JPEG")
+    return lambda file: file.write_bytes(change(content.getvalue()))
+
+
+def without_marker(file: Path) -> None:
+    """Inks as they come from programs that are not Adobe's."""
+    plain("CMYK", (0, 255, 255, 0))(file)
+    content = file.read_bytes()
+    start = content.index(b"\xff\xee")
+    file.write_bytes(content[:start] + content[start + 16 :])
+
+
+def animated(file: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE), BROWN).save(file, save_all=True, append_images=[Image.new("RGB", (SIDE, SIDE))])
+
+
+def palette(transparency: int | bytes | None) -> Callable[[Path], None]:
+    """Of two colours, the first of which fills the image."""
+
+    def write(file: Path) -> None:
+        image = Image.new("P", (SIDE, SIDE), 0)
+        image.putpalette([*BROWN, 0, 0, 0])
+        image.save(file, **({} if transparency is None else {"transparency": transparency}))
+
+    return write
+
+
+def turned(file: Path) -> None:
+    """Stored on its side: the square in its middle is brown, what is left and right of the upright image is not."""
+    values = np.zeros((3 * SIDE, SIDE, 3), np.uint8)
+    values[SIDE : 2 * SIDE] = BROWN
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(values).save(file, exif=exif)
+
+
+NOT_READABLE = "not a readable image"
+GREY = (156, 156, 156)  # 40,000 of 65,535
+ODD = {
+    "a.jpeg": Odd(plain(), BROWN),
+    "b.JPG": Odd(plain(), BROWN),
+    "c.bmp": Odd(plain(), BROWN),
+    "d.webp": Odd(plain(lossless=True), BROWN),
+    "e.tif": Odd(plain(), BROWN),
+    "bmp.jpg": Odd(named_otherwise("BMP"), BROWN),
+    "png.jpg": Odd(named_otherwise("PNG"), BROWN),
+    "junk.jpg": Odd(changed(lambda content: content[:-2] + bytes(64) + content[-2:]), (215, 115, 55)),
+    "cut.jpg": Odd(changed(lambda content: content[: len(content) // 2]), None, NOT_READABLE),
+    "zeros.jpg": Odd(changed(lambda content: bytes(len(content))), None, NOT_READABLE),
+    "nothing.jpg": Odd(changed(lambda content: b""), None, f"{NOT_READABLE} (0 bytes)"),
+    "animated.gif": Odd(animated, BROWN, "palette; first frame of 2"),
+    "palette.bmp": Odd(palette(None), BROWN, "palette"),
+    "number.png": Odd(palette(0), (255, 255, 255), "palette; on white"),
+    "bytes.png": Odd(palette(b"\x00\xff"), (255, 255, 255), "palette; on white"),
+    "grey16.png": Odd(
+        lambda file: write_png(file, np.full((SIDE, SIDE), 40_000, np.uint16)), GREY, "16 bits, 0 to 65535, scaled to 8"
+    ),
+    "rgb16.png": Odd(
+        lambda file: write_png(file, np.full((SIDE, SIDE, 3), np.array(BROWN, np.uint16) * 257)), BROWN,
+        "16 bits, 0 to 65535, scaled to 8",
+    ),
+    "inks.jpg": Odd(plain("CMYK", (0, 255, 255, 0)), (255, 0, 0), "CMYK"),
+    "other inks.jpg": Odd(without_marker, (255, 0, 0), "CMYK"),
+    "rgba.png": Odd(plain("RGBA", (0, 0, 0, 128)), (127, 127, 127), "on white"),
+    "la.png": Odd(plain("LA", (0, 0)), (255, 255, 255), "on white"),
+    "turned.png": Odd(turned, BROWN, "rotated by EXIF"),
+    "large.png": Odd(
+        lambda file: file.write_bytes(empty_png(20_000, 9_900)), None, "20,000 x 9,900 pixels; accepted: 100,000,000"
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def odd(photos) -> Path:
+    """All odd files in one class, and another class of plain ones."""
+    folder(photos, plain=9)
+    (photos / "odd").mkdir()
+    for name, file in ODD.items():
+        file.make(photos / "odd" / name)
+    return photos
+
+
+def test_each_odd_file_is_read_right_or_named(odd):
+    store(odd, max_pixels=10**8)
+    arrays = {split: read_split(split, class_names())[0] for split in SPLITS}
+    for name, file in ODD.items():
+        row = rows()[f"odd/{name}"]
+        status = "left out" if file.colour is None else "converted" if file.detail else "taken"
+        assert (row["class"], row["status"]) == ("odd", status), row
+        if file.colour is None:
+            assert row["detail"].startswith(file.detail), row
+            assert (row["split"], row["index"]) == ("", "")
+            continue
+        assert row["detail"].partition("looks like")[0].rstrip("; ") == file.detail, row
+        found = arrays[row["split"]][int(row["index"])]
+        atol = 1 if Path(name).suffix in (".png", ".bmp", ".tif", ".gif", ".webp") else 8
+        np.testing.assert_allclose(found.mean(axis=(0, 1)), file.colour, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_stage_goes_on_over_odd_files_and_ends_with_1_where_none_may_be_left_out(odd, strict):
+    raw = compose(["dataset=folder", f"dataset.path='{odd}'", "backbone=cnn", "batch_size=4"], ROOT / "conf")
+    raw["dataset"]["strict"] = strict
+    paths.PARAMS.write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "stages.preprocess"]
+    environment = {"PATH": "", "PYTHONPATH": str(ROOT), "LC_ALL": "C"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == strict, result.stderr
+    left = [f"odd/{name}" for name, file in ODD.items() if file.colour is None]
+    if strict:
+        assert result.stderr.count("\n") == 1 and "Error: " not in result.stderr
+        assert f"dataset.strict: {min(left, key=lambda name: Path(name).name)}: " in result.stderr
+        assert "and 3 more; -S dataset.strict=false" in result.stderr
+        assert not paths.PROCESSED.joinpath("train").exists()
+    else:
+        assert result.stderr.count("\n") <= 1, "no lines of Pillow's or libtiff's"
+        assert [row for row in rows() if rows()[row]["status"] == "left out"] == sorted(left)
+        assert all(f"preprocess: left out, {name}: " in result.stdout for name in left)
 
 
 # --- training images to keep ---

@@ -75,13 +75,14 @@ def count_images(params: Params, classes: list | None) -> Counts:
     return Counts(*(round(count * row.share(classes)) for count in (train, val, test)))
 
 
-def describe_images(params: Params) -> str:
-    """Images of each split, their side, and what they take on the disk."""
+def describe_images(params: Params, network: Network) -> str:
+    """Images of each split, their side, and what they and their stored activations take on the disk."""
     counts, side = count_images(params, None), params.dataset.image_size
-    size = (counts.train + counts.val + counts.test) * side**2 * 3 / 1e9
+    size = (counts.train + counts.val + counts.test) * side**2 * 3
+    stored = sum(cut.size for cut in planned_cuts(params, network).values() if cut.stored)
     return (
         f"images: {counts.train:,} for training, {counts.val:,} for validation, {counts.test:,} for the test, of "
-        f"{side} x {side} pixels; {size:.3f} GB in data/processed"
+        f"{side} x {side} pixels; {size / 1e9:.3f} GB in data/processed, {stored / 1e9:.3f} GB in data/features"
     )
 
 

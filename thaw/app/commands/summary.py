@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
             depths.append(depth)
             progress.reach(len(depths))
     print(_table(DEPTH_COLUMNS, depths), end="\n\n", flush=True)
-    print(describe_images(params), end="\n\n", flush=True)
+    print(describe_images(params, network), end="\n\n", flush=True)
     rows = [phase_row(params, network, name).cells() for name in chain_of(params.schedule)]
     print(_table(PHASE_COLUMNS, rows), flush=True)
     if not arguments.estimate:
