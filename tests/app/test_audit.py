@@ -217,7 +217,7 @@ def extracted(tmp_path_factory) -> Path:
     with contextlib.chdir(folder):
         compose_params(["backbone=cnn", "backbone.weights=none"], paths.PARAMS, ROOT / "conf")
         for name, images in splits.items():
-            write_split(paths.PROCESSED / name, LabelledImages(images, labels(len(images))))
+            write_split(paths.PROCESSED / name, LabelledImages(images, labels(len(images))), np.arange(len(images)))
         write_class_names({"classes": CLASSES})
         seed_initialisers(0, "test")
         network = build_network("cnn", 32, None, 32)
