@@ -19,6 +19,7 @@ from thaw.config.schema import Params
 from thaw.datasets import DATASETS, described
 from thaw.errors import ParamError, ThawError, out_of_memory
 from thaw.network.backend import provenance, use_backend
+from thaw.network.checkpoint import read_checkpoint_info
 from thaw.network.cut import frozen_layers
 from thaw.runtime.files import write_json
 from thaw.runtime.gpus import take_gpu
@@ -28,7 +29,7 @@ from thaw.runtime.once import made_elsewhere
 from thaw.runtime.process import Stopped, end_with_dvc, escape_output, listen_for_signals
 
 # Of dataset=folder they know no classes: only its folder does, or what preprocess has made of it.
-TABLES = Tables(BACKBONES, DATASETS, frozen_layers)
+TABLES = Tables(BACKBONES, DATASETS, frozen_layers, read_checkpoint_info)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,19 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 def weights_file(weights: str, otherwise: str, *, _root_: DictConfig) -> str:
-    """The file that DVC hashes for `backbone.weights`: itself, or `otherwise` where it names no file.
+    """The file or folder that DVC hashes for `backbone.weights`: itself, or `otherwise` where it names neither.
 
     DVC has no optional dependencies, so a backbone without a weights file needs another file that is
-    always there.
+    always there. The path becomes absolute in the parameters, too, as `dataset.path` does.
     """
-    file = otherwise if weights in ("imagenet", "none") else weights
+    file = otherwise if weights in ("imagenet", "none") else str(weights)
+    absolute = os.path.abspath(os.path.expanduser(file))
+    if file != otherwise and os.path.exists(absolute):  # what does not exist is refused as it was given
+        _root_.backbone.weights = file = absolute
     if _is_dvc():
         _check(_root_, file)
     return file
@@ -47,15 +52,14 @@ def _check(root: DictConfig, file: str) -> None:
     from dvc.cli import parse_args
     from dvc.exceptions import DvcException
 
-    checkout = Path(__file__).resolve().parents[2]
-    sys.path.insert(0, str(checkout))
+    sys.path.insert(0, str(CHECKOUT))
     try:
         from thaw.app.preflight import check_runnable
         from thaw.errors import ThawError
     except (ImportError, AttributeError):  # a dvc of another environment than the stages', or with another PyYAML
         return
     finally:
-        sys.path.remove(str(checkout))
+        sys.path.remove(str(CHECKOUT))
 
     # As OmegaConf raises it, DVC would show four lines.
     class Refused(InterpolationResolutionError, DvcException):
@@ -68,7 +72,7 @@ def _check(root: DictConfig, file: str) -> None:
     arguments = parse_args()
     # A single stage may need neither, and a remote may have both.
     reachable = not (arguments.targets or arguments.pull)
-    with contextlib.chdir(checkout):
+    with contextlib.chdir(CHECKOUT):
         try:
             check_runnable(OmegaConf.to_container(params), reachable=reachable)
         except ThawError as error:

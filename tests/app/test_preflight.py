@@ -16,7 +16,7 @@ from thaw.backbones import BACKBONES
 from thaw.config.compose import compose
 from thaw.config.schema import Backbone
 from thaw.errors import ThawError
-from thaw.runtime.files import sha256
+from thaw.runtime.files import seal_folder, sha256
 
 # Every address is out of reach, of this machine too.
 OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -292,3 +292,22 @@ def test_kagglehub_takes_weights_from_the_folder_that_is_looked_for():
 
 def test_a_backbone_that_is_not_known_is_not_refused():
     assert imagenet_weights(parameters("cnn", 32)) is None
+
+
+# --- a checkpoint of the user's ---
+
+
+def test_a_damaged_checkpoint_is_refused_before_any_work(raw, tmp_path):
+    (tmp_path / "mine").mkdir()
+    block = tmp_path / "mine/block1.safetensors"
+    block.write_bytes(b"weights")
+    backbone = {"name": "mobilenetv2", "alpha": 1.0, "image_size": 96, "input_size": 32}
+    seal_folder(tmp_path / "mine/checkpoint.json", {"backbone": backbone, "weights": {"origin": "none"}})
+    raw["backbone"] |= dict.fromkeys(("weights", "weights_file"), str(tmp_path / "mine"))
+    in_lock(made_by(raw))
+    check_runnable(raw, reachable=True)
+    block.write_bytes(b"other weights")
+    with pytest.raises(
+        ThawError, match=rf"^backbone\.weights: .*; accepted: a checkpoint that is whole; {block} is not$"
+    ):
+        check_runnable(raw, reachable=True)

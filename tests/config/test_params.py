@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import re
 import shutil
 from collections import Counter
@@ -24,6 +25,7 @@ from thaw.config.schema import Phase
 from thaw.datasets import DATASETS
 from thaw.errors import ParamError, ThawError
 from thaw.network.cut import frozen_layers
+from thaw.runtime.files import seal_folder
 from thaw.stage import TABLES, read_params
 from thaw.training.class_weights import weights_by_name
 from tools.parameters import every_key, page
@@ -57,6 +59,14 @@ def refusal(raw: Any, tables: Tables = TABLES) -> str:
     text = str(caught.value)
     assert re.fullmatch(r"[^\n]+: received [^\n]+; accepted: [^\n]+", text)
     return text
+
+
+def checkpoint(folder: Path, name: str = "cnn", alpha: float | None = None, image_size: int = 32) -> Path:
+    """A folder with a checkpoint.json and no weights, which the checks do not read."""
+    folder.mkdir(parents=True)
+    backbone = {"name": name, "alpha": alpha, "image_size": image_size, "input_size": 32}
+    seal_folder(folder / "checkpoint.json", {"backbone": backbone, "weights": {"origin": "none"}})
+    return folder
 
 
 # --- what is shipped ---
@@ -159,6 +169,15 @@ def test_of_a_folder_class_names_are_checked_where_they_are_known():
     check_params(raw, tables)
     raw["batch_size"] = 271
     assert refusal(raw, tables) == "batch_size: received 271; accepted: 1 to 270, the training images there are"
+
+
+@pytest.mark.parametrize("end", ["", "/", "/."])
+def test_a_path_of_weights_from_the_checkout_is_absolute_for_dvc_and_holds_in_any_folder(tmp_path, monkeypatch, end):
+    raw = composed(*CNN, f"backbone.weights='{os.path.relpath(checkpoint(tmp_path / 'model'), ROOT)}{end}'")
+    assert raw["backbone"]["weights_file"] == str(tmp_path / "model")
+    # As a queued or temporary run, which works in a copy of the checkout.
+    monkeypatch.chdir(tmp_path)
+    check_params(raw, TABLES)
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
@@ -658,6 +677,57 @@ def test_what_is_no_mapping_is_refused(raw):
 
 def test_a_key_that_is_no_text_is_refused():
     assert refusal(composed() | {1: 2}).startswith("1: received an unknown key; accepted: recipe, ")
+
+
+@pytest.mark.parametrize(
+    ("saved", "overrides", "said"),
+    [
+        (
+            {"name": "vgg16"},
+            CNN,
+            "backbone.name: received 'cnn'; accepted: vgg16, as in the checkpoint of backbone.weights",
+        ),
+        (
+            {"name": "mobilenetv2", "alpha": 0.35},
+            MOBILENET,
+            "backbone.alpha: received 1.0; accepted: 0.35, as in the checkpoint of backbone.weights",
+        ),
+        (
+            {"name": "cnn"},
+            DEMO,
+            "backbone.source: received a source task; accepted: null where backbone.weights is a checkpoint",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, saved, overrides, said):
+    assert refusal(composed(*overrides, f"backbone.weights='{checkpoint(tmp_path / 'model', **saved)}'")) == said
+
+
+def test_a_checkpoint_may_be_of_images_of_another_size_and_of_a_width_that_was_told_where_there_is_none(tmp_path):
+    folder = checkpoint(tmp_path / "model", "vgg16", alpha=1.0, image_size=64)
+    check_params(composed("backbone=vgg16", f"backbone.weights='{folder}'"), TABLES)
+
+
+@pytest.mark.parametrize("text", [None, "{}", "no JSON"])
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "checkpoint.json").write_text(text)
+    said = refusal(composed(*CNN, f"backbone.weights='{tmp_path}'"))
+    assert said.startswith("backbone.weights: received '")
+    assert said.endswith("; accepted: a folder with a checkpoint.json of thaw")
+
+
+@pytest.mark.parametrize("name", ["models/all", "models/moments/../other", "link"])
+def test_a_checkpoint_among_the_outputs_is_refused_as_dvc_would_go_round_in_a_circle(tmp_path, monkeypatch, name):
+    for folder in ("models/all", "models/other"):
+        checkpoint(tmp_path / folder)
+    (tmp_path / "models/moments").mkdir()
+    (tmp_path / "link").symlink_to("models/all")
+    monkeypatch.chdir(tmp_path)
+    said = refusal(composed(*CNN, f"backbone.weights='{tmp_path / name}'"))
+    assert "; accepted: a copy outside of models/, which the run itself writes: cp -rL " in said
+    checkpoint(tmp_path / "mine")
+    check_params(composed(*CNN, f"backbone.weights='{tmp_path}/mine'"), TABLES)
 
 
 # --- what is accepted, at the edges ---

@@ -3,19 +3,21 @@
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import backbone, narrowest, scramble, training
+from tests.helpers.examples import SPOILT, backbone, narrowest, scramble, training, weights
 from tests.helpers.speed import by_backbone
 from tests.helpers.weights_files import layers_of, write_keras2, write_keras3
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Source
 from thaw.errors import ParamError
-from thaw.network.build import Network
+from thaw.network.build import Network, build_network
+from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
 from thaw.network.seeds import seed_initialisers
 from thaw.network.weights import load_backbone, load_weights_file, weights_origin
 
@@ -210,6 +212,84 @@ def test_random_weights_follow_the_seed_and_nothing_else():
 
 
 SOURCE = Source(classes=[0, 1], **training().model_dump())
+
+
+# --- checkpoints ---
+
+HEAD = {"pool": "avg", "units": 5, "dropout": 0.5, "scale": 0.5}
+
+
+def saved(
+    folder: Path, name: str = "cnn", image_size: int = 32, head: dict[str, Any] | None = HEAD
+) -> tuple[Network, CheckpointInfo]:
+    """A checkpoint with values of its own in every weight, moving statistics among them."""
+    alpha = narrowest(name)
+    network = build_network(name, image_size, alpha, 32)
+    if head is not None:
+        network.attach(**head, classes=3)
+    for number, part in enumerate([*network.blocks, *([network.head] if head else [])]):
+        scramble(part, seed=number)
+    section = {"name": name, "image_size": image_size, "alpha": alpha, "input_size": 32}
+    info = CheckpointInfo(section, {"origin": "none", "seed": 0}, head, ["a", "b", "c"] if head else [])
+    save_checkpoint(folder, info, network)
+    return network, info
+
+
+@pytest.mark.parametrize("name", by_backbone(["cnn", "mobilenetv2"]))
+def test_a_checkpoint_fills_every_weight_and_brings_its_head(name, tmp_path):
+    network, _ = saved(tmp_path / "model", name)
+    loaded = load(name, tmp_path / "model")
+    before = weights(network.layers()) | weights(network.head)
+    after = weights(loaded.layers()) | weights(loaded.head)
+    assert any("moving_variance" in key for key in before)
+    assert before.keys() == after.keys()
+    for key in before:
+        np.testing.assert_array_equal(before[key], after[key], err_msg=key)
+
+
+def test_a_checkpoint_may_be_of_images_of_another_size(tmp_path):
+    network, _ = saved(tmp_path / "model", image_size=16)
+    loaded = load_backbone(backbone("cnn", weights=str(tmp_path / "model"), image_size=48), seed=0, input_size=40)
+    assert (loaded.image_size, loaded.input_size) == (48, 40)
+    for key, value in weights(network.layers()).items():
+        np.testing.assert_array_equal(value, weights(loaded.layers())[key], err_msg=key)
+    assert loaded.head is not None
+
+
+def test_a_head_is_left_out_where_it_flattened_activations_of_another_size(tmp_path):
+    saved(tmp_path / "model", image_size=16, head=HEAD | {"pool": "flatten"})
+    of_size = {size: backbone("cnn", weights=str(tmp_path / "model"), image_size=size) for size in (16, 32)}
+    assert load_backbone(of_size[16], seed=0, input_size=32).head is not None
+    assert load_backbone(of_size[32], seed=0, input_size=32).head is None
+
+
+def test_a_checkpoint_may_have_no_head(tmp_path):
+    saved(tmp_path / "model", head=None)
+    assert load("cnn", tmp_path / "model").head is None
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        *((name, "something_else") for name in ("checkpoint.json", "head.safetensors")),
+        *(("block3.safetensors", spoil) for spoil in SPOILT),
+    ],
+)
+def test_a_damaged_file_of_a_checkpoint_is_named(name, spoil, tmp_path):
+    saved(tmp_path / "model")
+    SPOILT[spoil](tmp_path / "model" / name)
+    assert refusal(tmp_path / "model").endswith(f"accepted: a checkpoint that is whole; {tmp_path}/model/{name} is not")
+
+
+def test_the_origin_of_a_checkpoint_follows_its_content_and_not_its_path(tmp_path):
+    def origin(folder: str) -> dict[str, object]:
+        return weights_origin(backbone("cnn", weights=str(tmp_path / folder)), seed=0)
+
+    saved(tmp_path / "one")
+    saved(tmp_path / "copy")
+    saved(tmp_path / "other", head=None)
+    assert origin("one") == origin("copy") != origin("other")
+    assert origin("one").keys() == {"origin", "sha256"}
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,9 @@ def of_phase(stage: str, key: str) -> str:
 
 
 def change(stage: str, key: str, value: Any = None) -> dict[str, Any]:
-    return {key.replace(PHASE, stage.partition("@")[2]): CHANGES[key] if value is None else value}
+    changes = {key.replace(PHASE, stage.partition("@")[2]): CHANGES[key] if value is None else value}
+    # The path as conf/ computes it, which the stage reads.
+    return changes | ({"backbone.weights_file": value} if key == "backbone.weights" else {})
 
 
 def acts(compositions: dict[str, Runs], stage: str, key: str, value: Any = None) -> bool:

@@ -19,7 +19,9 @@ from thaw.config.schema import Backbone, Params
 from thaw.config.schema import Dataset as Section
 from thaw.datasets import DATASETS, Dataset, described
 from thaw.errors import ParamError, ThawError
+from thaw.network.checkpoint import read_checkpoint_info, refuse_damaged
 from thaw.network.cut import frozen_layers
+from thaw.runtime.files import Damaged
 
 # Seconds to wait for a connection, and for the first byte.
 TIMEOUT = 5.0
@@ -33,7 +35,7 @@ _MOBILENET_SIZES = (96, 128, 160, 192, 224)
 
 
 def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
-    """Refuse invalid parameters, a folder of images that cannot be learnt from, and what is out of reach.
+    """Refuse invalid parameters, a damaged checkpoint, a folder that cannot be learnt from, and what is out of reach.
 
     Args:
         raw: the future content of params.yaml.
@@ -44,7 +46,8 @@ def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
         ThawError: names the cause and a remedy.
     """
     # The tables that thaw.stage hands in; importing that module would take another 0.15 s.
-    checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers, _described if reachable else None))
+    describe = _described if reachable else None
+    checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers, read_checkpoint_info, describe))
     if not reachable:
         return
     url, sha256 = checked.dataset.url, checked.dataset.sha256
@@ -54,6 +57,18 @@ def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
         fetch.check_archive(url, sha256, paths.downloads(), timeout=TIMEOUT)
     if checked.backbone.weights == "imagenet":
         _check_imagenet(checked, raw)
+    elif checked.backbone.has_weights_path and os.path.isdir(checked.backbone.weights_file):
+        _check_whole(checked.backbone)
+
+
+def _check_whole(backbone: Backbone) -> None:
+    """Read all of a checkpoint now: the stage that loads it may come minutes later."""
+    try:
+        refuse_damaged(Path(backbone.weights_file))
+    except Damaged as error:
+        raise ParamError(
+            "backbone.weights", backbone.weights, f"a checkpoint that is whole; {error.path} is not"
+        ) from None
 
 
 def _described(section: Section) -> Dataset:

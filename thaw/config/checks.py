@@ -6,12 +6,13 @@ import re
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from thaw.config.schedule import chain_of
 from thaw.config.schema import PHASE_NAME, RESERVED_PHASES, Backbone, Dataset, Params, Phase, Schedule, Training
-from thaw.errors import ParamError, Words
+from thaw.errors import ParamError, ThawError, Words
+from thaw.paths import MODELS, main_checkout
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Tables:
         backbones: by name, what `thaw.backbones.Backbone` tells.
         datasets: by name, what `thaw.datasets.Dataset` tells; of a folder, what all of them have in common.
         frozen_layers: of a phase and a backbone's name, how many layers lie below the phase's cut.
+        checkpoint: of a folder, what `thaw.network.checkpoint.CheckpointInfo` tells; raises ThawError for any other.
         describe: of the section `dataset`, what `thaw.datasets.Dataset` tells as far as it is known; None for the row
             of `datasets`.
     """
@@ -29,6 +31,7 @@ class Tables:
     backbones: Mapping[str, Any]
     datasets: Mapping[str, Any]
     frozen_layers: Callable[[Phase, str], int]
+    checkpoint: Callable[[Path], Any]
     describe: Callable[[Dataset], Any] | None = None
 
 
@@ -191,13 +194,43 @@ def _check_backbone(backbone: Backbone, tables: Tables) -> None:
             raise ParamError(
                 "backbone.alpha", backbone.alpha, f"{', '.join(map(str, row.alphas))} with ImageNet weights"
             )
-    elif backbone.weights != "none":
-        if not os.path.isfile(backbone.weights):  # Path.is_file fails on a name that is too long
-            raise ParamError("backbone.weights", backbone.weights, "imagenet, none, or the path of a file that exists")
-        if backbone.weights_file != backbone.weights:
+    elif backbone.has_weights_path:
+        _check_weights_path(backbone, row, tables)
+
+
+def _check_weights_path(backbone: Backbone, row: Any, tables: Tables) -> None:
+    """The path is that of a file, or of the checkpoint of a backbone of the same name and width."""
+    path = backbone.weights
+    if os.path.isdir(path):
+        _check_checkpoint(Path(path), backbone, row, tables)
+    elif not os.path.isfile(path):  # Path.is_file fails on a name that is too long
+        raise ParamError(
+            "backbone.weights", path, "imagenet, none, or the path of a weights file or of a checkpoint's folder"
+        )
+    if backbone.weights_file != path:
+        raise ParamError("backbone.weights_file", backbone.weights_file, f"{path}, as in backbone.weights")
+
+
+def _check_checkpoint(folder: Path, backbone: Backbone, row: Any, tables: Tables) -> None:
+    for checkout in (Path(), main_checkout()):
+        if folder.resolve().is_relative_to((checkout / MODELS).resolve()):
             raise ParamError(
-                "backbone.weights_file", backbone.weights_file, f"{backbone.weights}, as in backbone.weights"
+                "backbone.weights",
+                backbone.weights,
+                f"a copy outside of {MODELS}/, which the run itself writes: cp -rL {folder} ../{folder.name}",
             )
+    try:
+        saved = tables.checkpoint(folder).backbone
+    except ThawError:
+        raise ParamError("backbone.weights", backbone.weights, "a folder with a checkpoint.json of thaw") from None
+    if saved["name"] != backbone.name:
+        raise ParamError("backbone.name", backbone.name, f"{saved['name']}, as in the checkpoint of backbone.weights")
+    if row.alphas and saved["alpha"] != backbone.alpha:
+        raise ParamError(
+            "backbone.alpha", backbone.alpha, f"{saved['alpha']}, as in the checkpoint of backbone.weights"
+        )
+    if backbone.source is not None:
+        raise ParamError("backbone.source", Words("a source task"), "null where backbone.weights is a checkpoint")
 
 
 def _check_warmup(params: Params) -> None:

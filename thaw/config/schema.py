@@ -160,11 +160,14 @@ class Backbone(Section):
     name: Annotated[str, Accepted("the name of a backbone")]
     """Architecture: a module of thaw/backbones."""
 
-    weights: Annotated[str, Field(min_length=1), Accepted("imagenet, none, or the path of a weights file")]
-    """Initial weights: imagenet, none (random values), or a file in keras.applications' or Keras's layout."""
+    weights: Annotated[
+        str, Field(min_length=1), Accepted("imagenet, none, or the path of a weights file or of a checkpoint's folder")
+    ]
+    """Initial weights: imagenet, none (random values), a file in keras.applications' or Keras's layout, or a checkpoint
+    of thaw (a folder), whose head is kept where it fits."""
 
     weights_file: Annotated[str, Accepted("what `make params` writes")]
-    """File that DVC hashes for weights; conf/ computes it, it is not to be set."""
+    """File or folder that DVC hashes for weights, by its absolute path; conf/ computes it, it is not to be set."""
 
     image_size: Annotated[int, Field(ge=1, le=1024), Accepted("a whole number of pixels, 1024 at most")]
     """Side in pixels to which images are resized, on the device."""
@@ -188,6 +191,11 @@ class Backbone(Section):
 
     source: Annotated[Source | None, Accepted(f"null, or a mapping with {', '.join(Source.model_fields)}")]
     """Source task to train the backbone on first; null for none."""
+
+    @property
+    def has_weights_path(self) -> bool:
+        """Whether the weights are a file or a folder of the user's."""
+        return self.weights not in ("imagenet", "none")
 
 
 class Head(Training):

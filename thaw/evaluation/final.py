@@ -33,7 +33,7 @@ from thaw.evaluation.scores import (
 )
 from thaw.evaluation.views import describe_views, mean_over_views
 from thaw.network.build import Network
-from thaw.network.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
+from thaw.network.checkpoint import FROM_CHECKPOINT, CheckpointInfo, load_checkpoint, read_checkpoint_info
 from thaw.network.history import COLUMNS
 from thaw.network.inference import predict_logits, softmax
 from thaw.runtime.files import replacing_folder, save_array, write_json
@@ -214,11 +214,13 @@ def _corrupted_score(rows: list[dict[str, Any]]) -> dict[str, float]:
 def _source_scores(params: Params, network: Network) -> dict[str, dict[str, float]]:
     """Scores on the source task's test images before and after the transfer; empty without a source task.
 
+    A backbone from a checkpoint has that one's head, whose classes may not be in the dataset: no source task.
+
     After the transfer, the final network gets the head of the source task, and keeps it; both scores have the
     temperature of the source task. Test-time views are not for these: the two compare what the backbone knows.
     """
     source = read_checkpoint_info(paths.BACKBONE)
-    if source.head is None:
+    if source.head is None or source.weights.get("origin") == FROM_CHECKPOINT:
         return {}
     examples = Examples(*read_split("test", source.classes))
     before, _ = load_checkpoint(paths.BACKBONE)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT_JSON = "checkpoint.json"
 
+# Origin of weights that another checkpoint had.
+FROM_CHECKPOINT = "checkpoint"
+
 HEAD_FILE = "head"
 
 # Side in pixels of the images of checkpoints that do not tell it: CIFAR's.
@@ -34,7 +37,7 @@ class CheckpointInfo:
 
     Attributes:
         backbone: name, image_size, alpha, input_size.
-        weights: origin of the backbone's weights, with the sha256 of a file or with the seed.
+        weights: origin of the backbone's weights, with the sha256 of a file or of another checkpoint.json, or the seed.
         head: pool, units, dropout; None for a backbone without a head.
         classes: names of the classes, in the order of the logits; empty without a head.
         history: one row per epoch of all phases up to this one (columns in thaw.network.history).
@@ -100,14 +103,34 @@ def load_checkpoint(folder: Path, with_head: bool = True) -> tuple["Network", Ch
     """
     from thaw.network.build import build_network
 
+    network = build_network(**read_checkpoint_info(folder).backbone)
+    return network, load_weights(network, folder, with_head)
+
+
+def load_weights(network: "Network", folder: Path, with_head: bool = True) -> CheckpointInfo:
+    """Load the weights of a checkpoint into a network of the same backbone, and attach its head.
+
+    Raises:
+        ThawError: a file is missing, damaged, or does not fit.
+    """
     info, sealed = _read(folder)
-    network = build_network(**info.backbone)
     for block in network.blocks:
-        _load_weights(block, sealed.file(f"{block.name}.safetensors"))
+        _assign(block, sealed.file(f"{block.name}.safetensors"))
     if with_head and info.head is not None:
         network.attach(**info.head, classes=len(info.classes))
-        _load_weights(network.head, sealed.file(f"{HEAD_FILE}.safetensors"))
-    return network, info
+        _assign(network.head, sealed.file(f"{HEAD_FILE}.safetensors"))
+    return info
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Compare all files of a checkpoint with their hashes.
+
+    Raises:
+        ThawError: one is missing or damaged.
+    """
+    sealed = _read(folder)[1]
+    for name in sealed.hashes:
+        sealed.file(name)
 
 
 def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
@@ -119,7 +142,7 @@ def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
     }
 
 
-def _load_weights(part: "keras.Model", file: Path) -> None:
+def _assign(part: "keras.Model", file: Path) -> None:
     try:
         tensors = safetensors.load_file(file)
     except (OSError, SafetensorError):  # changed since its hash was checked

@@ -1,4 +1,4 @@
-"""A backbone's weights: from ImageNet, from a file, or seeded random values. Start at `load_backbone`."""
+"""A backbone's weights: from ImageNet, a file, a checkpoint, or seeded random values. Start at `load_backbone`."""
 
 import re
 from pathlib import Path
@@ -11,15 +11,16 @@ from thaw.backbones import BACKBONES
 from thaw.config.schema import Backbone
 from thaw.errors import ParamError
 from thaw.network.build import Network, split_backbone
+from thaw.network.checkpoint import CHECKPOINT_JSON, FROM_CHECKPOINT, load_weights, read_checkpoint_info
 from thaw.network.seeds import seed_initialisers
-from thaw.runtime.files import sha256
+from thaw.runtime.files import Damaged, sha256
 
 # Layers of the classifier in a file "with top"; a backbone does not have them.
 CLASSIFIER = {"fc1", "fc2", "fc1000", "predictions", "probs", "Logits"}
 
 
 def load_backbone(section: Backbone, seed: int, input_size: int) -> Network:
-    """Build the backbone of the parameters and load its weights.
+    """Build the backbone of the parameters and load its weights; of a checkpoint also the head, where it fits.
 
     Args:
         section: section `backbone` of the parameters.
@@ -27,7 +28,7 @@ def load_backbone(section: Backbone, seed: int, input_size: int) -> Network:
         input_size: side of the images that the network takes, in pixels.
 
     Raises:
-        ParamError: ImageNet weights cannot be downloaded, or a weights file does not fit.
+        ParamError: ImageNet weights cannot be downloaded, or a weights file or checkpoint is damaged or does not fit.
     """
     seed_initialisers(seed, "backbone")
     build = BACKBONES[section.name].build
@@ -41,16 +42,42 @@ def load_backbone(section: Backbone, seed: int, input_size: int) -> Network:
             ) from None
     else:
         model = build(section.image_size, section.alpha, None)
-        if section.weights != "none":
-            load_weights_file(model, Path(section.weights))
-    return split_backbone(section.name, model, section.alpha, input_size)
+        if section.has_weights_path and not is_checkpoint(section):
+            load_weights_file(model, Path(section.weights_file))
+    network = split_backbone(section.name, model, section.alpha, input_size)
+    if is_checkpoint(section):
+        _load_checkpoint_of(section, network)
+    return network
+
+
+def is_checkpoint(section: Backbone) -> bool:
+    """Whether the weights are those of a checkpoint, which is a folder."""
+    return section.has_weights_path and Path(section.weights_file).is_dir()
+
+
+def _load_checkpoint_of(section: Backbone, network: Network) -> None:
+    """Load a checkpoint's weights; its head is left out where it flattened activations of another size."""
+    folder = Path(section.weights_file)
+    try:
+        info = read_checkpoint_info(folder)
+        fits = info.head is None or info.head["pool"] == "avg" or info.backbone["image_size"] == section.image_size
+        load_weights(network, folder, with_head=fits)
+    except Damaged as error:
+        raise ParamError(
+            "backbone.weights", section.weights, f"a checkpoint that is whole; {error.path} is not"
+        ) from None
 
 
 def weights_origin(section: Backbone, seed: int) -> dict[str, object]:
-    """Origin of a backbone's weights, for checkpoint.json: a file's hash but no path, and the seed if it was used."""
+    """Origin of a backbone's weights, for checkpoint.json: a file's hash but no path, and the seed if it was used.
+
+    The hash of a checkpoint is that of its checkpoint.json, which has those of its other files.
+    """
     origin: dict[str, object] = {"origin": section.weights}
-    if section.weights not in ("imagenet", "none"):
-        origin = {"origin": "file", "sha256": sha256(Path(section.weights))}
+    if is_checkpoint(section):
+        origin = {"origin": FROM_CHECKPOINT, "sha256": sha256(Path(section.weights_file) / CHECKPOINT_JSON)}
+    elif section.has_weights_path:
+        origin = {"origin": "file", "sha256": sha256(Path(section.weights_file))}
     if section.weights == "none" or section.source is not None:
         origin["seed"] = seed
     if section.source is not None:

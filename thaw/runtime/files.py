@@ -132,9 +132,21 @@ def _seal(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def damaged(path: Path) -> ThawError:
-    """The error of a stage's output that is missing or not as it was written."""
-    return ThawError(f"{path}: missing or damaged; run `dvc repro` to make it again")
+class Damaged(ThawError):
+    """A file is missing or not as it was written.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: missing or damaged; run `dvc repro` to make it again")
+        self.path = path
+
+
+def damaged(path: Path) -> Damaged:
+    """The error of a stage's output."""
+    return Damaged(path)
 
 
 def seal_folder(path: Path, content: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The stage backbone: the one place where weights come from, into models/backbone."""
 
+from pathlib import Path
 from typing import Any
 
 from thaw import paths
@@ -7,8 +8,9 @@ from thaw.config.schema import Params
 from thaw.data.examples import Examples, TrainingData
 from thaw.data.splits import class_names, image_side, read_split
 from thaw.network.backend import active_device
-from thaw.network.checkpoint import CheckpointInfo, save_checkpoint
-from thaw.network.weights import load_backbone, weights_origin
+from thaw.network.build import Network
+from thaw.network.checkpoint import CheckpointInfo, read_checkpoint_info, save_checkpoint
+from thaw.network.weights import is_checkpoint, load_backbone, weights_origin
 from thaw.runtime.resume import open_state
 from thaw.training.calibration import validation_temperature
 from thaw.training.loop import Run, train_network
@@ -38,6 +40,8 @@ def make_backbone(params: Params) -> float:
         },
         weights=weights_origin(section, params.seed),
     )
+    if is_checkpoint(section):
+        _keep_head(info, network, read_checkpoint_info(Path(section.weights_file)))
     recorder = Recorder("backbone", "backbone")
     if section.source is None:
         recorder.write([])
@@ -65,3 +69,15 @@ def make_backbone(params: Params) -> float:
         info.temperature = validation_temperature(network, data, run.stage, run.batch_size)
         save_checkpoint(paths.BACKBONE, info, network)
     return state.earlier
+
+
+def _keep_head(info: CheckpointInfo, network: Network, earlier: CheckpointInfo) -> None:
+    """Describe the head of an earlier model, which the stage train_head takes over, and say whether it is there."""
+    if network.head is not None:
+        info.head, info.classes, info.temperature = earlier.head, earlier.classes, earlier.temperature
+        what = f"with its head for {len(info.classes)} classes"
+    elif earlier.head is not None:
+        what = f"without its head, which is for activations of backbone.image_size {earlier.backbone['image_size']}"
+    else:
+        what = "which has no head"
+    print(f"backbone: weights of a checkpoint, {what}", flush=True)

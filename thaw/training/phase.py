@@ -16,6 +16,7 @@ from thaw.network.backend import active_device
 from thaw.network.build import Network
 from thaw.network.checkpoint import CheckpointInfo, block_hashes, load_checkpoint, save_checkpoint
 from thaw.network.cut import frozen_layers
+from thaw.network.heads import EarlierHead
 from thaw.network.inference import predict_chunks
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import open_state
@@ -44,6 +45,8 @@ def train_phase(params: Params, name: str) -> float:
     depth = phase.data.depth
     source = "images" if depth is None else f"activations stored at depth {depth}"
     print(f"{run.stage}: training on {source}", flush=True)
+    if phase.head:
+        print(f"{run.stage}: {phase.head}", flush=True)
     settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": section.model_dump()}
     inputs = [start_of(section), *_moments_before(section), paths.FEATURES, *paths.SPLITS_LEARNT]
     with open_state(run.stage, settings, inputs, str(active_device())) as state:
@@ -66,12 +69,14 @@ class PreparedPhase:
         network, info: of the checkpoint that it starts from, thawed to its cut; with a new head in the phase `head`.
         data: stored activations at its cut, or images.
         run: its settings.
+        head: in words, what the phase `head` keeps of the head of an earlier model; empty where there is none.
     """
 
     network: Network
     info: CheckpointInfo
     data: TrainingData
     run: Run
+    head: str = ""
 
 
 def prepare_phase(params: Params, name: str) -> PreparedPhase:
@@ -83,13 +88,12 @@ def prepare_phase(params: Params, name: str) -> PreparedPhase:
     """
     section = phase_section(params, name)
     start = start_of(section)
-    network, info = load_checkpoint(start, with_head=name != HEAD)
+    network, info = load_checkpoint(start)
     depth = thaw_network(network, section)
     _refuse_other_features(params, start, network, depth)
     features = read_features_info(paths.FEATURES)
     data = phase_data(paths.FEATURES, depth, features["classes"])
-    if isinstance(section, Head):
-        _attach_head(network, info, section, params.seed, features, data)
+    told = _attach_head(network, info, section, params.seed, features, data) if isinstance(section, Head) else ""
     class_weights = weights_by_name(params.class_weights, class_names())
     run = Run(
         stage=stage_of(name),
@@ -105,7 +109,7 @@ def prepare_phase(params: Params, name: str) -> PreparedPhase:
         mixup=section.mixup,
         class_weights=class_weight_array(class_weights, info.classes, data.views[0].labels),
     )
-    return PreparedPhase(network, info, data, run)
+    return PreparedPhase(network, info, data, run, told)
 
 
 def thaw_network(network: Network, section: Head | Phase) -> int:
@@ -146,15 +150,27 @@ def _refuse_other_features(params: Params, start: Path, network: Network, depth:
 
 def _attach_head(
     network: Network, info: CheckpointInfo, section: Head, seed: int, features: dict[str, Any], data: TrainingData
-) -> None:
-    """Give a backbone a new head for the classes of the stored features, and a history of its own."""
-    scale = unit_scale(network, features["pool"], data)
-    info.head = {"pool": features["pool"], "units": section.units, "dropout": section.dropout, "scale": scale}
-    info.classes = features["classes"]
-    # Epochs of a source task are not counted on from.
+) -> str:
+    """Give a backbone a head for the classes of the stored features, and a history of its own.
+
+    Returns:
+        In words, what it keeps of the head of an earlier model; empty where there is none.
+    """
+    pool, classes = features["pool"], features["classes"]
+    earlier = EarlierHead.of(network, info)
+    misfit = "" if earlier is None else earlier.misfit(pool, section.units, classes)
+    kept = None if misfit else earlier
+    scale = unit_scale(network, pool, data) if kept is None else kept.scale
+    info.head = {"pool": pool, "units": section.units, "dropout": section.dropout, "scale": scale}
+    info.classes = classes
+    # Epochs of a source task or an earlier model are not counted on from.
     info.history, info.thawed = [], {}
     seed_initialisers(seed, stage_of(HEAD))
-    network.attach(**info.head, classes=len(info.classes))
+    network.attach(**info.head, classes=len(classes))
     # The first loss is ln(classes): 0.635 in place of 0.626 on validation, in the case that `build_head` tells of.
     kernel = network.head.get_layer("logits").kernel
     kernel.assign(np.zeros(kernel.shape, np.float32))
+    if kept is None:
+        return f"a new head: {misfit}" if misfit else ""
+    kept.hand_over(network.head, classes)
+    return f"keeps {kept.describe(classes)}"
