@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.config.test_params import composed
+from tests.config.test_params import GROUPS, composed
 from tests.helpers.examples import data, example_images, extraction, run
 from tests.helpers.speed import by_backbone
 from thaw.app.summary import (
@@ -23,10 +23,11 @@ from thaw.app.summary import (
     estimate_seconds,
     phase_row,
     planned_cuts,
+    planned_phase,
 )
 from thaw.backbones import BACKBONES
 from thaw.config.load import check_params
-from thaw.config.schedule import chain_of
+from thaw.config.schedule import chain_of, phase_section
 from thaw.config.schema import Params
 from thaw.features.extract import extract_features
 from thaw.stage import TABLES
@@ -102,6 +103,17 @@ def test_phases_come_in_their_order_and_thaw_more_and_more():
     # Of all blocks only the moving statistics of BatchNorm are not trained.
     statistics = [weight for block in one.blocks for weight in block.weights if "moving" in weight.name]
     assert rows[3].frozen == sum(math.prod(weight.shape) for weight in statistics)
+
+
+@pytest.mark.parametrize("overrides", [[], *([f"recipe={name}"] for name in GROUPS["recipe"])])
+def test_phases_on_all_images_have_their_own_epochs_and_on_few_the_least_number_of_steps(overrides):
+    settings = chosen(*overrides)
+    for name in chain_of(settings.schedule):
+        assert planned_phase(settings, name) is phase_section(settings, name)
+    few = chosen(*overrides, "dataset.limit=200", "dataset.classes=null", "batch_size=50", "min_steps=200")
+    for name in chain_of(few.schedule):
+        section = phase_section(few, name)
+        assert planned_phase(few, name).epochs == (max(section.epochs, 50) if section.epochs else 0)
 
 
 def test_images_are_counted_as_preprocess_splits_them():

@@ -420,6 +420,7 @@ BAD = [
     *each("run.data_gb", -1, -0.1, NAN, INF, "1", None, True),
     *each("seed", *SEEDS),
     *each("batch_size", *WHOLE_FROM_1),
+    *each("min_steps", -1, True, 1.5, NAN, INF, "1", None),
     # More than the training images there are: all, some, of some classes, of the source task.
     Bad("batch_size", 45_001),
     Bad("batch_size", 101, base=("dataset.limit=100", "batch_size=100")),

@@ -54,6 +54,7 @@ CHANGES: dict[str, Any] = {
     "run.data_gb": 0,
     "seed": 1,
     "batch_size": 3,
+    "min_steps": 8,
     "class_weights": {"7": 2.0},
     "dataset.name": "cifar10",
     "dataset.url": "file:///elsewhere.tar.gz",

@@ -24,7 +24,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 # What makes a run small; all else is the recipe's.
-SMALL = ["dataset.val_fraction=0.004", "augment.views=2", "batch_size=50", "backbone.image_size=32"]
+SMALL = [
+    "dataset.val_fraction=0.004", "augment.views=2", "batch_size=50", "backbone.image_size=32", "min_steps=0",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

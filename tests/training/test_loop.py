@@ -34,7 +34,7 @@ from thaw.training.class_weights import class_weight_array
 from thaw.training.feed import BatchPlan, Feed
 from thaw.training.loop import Run, Trained, TrainingLoop, steps_at_once, train_network
 from thaw.training.reporting import EpochEnd, Observer, Printer
-from thaw.training.schedules import rate_schedule, warmup_steps
+from thaw.training.schedules import rate_schedule, warmup_steps, with_min_steps
 
 TRAIN, VAL = points(48, spread=0.4), points(21, seed=1, spread=0.4)
 # Labels that undo what was learnt.
@@ -102,6 +102,28 @@ def test_a_cosine_leads_from_the_first_to_the_final_rate(first, final):
 @pytest.mark.parametrize(("schedule", "steps"), [("cosine", 15), ("constant", 0)])
 def test_warm_up_is_told_in_steps(schedule, steps):
     assert warmup_steps(training(lr_schedule=schedule, warmup_epochs=1.5), steps=10) == steps
+
+
+@pytest.mark.parametrize(
+    ("min_steps", "epochs", "warmup", "patience"),
+    [(0, 4, 1.0, 3), (40, 4, 1.0, 3), (41, 5, 1.25, 4), (200, 20, 5.0, 15)],
+)
+def test_a_run_with_fewer_steps_than_the_least_has_more_whole_epochs_of_the_same_course(
+    min_steps, epochs, warmup, patience
+):
+    given = training(epochs=4, warmup_epochs=1.0, patience=3, lr_schedule="cosine", average=0.9)
+    found = with_min_steps(given, min_steps, steps=10)
+    expected = {"epochs": epochs, "warmup_epochs": warmup, "patience": patience}
+    assert found == given.model_copy(update=expected)
+    assert warmup_steps(found, 10) == pytest.approx(10 * found.epochs / 4, abs=1), "the share of warm-up stays"
+
+
+def test_a_run_that_never_stops_early_or_trains_nothing_stays_so_with_a_least_number_of_steps():
+    assert with_min_steps(training(epochs=1, patience=None), 200, steps=4).patience is None
+    untrained = training().model_copy(update={"epochs": 0})
+    assert with_min_steps(untrained, 200, steps=4) is untrained
+    # No step: the loop refuses the batch size.
+    assert with_min_steps(training(), 200, steps=0) == training()
 
 
 def test_the_learning_rate_follows_the_schedule_through_all_epochs_and_rows_tell_it_halfway_through_each(monkeypatch):

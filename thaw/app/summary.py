@@ -14,7 +14,7 @@ import numpy as np
 
 from thaw.config.schedule import chain_of, phase_section, stage_of
 from thaw.config.schema import Dataset as Section
-from thaw.config.schema import Head, Params, Phase, Source
+from thaw.config.schema import Params, Source, Training
 from thaw.data.examples import Examples
 from thaw.data.splits import processed_dataset
 from thaw.datasets import DATASETS, Dataset, Folder, described
@@ -30,7 +30,7 @@ from thaw.training.adam import Adam
 from thaw.training.feed import BatchPlan, Feed
 from thaw.training.loop import steps_at_once
 from thaw.training.phase import thaw_network
-from thaw.training.schedules import rate_schedule
+from thaw.training.schedules import rate_schedule, with_min_steps
 
 # By title, the side that a column is aligned by.
 BLOCK_COLUMNS = {"block": "left"} | dict.fromkeys(["depth of the cut below", "layers", "parameters", "output"], "right")
@@ -84,6 +84,12 @@ def describe_images(params: Params, network: Network) -> str:
         f"images: {counts.train:,} for training, {counts.val:,} for validation, {counts.test:,} for the test, of "
         f"{side} x {side} pixels; {size / 1e9:.3f} GB in data/processed, {stored / 1e9:.3f} GB in data/features"
     )
+
+
+def planned_phase(params: Params, name: str) -> Training:
+    """The section of a phase, with the epochs that `min_steps` gives it."""
+    steps = count_images(params, params.dataset.classes).train // params.batch_size
+    return with_min_steps(phase_section(params, name), params.min_steps, steps)
 
 
 def planned_cuts(params: Params, network: Network) -> dict[int, Cut]:
@@ -181,7 +187,7 @@ def phase_row(params: Params, network: Network, name: str) -> Row:
     total = sum(part.count_params() for part in parts)
     return Row(
         name,
-        section.epochs,
+        planned_phase(params, name).epochs,
         depth if cut is not None and cut.stored else None,
         network.thawed(),
         trainable,
@@ -208,8 +214,8 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
         rows[stored_depths(planned, view)] += own.train
     yield "extract", sum(_extraction(network, params, depths, count) for depths, count in rows.items() if depths)
     for name in chain_of(params.schedule):
-        row, section = phase_row(params, network, name), phase_section(params, name)
-        yield stage_of(name), _training(network, params, section, row.depth, own)
+        row = phase_row(params, network, name)
+        yield stage_of(name), _training(network, params, planned_phase(params, name), row.depth, own)
     looks = params.evaluate.views + params.evaluate.corruptions * len(PAIRS)
     yield "evaluate", _prediction(network, params, own.train + own.val + looks * own.test)
 
@@ -229,9 +235,7 @@ def _reading(params: Params) -> float:
     return seconds * len(files) / done
 
 
-def _training(
-    network: Network, params: Params, section: Head | Phase | Source, depth: int | None, counts: Counts
-) -> float:
+def _training(network: Network, params: Params, section: Training, depth: int | None, counts: Counts) -> float:
     """Of a phase: the first step and all others, and validation after each epoch."""
     if not section.epochs:
         return 0.0
@@ -240,7 +244,7 @@ def _training(
 
 
 def _speed_of_training(
-    network: Network, params: Params, section: Head | Phase | Source, depth: int | None, counts: Counts
+    network: Network, params: Params, section: Training, depth: int | None, counts: Counts
 ) -> tuple[float, float]:
     """Seconds that the first step takes longer than others, and of an epoch with its validation."""
     batch_norm = "train" if isinstance(section, Source) else getattr(section, "batch_norm", "inference")

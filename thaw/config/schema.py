@@ -366,6 +366,10 @@ class Params(Section):
     batch_size: Count
     """Images per training step."""
 
+    min_steps: Annotated[int, Field(ge=0), Accepted("a whole number from 0 up")]
+    """Training steps of the head and of each phase, at least. Where the epochs of one have fewer, as with few images,
+    it trains more epochs, with warm-up and patience in proportion. 0: as many as the epochs have."""
+
     class_weights: ClassWeights
     """Weight of each class in the loss of head and phases: null, all the same; balanced, less for larger classes; or a
     mapping of classes to weights, 1 for those left out."""

@@ -26,6 +26,7 @@ from thaw.training.loop import Run, train_network
 from thaw.training.moments import load_moments, save_moments
 from thaw.training.record import Recorder, write_metrics
 from thaw.training.reporting import Printer
+from thaw.training.schedules import with_min_steps
 
 
 def train_head(params: Params) -> float:
@@ -47,7 +48,14 @@ def train_phase(params: Params, name: str) -> float:
     print(f"{run.stage}: training on {source}", flush=True)
     if phase.head:
         print(f"{run.stage}: {phase.head}", flush=True)
-    settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": section.model_dump()}
+    if run.training.epochs != section.epochs:
+        steps = len(phase.data.views[0]) // run.batch_size
+        print(
+            f"{run.stage}: {run.training.epochs} epochs of {steps} steps in place of {section.epochs}, for min_steps "
+            f"{params.min_steps}",
+            flush=True,
+        )
+    settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": run.training.model_dump()}
     inputs = [start_of(section), *_moments_before(section), paths.FEATURES, *paths.SPLITS_LEARNT]
     with open_state(run.stage, settings, inputs, str(active_device())) as state:
         observers = [Recorder(run.stage, name), Printer(run.stage, run.training)]
@@ -57,7 +65,7 @@ def train_phase(params: Params, name: str) -> float:
         info.temperature = validation_temperature(network, phase.data, run.stage, run.batch_size)
         save_checkpoint(paths.model(name), info, network)
         save_moments(paths.moments(name), trained.moments)
-        write_metrics(name, trained.rows)
+        write_metrics(name, trained.rows, run.training.epochs)
     return state.earlier
 
 
@@ -98,7 +106,7 @@ def prepare_phase(params: Params, name: str) -> PreparedPhase:
     run = Run(
         stage=stage_of(name),
         phase=name,
-        training=section,
+        training=with_min_steps(section, params.min_steps, len(data.views[0]) // params.batch_size),
         batch_size=params.batch_size,
         seed=params.seed,
         augment=params.augment,

@@ -41,7 +41,13 @@ def _live(stage: str):
     return Live(f"dvclive/{stage}", dvcyaml=None, save_dvc_exp=False, report=None)
 
 
-def write_metrics(phase: str, rows: list[Row]) -> None:
-    """metrics/phases/<phase>.json: the validation accuracy that the phase ends with, under a name of its own."""
-    metrics = {"val_accuracy": {phase: best_row(rows)["val_accuracy"]}}
+def write_metrics(phase: str, rows: list[Row], max_epochs: int) -> None:
+    """metrics/phases/<phase>.json: what the phase ends with, each number under a name of its own.
+
+    Args:
+        phase: its name.
+        rows: its history.
+        max_epochs: epochs that it had, `min_steps` counted in; patience may have ended it sooner.
+    """
+    metrics = {"val_accuracy": {phase: best_row(rows)["val_accuracy"]}, "max_epochs": {phase: max_epochs}}
     write_json(paths.METRICS / "phases" / f"{phase}.json", metrics)

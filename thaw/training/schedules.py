@@ -1,10 +1,32 @@
-"""Learning rates over steps, and when a run stops early."""
+"""The length of a run, learning rates over steps, and when a run stops early."""
 
 import math
 
 import keras
 
 from thaw.config.schema import Training
+
+
+def with_min_steps(training: Training, min_steps: int, steps: int) -> Training:
+    """The training of a run of `min_steps` steps or more: where its epochs have fewer, it has more epochs.
+
+    Warm-up and patience keep their share of it.
+
+    Args:
+        training: as the parameters have it; of no epochs, it stays so.
+        min_steps: of the whole run.
+        steps: of an epoch.
+    """
+    if not training.epochs or not steps or training.epochs * steps >= min_steps:
+        return training
+    epochs = math.ceil(min_steps / steps)
+    factor = epochs / training.epochs
+    changes = {
+        "epochs": epochs,
+        "warmup_epochs": training.warmup_epochs * factor,
+        "patience": None if training.patience is None else math.ceil(training.patience * factor),
+    }
+    return training.model_copy(update=changes)
 
 
 def rate_schedule(training: Training, steps: int) -> keras.optimizers.schedules.LearningRateSchedule | float:
