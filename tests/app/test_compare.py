@@ -13,7 +13,7 @@ from PIL import Image
 from tests.helpers.project import ROOT
 from thaw.app import compare
 from thaw.app.compare import _error, comparison_table, draw_comparison, front, group_setups, write_comparison
-from thaw.app.experiments import Experiment, _experiment
+from thaw.app.experiments import Experiment, _experiment, _kept_start
 from thaw.app.lockfile import (
     all_stages,
     changed_params,
@@ -293,6 +293,22 @@ def test_experiments_are_named_or_all(grid, monkeypatch, tmp_path):
     names = "vgg16-gradual-0, vgg16-gradual-1, vgg16-full-0"
     with pytest.raises(ThawError, match=f"^compare: received other; accepted: {names}. Left out: 1 queued.$"):
         write_comparison(tmp_path, names=["other"])
+
+
+def test_phases_that_kept_their_start_are_named(grid, monkeypatch, tmp_path):
+    def recorded(phase: str, max_epochs: int, best_epoch: int) -> dict:
+        numbers = {"val_accuracy": 0.5, "max_epochs": max_epochs, "best_epoch": best_epoch}
+        return {f"metrics/phases/{phase}.json": {"data": {name: {phase: value} for name, value in numbers.items()}}}
+
+    metrics = recorded("head", 0, 0) | recorded("depth1", 5, 0) | recorded("depth2", 5, 3) | recorded("all", 5, 0)
+    assert _kept_start(grid[0].params, metrics) == ("depth1", "all")
+    earlier = {"metrics/phases/depth1.json": {"data": {"val_accuracy": {"depth1": 0.5}}}}
+    assert _kept_start(grid[0].params, earlier) == ()
+    runs = [replace(grid[0], kept_start=("depth1", "all")), *grid[1:3]]
+    monkeypatch.setattr(compare, "read_experiments", lambda all_commits: (runs, []))
+    said = "No epoch was better on validation than the start, which was kept: vgg16-gradual-0 (depth1, all)."
+    assert said in write_comparison(tmp_path)
+    assert "start" not in write_comparison(tmp_path, names=[grid[1].name])
 
 
 def test_outside_a_repository_there_is_one_line(tmp_path, monkeypatch):

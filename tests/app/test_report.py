@@ -139,6 +139,17 @@ def test_the_numbers_are_those_of_the_metrics(ten):
     }  # fmt: skip
 
 
+def test_a_phase_that_kept_its_start_is_told(ten):
+    assert "start kept" not in render(ten)
+    history = [
+        row | {"best": row["best"] if row["phase"] != "depth3" else row["learning_rate"] is None}
+        for row in ten.checkpoint["history"]
+    ]
+    text = " ".join(render(replace(ten, checkpoint=ten.checkpoint | {"history": history})).split())
+    assert text.count('<td class="number">start kept</td>') == 1
+    assert "depth3: no epoch was better on validation than the weights that the phase started from." in text
+
+
 def test_an_accuracy_on_test_images_has_its_interval(ten):
     text, words = render(ten), "0.7950 to 0.8288"
     assert re.findall(r'<dt>([\w ]+)</dt><dd>[^<]*</dd><dd class="interval">95 %: (.*?)</dd>', text) == [

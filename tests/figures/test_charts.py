@@ -5,7 +5,7 @@ import pytest
 from thaw.figures import charts
 from thaw.figures.charts import draw_calibration, draw_corruptions, draw_phases
 
-TRAINABLE = {"head": "nothing but the head", "all": "all blocks"}
+TITLES = {"head": "head: nothing but the head", "all": "all: all blocks"}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def rows(phase, first, last):
     ],
 )
 def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_path, history, expected):
-    draw_phases(tmp_path / "phases.png", history, TRAINABLE)
+    draw_phases(tmp_path / "phases.png", history, TITLES)
     accuracy, _, rate = drawn[0].axes
     assert {text.get_text(): text.xy[0] for text in accuracy.texts} == expected
     low, high = rate.get_xlim()
@@ -44,7 +44,7 @@ def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_pat
 
 
 def test_of_a_phase_of_one_epoch_training_is_seen_too(drawn, tmp_path):
-    draw_phases(tmp_path / "phases.png", rows("head", 0, 1), TRAINABLE)
+    draw_phases(tmp_path / "phases.png", rows("head", 0, 1), TITLES)
     for axes in drawn[0].axes[:2]:
         (training,) = (line for line in axes.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 1)
         assert training.get_marker() != "None"

@@ -5,7 +5,7 @@ import pytest
 
 from thaw import paths
 from thaw.errors import ThawError
-from thaw.figures.draw import draw_figures, gallery_title, mistakes_title
+from thaw.figures.draw import draw_figures, gallery_title, mistakes_title, phase_title
 from thaw.runtime.files import replacing_folder, save_array, write_json
 from thaw.runtime.tables import write_table
 
@@ -27,7 +27,7 @@ def results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tables = {
         "history": [START | VALIDATED, TRAINED | VALIDATED],
-        "phases": [{"phase": "head", "trainable": "nothing but the head"}],
+        "phases": [{"phase": "head", "trainable": "nothing but the head", "epochs": 1, "best_epoch": 1}],
         "calibration": [
             {"probabilities": name, "from": 0.7, "to": 0.8, "confidence": 0.75, "accuracy": 0.5, "images": 4}
             for name in ("calibrated", "uncalibrated")
@@ -83,6 +83,16 @@ def test_what_is_missing_or_damaged_is_named_and_earlier_figures_stay(results, n
     with pytest.raises(ThawError, match=rf"^{name}: missing or damaged; run `dvc repro` to make it again$"):
         draw_figures(None)
     assert [file.name for file in paths.FIGURES.iterdir()] == ["earlier.png"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best_epoch", "said"),
+    [(3, 2, ""), (3, 0, " (start kept)"), (0, 0, "")],
+    ids=["better", "kept", "untrained"],
+)
+def test_the_title_of_a_phase_tells_whether_it_kept_its_start(epochs, best_epoch, said):
+    row = {"phase": "top", "trainable": "block4", "epochs": epochs, "best_epoch": best_epoch}
+    assert phase_title(row) == f"top: block4{said}"
 
 
 def test_the_title_of_the_gallery_counts_all_test_images_of_its_class():

@@ -25,7 +25,7 @@ from thaw.config.schema import Head
 from thaw.data.examples import Examples
 from thaw.errors import ThawError
 from thaw.network.build import build_head
-from thaw.network.history import Row, best_row
+from thaw.network.history import Row, best_epoch, best_row, kept_start
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import State
 from thaw.training import loop
@@ -207,6 +207,19 @@ def test_a_run_that_only_does_harm_ends_with_the_weights_that_it_started_from():
     assert [row["best"] for row in rows] == [True, False, False]
     assert rows[0]["val_accuracy"] > max(rows[1]["val_accuracy"], rows[2]["val_accuracy"])
     assert_equal_weights(head.get_weights(), before)
+    assert kept_start(rows)
+    assert best_epoch(rows) == 0
+
+
+def test_a_run_that_keeps_its_start_says_so_and_no_other_does(capsys):
+    said = "unfreeze@all: no epoch was better on validation than the start, which is kept"
+    fit(learnt(), run(training(epochs=2, learning_rate=10.0)), wrong_from(1))
+    assert said in capsys.readouterr().out.splitlines()
+    better = fit(new_head(), run(training(epochs=2, learning_rate=0.05)))
+    assert best_epoch(better) == 2
+    none = fit(new_head(), run(training().model_copy(update={"epochs": 0})))
+    assert not kept_start(better) and not kept_start(none)
+    assert said not in capsys.readouterr().out.splitlines()
 
 
 def test_each_epoch_fetches_the_weights_once_and_validates_once(monkeypatch):
@@ -232,18 +245,18 @@ def test_observers_are_told_in_their_order_once_the_state_is_saved(tmp_path):
             assert len(state.content["rows"]) == end.epoch + 1
             told.append((self.name, "epoch", end.epoch, len(end.rows) - 1))
 
-        def on_end(self, stopped_early: bool) -> None:
-            told.append((self.name, "end", stopped_early))
+        def on_end(self, rows: list[Row], stopped_early: bool) -> None:
+            told.append((self.name, "end", best_epoch(rows), stopped_early))
 
     TrainingLoop(new_head(), run(training(epochs=2)), data(TRAIN, VAL), [Listener("a"), Listener("b")], state).run()
-    events = [("start", 1, False), ("epoch", 1, 1), ("epoch", 2, 2), ("end", False)]
+    events = [("start", 1, False), ("epoch", 1, 1), ("epoch", 2, 2), ("end", 2, False)]
     assert told == [(name, *event) for event in events for name in "ab"]
 
 
 def test_a_run_that_stops_early_says_why(capsys):
     fit(learnt(), run(training(epochs=7, patience=2)), wrong_from(1))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2] == "unfreeze@all: validation accuracy did not improve in 2 epochs: stopping"
+    assert lines[-3] == "unfreeze@all: validation accuracy did not improve in 2 epochs: stopping"
 
 
 def test_the_first_row_is_of_the_starting_weights():

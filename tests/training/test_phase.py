@@ -69,6 +69,15 @@ def test_a_phase_of_few_images_has_the_least_number_of_steps_and_says_and_record
     assert any("epoch 5/5" in line for line in lines)
 
 
+def test_a_phase_records_which_epoch_it_kept_and_that_it_kept_its_start(train):
+    metrics, lines = train("min_steps=0", "schedule.phases.all.learning_rate=1e-12")
+    assert metrics["best_epoch"] == {"all": 0}
+    assert "unfreeze@all: no epoch was better on validation than the start, which is kept" in lines
+    metrics, lines = train("min_steps=12", "schedule.phases.all.learning_rate=0.01")
+    assert metrics["best_epoch"]["all"] > 0
+    assert not any("kept" in line for line in lines)
+
+
 def test_a_phase_with_steps_enough_has_its_own_epochs(train):
     metrics, lines = train("min_steps=4")
     assert metrics["max_epochs"] == {"all": 2}

@@ -335,12 +335,19 @@ def write_comparison(folder: Path = paths.PLOTS, all_commits: bool = False, name
     if not runs:
         raise ThawError(f"compare: no finished experiment; `dvc exp run` makes one. {note}".strip())
     setups, in_step = group_setups(_named(runs, names, note))
-    pairs = describe_pairs([run for setup in setups for run in setup.runs])
-    text = "\n\n".join(filter(None, [comparison_table(setups, in_step), pairs, note]))
+    compared = [run for setup in setups for run in setup.runs]
+    parts = [comparison_table(setups, in_step), describe_pairs(compared), describe_kept_starts(compared), note]
+    text = "\n\n".join(filter(None, parts))
     with replacing(folder / "compare.md") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
     draw_comparison(folder / "compare.png", setups)
     return text
+
+
+def describe_kept_starts(runs: list[Experiment]) -> str:
+    """The phases of each experiment that kept the weights they started from, in words; empty where none did."""
+    kept = [f"{run.name} ({', '.join(run.kept_start)})" for run in runs if run.kept_start]
+    return f"No epoch was better on validation than the start, which was kept: {'; '.join(kept)}." if kept else ""
 
 
 def _named(runs: list[Experiment], names: Collection[str], note: str) -> list[Experiment]:

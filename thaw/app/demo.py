@@ -11,7 +11,7 @@ from tabulate import tabulate
 from thaw import paths
 from thaw.errors import ThawError
 from thaw.network.checkpoint import read_checkpoint_info
-from thaw.network.history import best_row
+from thaw.network.history import best_row, kept_start
 from thaw.runtime.files import replacing_folder
 from thaw.stage import read_params
 
@@ -141,6 +141,7 @@ def demo_summary(folder: Path) -> str:
     for phase in dict.fromkeys(row["phase"] for row in history):
         rows = [row for row in history if row["phase"] == phase]
         change = f"{rows[0]['val_accuracy']:.3f} -> {best_row(rows)['val_accuracy']:.3f}"
+        change += " (start kept)" if kept_start(rows) else ""
         phases.append([phase, len(rows) - 1, change])
     table = tabulate(phases, ["phase", "epochs", "validation accuracy, before -> after"])
     lines = ["", table, "", f"test images: accuracy {_accuracy(metrics)}, macro F1 {metrics['macro_f1']:.3f}"]

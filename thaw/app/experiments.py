@@ -11,6 +11,7 @@ from typing import Any
 from thaw import paths
 from thaw.app.lockfile import changed_params, computing_stages, recorded_stages, training_stages
 from thaw.app.versions import Versions, recorded_versions
+from thaw.config.schema import HEAD
 from thaw.errors import ThawError
 
 EVALUATED = str(paths.EVALUATED)
@@ -29,6 +30,7 @@ class Experiment:
         interval: bounds of the 95 % interval of the accuracy; None for results of a version of thaw without it.
         test_images: DVC's hash of the test split; None if the pipeline had no such output.
         predictions: table of predictions in DVC's cache; None if it is not there.
+        kept_start: phases that kept the weights they started from.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Experiment:
     interval: tuple[float, float] | None = None
     test_images: str | None = None
     predictions: Path | None = None
+    kept_start: tuple[str, ...] = ()
 
 
 def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[str]]:
@@ -113,7 +116,19 @@ def _experiment(kind: str, row: dict[str, Any], repo) -> Experiment | str | None
         interval=interval_of(metrics),
         test_images=data["outs"].get(str(paths.PROCESSED / "test"), {}).get("hash"),
         predictions=_predictions(data["outs"], repo),
+        kept_start=_kept_start(params, data["metrics"]),
     )
+
+
+def _kept_start(params: dict[str, Any], metrics: dict[str, Any]) -> tuple[str, ...]:
+    """Phases that trained and kept their start; none in results of a version of thaw that did not record it."""
+    kept = []
+    for phase in [HEAD, *(params["schedule"]["phases"] or {})]:
+        recorded = metrics.get(f"{paths.METRICS}/phases/{phase}.json", {}).get("data") or {}
+        trained, best = (recorded.get(name, {}).get(phase) for name in ("max_epochs", "best_epoch"))
+        if trained and best == 0:
+            kept.append(phase)
+    return tuple(kept)
 
 
 def _predictions(outs: dict[str, dict[str, Any]], repo) -> Path | None:

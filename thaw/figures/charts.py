@@ -9,13 +9,13 @@ from thaw.figures.grids import save_figure
 Row = dict[str, Any]
 
 
-def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> None:
+def draw_phases(path: Path, history: list[Row], titles: dict[str, str]) -> None:
     """Draw accuracy, loss and learning rate over all phases, with a vertical line at the start of each phase.
 
     Args:
         path: of the PNG.
         history: rows of all phases; None for an unknown value.
-        trainable: the trainable blocks of each phase, in words.
+        titles: title of each phase.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -36,7 +36,7 @@ def draw_phases(path: Path, history: list[Row], trainable: dict[str, str]) -> No
         for axes in (top, middle, bottom):
             axes.axvline(rows[0]["epoch"], color="0.8", linewidth=1, zorder=0)
         top.annotate(
-            f"{name}: {trainable[name]}",
+            titles[name],
             (rows[0]["epoch"], 1),
             (0, 3),
             xycoords=("data", "axes fraction"),

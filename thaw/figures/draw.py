@@ -22,14 +22,14 @@ def draw_figures(params: Params) -> None:
     """Draw all figures of a finished run; no parameter affects them."""
     history, predictions = _table("history", "phase"), _predictions("predictions")
     bins, evaluated = _table("calibration", "probabilities"), _json(paths.EVALUATED)
-    trainable = {row["phase"]: row["trainable"] for row in _table("phases", "phase", "trainable")}
+    phases = {row["phase"]: phase_title(row) for row in _table("phases", "phase", "trainable")}
     errors = [evaluated[name] for name in ("calibration_error", "calibration_error_uncalibrated")]
     gallery, mistakes = _predictions("gallery"), _predictions("mistakes")
     gallery_images, mistakes_images = (_images(paths.TABLES / f"{name}.npy") for name in ("gallery", "mistakes"))
     views, classes = _images(paths.VIEWS / "images.npy"), _json(paths.VIEWS / "classes.json")
     view_names = ["view 0:\nunaugmented", *(f"view {number}" for number in range(1, len(views)))]
     with replacing_folder(paths.FIGURES) as folder:
-        draw_phases(folder / "phases.png", history, trainable)
+        draw_phases(folder / "phases.png", history, phases)
         draw_calibration(folder / "calibration.png", bins, *errors)
         draw_predictions(folder / "gallery.png", gallery_title(gallery, predictions), gallery_images, gallery)
         draw_predictions(folder / "mistakes.png", mistakes_title(mistakes, predictions), mistakes_images, mistakes)
@@ -43,6 +43,12 @@ def _draw_corruptions_if_measured(path: Path) -> None:
     if "accuracy_corrupted" in metrics:
         rows = _table("corruptions", "corruption")
         draw_corruptions(path, rows, metrics["accuracy"], metrics["accuracy_corrupted"])
+
+
+def phase_title(row: dict[str, Any]) -> str:
+    """A phase with its trainable blocks, and whether it kept the weights it started from."""
+    title = f"{row['phase']}: {row['trainable']}"
+    return f"{title} (start kept)" if row["epochs"] and not row["best_epoch"] else title
 
 
 def gallery_title(shown: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> str:

@@ -12,6 +12,16 @@ def best_row(rows: list[Row]) -> Row:
     return next(row for row in reversed(rows) if row["best"])
 
 
+def kept_start(rows: list[Row]) -> bool:
+    """Whether the epochs of a phase, of which these are the rows, were no better than the weights it started from."""
+    return len(rows) > 1 and rows[0]["best"]
+
+
+def best_epoch(rows: list[Row]) -> int:
+    """The epoch that a phase kept, of which these are the rows, counted from 1; 0 for the weights it started from."""
+    return rows.index(best_row(rows))
+
+
 def rank(row: Row) -> tuple[float, float]:
     """Orders epochs: the highest validation accuracy is best, among equals the lowest validation loss."""
     return row["val_accuracy"], -row["val_loss"]

@@ -178,8 +178,8 @@ class TrainingLoop:
             self._keep_best(position)
             self._tell_epoch(epoch, training, validation, position)
             self.model.set_weights(position.weights)
-        self._tell_end()
         self._restore_best()
+        self._tell_end()
         return self.rows
 
     def _start_or_resume(self) -> None:
@@ -293,7 +293,7 @@ class TrainingLoop:
 
     def _tell_end(self) -> None:
         for observer in self.observers:
-            observer.on_end(stopped_early=len(self.rows) <= self.epochs)
+            observer.on_end(self.rows, stopped_early=len(self.rows) <= self.epochs)
 
     def _restore_best(self) -> None:
         self.best_position.assign(self.model, self.optimizer)

@@ -1,7 +1,7 @@
 """What a training stage leaves for people to see: a curve as CSV, a metrics file, and DVCLive's live view."""
 
 from thaw import paths
-from thaw.network.history import COLUMNS, Row, best_row
+from thaw.network.history import COLUMNS, Row, best_epoch, best_row
 from thaw.runtime.files import write_json
 from thaw.runtime.tables import write_table
 from thaw.training.reporting import EpochEnd, Observer
@@ -49,5 +49,10 @@ def write_metrics(phase: str, rows: list[Row], max_epochs: int) -> None:
         rows: its history.
         max_epochs: epochs that it had, `min_steps` counted in; patience may have ended it sooner.
     """
-    metrics = {"val_accuracy": {phase: best_row(rows)["val_accuracy"]}, "max_epochs": {phase: max_epochs}}
-    write_json(paths.METRICS / "phases" / f"{phase}.json", metrics)
+    metrics = {
+        "val_accuracy": best_row(rows)["val_accuracy"],
+        "max_epochs": max_epochs,
+        "best_epoch": best_epoch(rows),
+    }
+    content = {name: {phase: value} for name, value in metrics.items()}
+    write_json(paths.METRICS / "phases" / f"{phase}.json", content)

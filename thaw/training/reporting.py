@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from thaw.config.schema import Training
-from thaw.network.history import Row
+from thaw.network.history import Row, kept_start
 from thaw.runtime.progress import format_duration
 
 
@@ -76,8 +76,8 @@ class Observer:
     def on_epoch(self, end: EpochEnd) -> None:
         """After each epoch."""
 
-    def on_end(self, stopped_early: bool) -> None:
-        """After the last epoch."""
+    def on_end(self, rows: list[Row], stopped_early: bool) -> None:
+        """After the last epoch, with all rows; that of the weights which are kept is marked."""
 
 
 class Printer(Observer):
@@ -115,10 +115,12 @@ class Printer(Observer):
             flush=True,
         )
 
-    def on_end(self, stopped_early: bool) -> None:
+    def on_end(self, rows: list[Row], stopped_early: bool) -> None:
         if stopped_early:
             epochs = f"{self.training.patience} epochs"
             print(f"{self.stage}: validation accuracy did not improve in {epochs}: stopping", flush=True)
+        if kept_start(rows):
+            print(f"{self.stage}: no epoch was better on validation than the start, which is kept", flush=True)
         if self._stepping:
             share = self._waiting / self._stepping
             print(f"{self.stage}: waited for data at most {share:.1%} of {self._stepping:.1f} s of steps", flush=True)

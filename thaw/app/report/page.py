@@ -16,7 +16,7 @@ from thaw.config.naming import flat
 from thaw.config.schedule import stage_of
 from thaw.config.schema import HEAD
 from thaw.network.backend import what_computes
-from thaw.network.history import best_row
+from thaw.network.history import best_row, kept_start
 from thaw.runtime.progress import format_duration
 
 # Rows of a table that show without a click.
@@ -139,6 +139,7 @@ def _phases(run: Run) -> list[dict[str, Any]]:
             "trainable": trainable.get(phase, ""),
             "first": rows[0]["val_accuracy"] if rows else None,
             "best": best_row(rows) if rows else None,
+            "kept_start": kept_start(rows),
             "epochs": len(rows) - 1,
             **run.spent[stage],
         })  # fmt: skip
