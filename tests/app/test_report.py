@@ -139,6 +139,12 @@ def test_the_numbers_are_those_of_the_metrics(ten):
     }  # fmt: skip
 
 
+def test_the_balanced_accuracy_has_a_tile_where_it_is_told(ten):
+    assert "balanced accuracy" not in render(ten)
+    text = render(replace(ten, metrics=ten.metrics | {"balanced_accuracy": 0.71239}))
+    assert "<dt>balanced accuracy</dt><dd>0.7124</dd>" in text
+
+
 def test_a_phase_that_kept_its_start_is_told(ten):
     assert "start kept" not in render(ten)
     history = [

@@ -68,10 +68,12 @@ def test_scores_by_hand():
             "macro_precision": (1 + 1 / 3 + 0) / 3,
             "macro_recall": (1 / 2 + 1 + 0) / 3,
             "macro_f1": (2 / 3 + 1 / 2 + 0) / 3,
+            "balanced_accuracy": (1 / 2 + 1 + 0) / 3,
         }
     )
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @pytest.mark.parametrize("classes", [2, 5, 6, 10, 100])
 def test_scores_equal_those_of_scikit_learn(classes):
     labels, predicted = drawn(classes)
@@ -83,10 +85,30 @@ def test_scores_equal_those_of_scikit_learn(classes):
         "macro_precision": metrics.precision_score(labels, guesses, **options),
         "macro_recall": metrics.recall_score(labels, guesses, **options),
         "macro_f1": metrics.f1_score(labels, guesses, **options),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, guesses),
     }
     if classes > 5:
         expected["top5_accuracy"] = metrics.top_k_accuracy_score(labels, predicted, k=5, labels=every)
     assert compute_scores(labels, predicted) == pytest.approx(expected)
+
+
+def test_balanced_accuracy_is_told_where_classes_differ_in_size_and_counts_those_that_have_images():
+    labels, predicted = drawn(4, count=100)
+    labels[labels == 2] = 1
+    guesses = predicted.argmax(axis=1)
+    assert 2 in guesses
+    with pytest.warns(UserWarning, match="classes not in y_true"):
+        expected = metrics.balanced_accuracy_score(labels, guesses)
+    result = compute_scores(labels, predicted)
+    assert result["balanced_accuracy"] == pytest.approx(expected)
+    assert result["macro_recall"] == pytest.approx(expected * 3 / 4)
+    even = np.arange(100) % 4
+    assert "balanced_accuracy" not in compute_scores(even, predicted)
+
+
+def test_a_balanced_accuracy_is_told_beside_the_accuracy():
+    scores = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "balanced_accuracy": 0.5}
+    assert describe_accuracy(scores) == "accuracy 0.9000 (95 %: 0.8500 to 0.9400), balanced 0.5000"
 
 
 def test_scores_are_numbers_that_json_takes():

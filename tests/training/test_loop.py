@@ -30,7 +30,7 @@ from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import State
 from thaw.training import loop
 from thaw.training.adam import Adam
-from thaw.training.class_weights import class_weight_array
+from thaw.training.class_weights import class_weight_array, describe_class_weights
 from thaw.training.feed import BatchPlan, Feed
 from thaw.training.loop import Run, Trained, TrainingLoop, steps_at_once, train_network
 from thaw.training.reporting import EpochEnd, Observer, Printer
@@ -424,6 +424,22 @@ def test_balanced_classes_count_as_much_less_as_there_are_more_of_them():
     )
     np.testing.assert_allclose(class_weight_array({"dog": 3}, classes, labels), [1, 3, 1])
     assert class_weight_array(None, classes, labels) is None
+
+
+def test_a_balanced_class_without_examples_spoils_no_loss():
+    weights = class_weight_array("balanced", ["cat", "dog", "owl"], np.array([0, 0, 1]))
+    assert weights.tolist() == [0.5, 1, 1]
+    assert np.isfinite(np.eye(3) @ weights).all()
+
+
+def test_weights_of_three_of_four_classes_leave_the_fourth_at_1_and_are_told():
+    classes = ["cat", "dog", "frog", "horse"]
+    weights = class_weight_array({"horse": 2, "cat": 0.25, "dog": 3}, classes, np.array([3, 2, 1, 0, 0]))
+    assert weights.tolist() == [0.25, 3, 1, 2]
+    assert describe_class_weights(weights, classes) == "cat 0.25, dog 3, frog 1, horse 2"
+    many = [str(number) for number in range(11)]
+    weights = class_weight_array({"4": 2, "7": 0.5}, many, np.arange(11))
+    assert describe_class_weights(weights, many) == "from 7 0.5 to 4 2"
 
 
 def test_inputs_stored_as_float16_train_as_their_values_in_float32_do():

@@ -78,6 +78,15 @@ def test_a_phase_records_which_epoch_it_kept_and_that_it_kept_its_start(train):
     assert not any("kept" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [("{horse: 2, 0: 0.5, dog: 3}", "cat 0.5, dog 3, frog 1, horse 2"), ("balanced", "cat 1, dog 1, frog 1, horse 1")],
+)
+def test_a_phase_says_what_each_class_weighs(train, weights, said):
+    _, lines = train("min_steps=0", "schedule.phases.all.epochs=1", f"class_weights={weights}")
+    assert f"unfreeze@all: class weights {said}" in lines
+
+
 def test_a_phase_with_steps_enough_has_its_own_epochs(train):
     metrics, lines = train("min_steps=4")
     assert metrics["max_epochs"] == {"all": 2}

@@ -68,7 +68,12 @@ def evaluate(params: Params) -> None:
     source = _source_scores(params, network)
     metrics: dict[str, Any] = {
         **scores["test"],
-        **{f"{split}_accuracy": scores[split]["accuracy"] for split in ("train", "val")},
+        **{
+            f"{split}_{name}": scores[split][name]
+            for split in SEEN
+            for name in ("accuracy", "balanced_accuracy")
+            if name in scores[split]
+        },
         **calibration,
         **_views_scores(params, classifier, test, predicted, info.temperature),
         **_corrupted_score(corruptions),

@@ -13,13 +13,17 @@ PREDICTION = ["index", "label", "class", "predicted", "confidence"]
 def compute_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Accuracy, loss and macro averages, as in metrics/evaluate.json.
 
+    Balanced accuracy is the mean recall of the classes that have images (Brodersen et al., "The Balanced Accuracy and
+    Its Posterior Distribution", 2010): of classes of equal size it is the accuracy.
+
     Args:
         labels: integers (n,).
         predicted: probabilities (n, classes).
 
     Returns:
         accuracy, loss (mean cross-entropy, in nats), macro_precision, macro_recall, macro_f1 (over the classes that
-        have images; one that is never predicted has precision 0), and top5_accuracy for more than 5 classes.
+        have images; one that is never predicted has precision 0), top5_accuracy for more than 5 classes, and
+        balanced_accuracy where classes differ in their number of images.
     """
     classes = np.arange(predicted.shape[1])
     best = predicted.argmax(axis=1)
@@ -37,6 +41,11 @@ def compute_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float
     }
     if len(classes) > 5:
         result["top5_accuracy"] = float(metrics.top_k_accuracy_score(labels, predicted, k=5, labels=classes))
+    if len(set(np.bincount(labels, minlength=len(classes)).tolist())) > 1:
+        # balanced_accuracy_score is the same, and warns of each predicted class that has no images.
+        result["balanced_accuracy"] = float(
+            metrics.recall_score(labels, best, labels=np.unique(labels), average="macro")
+        )
     return result
 
 
@@ -60,11 +69,16 @@ def accuracy_interval(labels: np.ndarray, predicted: np.ndarray) -> dict[str, fl
 
 
 def describe_accuracy(scores: dict[str, float]) -> str:
-    """The accuracy in words, with its interval where it has one: `accuracy 0.8859 (95 %: 0.8795 to 0.8920)`."""
+    """The accuracy in words: `accuracy 0.8859 (95 %: 0.8795 to 0.8920), balanced 0.8512`.
+
+    The interval and the balanced accuracy are told where there are any.
+    """
     words = f"accuracy {scores['accuracy']:.4f}"
-    if "accuracy_low" not in scores:
-        return words
-    return f"{words} (95 %: {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
+    if "accuracy_low" in scores:
+        words += f" (95 %: {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
+    if "balanced_accuracy" in scores:
+        words += f", balanced {scores['balanced_accuracy']:.4f}"
+    return words
 
 
 def score_rows(measured: dict[str, dict[str, float]]) -> list[dict[str, Any]]:

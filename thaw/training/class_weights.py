@@ -29,6 +29,15 @@ def class_weight_array(
     if weights is None:
         return None
     if weights == "balanced":
-        counts = np.bincount(labels, minlength=len(classes))
+        # A class without examples weighs as one with one: no weight is infinite.
+        counts = np.maximum(np.bincount(labels, minlength=len(classes)), 1)
         return (len(labels) / (len(classes) * counts)).astype(np.float32)
     return np.array([weights.get(name, 1) for name in classes], np.float32)
+
+
+def describe_class_weights(weights: np.ndarray, classes: list[str]) -> str:
+    """The weight of each class in words; of more than 10 classes, the lowest and the highest."""
+    numbers = [f"{name} {weight:.3g}" for name, weight in zip(classes, weights, strict=True)]
+    if len(classes) <= 10:
+        return ", ".join(numbers)
+    return f"from {numbers[int(weights.argmin())]} to {numbers[int(weights.argmax())]}"

@@ -21,7 +21,7 @@ from thaw.network.inference import predict_chunks
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.resume import open_state
 from thaw.training.calibration import validation_temperature
-from thaw.training.class_weights import class_weight_array, weights_by_name
+from thaw.training.class_weights import class_weight_array, describe_class_weights, weights_by_name
 from thaw.training.loop import Run, train_network
 from thaw.training.moments import load_moments, save_moments
 from thaw.training.record import Recorder, write_metrics
@@ -55,6 +55,9 @@ def train_phase(params: Params, name: str) -> float:
             f"{params.min_steps}",
             flush=True,
         )
+    if run.class_weights is not None:
+        weights = describe_class_weights(run.class_weights, phase.info.classes)
+        print(f"{run.stage}: class weights {weights}", flush=True)
     settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": run.training.model_dump()}
     inputs = [start_of(section), *_moments_before(section), paths.FEATURES, *paths.SPLITS_LEARNT]
     with open_state(run.stage, settings, inputs, str(active_device())) as state:

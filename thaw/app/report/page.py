@@ -26,6 +26,7 @@ _TILES = {
     "accuracy": "test accuracy",
     "accuracy_views": "test accuracy, mean of views",  # for evaluate.views above 1
     "accuracy_corrupted": "test accuracy, corrupted images",  # with evaluate.corruptions
+    "balanced_accuracy": "balanced accuracy",  # where classes differ in their number of test images
     "macro_f1": "macro F1",
     "macro_precision": "macro precision",
     "macro_recall": "macro recall",
