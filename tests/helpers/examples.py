@@ -12,6 +12,7 @@ from thaw.config.schema import Augment, Backbone, Extract, Training
 from thaw.data.examples import Examples, TrainingData
 from thaw.features.extract import Extraction
 from thaw.network.build import Network
+from thaw.network.checkpoint import named_weights
 from thaw.network.history import Row
 from thaw.network.seeds import seed_initialisers
 from thaw.training.loop import Run
@@ -108,10 +109,13 @@ def extraction(train: Examples, val: Examples, settings: Extract, **chosen) -> E
     return Extraction(train=train, val=val, settings=settings, **usual | chosen)
 
 
-def small_network() -> Network:
+def small_network(dropout: float = 0.0) -> Network:
     """A network without head that is traced in a moment: two blocks with BatchNorm, of 8x8 and 4x4 positions.
 
     It takes images of 16 pixels and normalises them as the cnn does.
+
+    Args:
+        dropout: of each block's output.
     """
     seed_initialisers(0, "small_network")
     x = start = keras.Input((16, 16, 3))
@@ -120,6 +124,8 @@ def small_network() -> Network:
         x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False, name=f"{name}_conv")(x)
         x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
         x = keras.layers.ReLU(name=f"{name}_relu")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name=f"{name}_drop")(x)
         blocks.append(keras.Model(start, x, name=name))
         start = x
     order = ["input"] + [layer.name for block in blocks for layer in block.layers[1:]]
@@ -129,7 +135,7 @@ def small_network() -> Network:
 def weights(model) -> dict[str, np.ndarray]:
     """Copies of all weights of a model (or of a list of layers), by layer and name."""
     layers = model if isinstance(model, list) else model.layers
-    return {f"{layer.name}/{weight.name}": np.array(weight.numpy()) for layer in layers for weight in layer.weights}
+    return {name: np.array(weight.numpy()) for name, weight in named_weights(layers)}
 
 
 def scramble(model, seed: int) -> None:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import augment, data, example_images, run, training, weights
+from tests.helpers.examples import augment, data, example_images, run, small_network, training, weights
 from thaw.backbones import BACKBONES
 from thaw.network.augmentation import augmentation_inputs
 from thaw.network.build import Network, adapt_batch_norm, build_head, build_network
@@ -243,6 +243,33 @@ def test_dropout_in_the_head_drops_in_training_alone_and_by_the_seed():
     np.testing.assert_array_equal(logits(0, True), logits(0, True))
     assert not np.allclose(logits(0, True), logits(1, True))
     assert not np.allclose(logits(0, True), logits(0, False))
+
+
+@pytest.mark.parametrize("batch_norm", ["inference", "train"])
+def test_dropout_in_a_block_drops_where_it_is_thawed_and_trained_alone(batch_norm):
+    network = small_network(dropout=0.5)
+    network.attach("avg", None, 0.5, CLASSES)
+    x = keras.ops.convert_to_tensor(EXAMPLES.inputs)
+
+    def random_layers(model: keras.Model) -> int:
+        return sum(variable.path.endswith("seed_generator_state") for variable in model.variables)
+
+    # The head's own, and one of each thawed block.
+    for thawed, frozen in enumerate((9, 5, 0)):
+        network.freeze(frozen)
+        model = network.classifier(batch_norm=batch_norm)
+        assert random_layers(model) == 1 + thawed
+        if thawed:
+            assert random_layers(network.classifier(thawed, batch_norm=batch_norm)) == 1 + thawed
+    features = network.features([0], "avg", None)
+    assert random_layers(features) == 0
+    network.attach("avg", None, 0.0, CLASSES)
+    model = network.classifier(batch_norm=batch_norm)
+    reseed_layers(model, 0)
+    drops = np.asarray(model(x, training=True))
+    reseed_layers(model, 0)
+    np.testing.assert_array_equal(np.asarray(model(x, training=True)), drops)
+    assert not np.allclose(drops, np.asarray(model(x, training=False)))
 
 
 @pytest.mark.parametrize("image_size", [16, 64])

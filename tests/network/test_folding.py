@@ -9,10 +9,8 @@ from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.network import build
 from thaw.network.build import build_network
-from thaw.network.folding import Fused, fold, foldable_pairs
+from thaw.network.folding import Depthwise, Fused, fold, foldable_pairs
 from thaw.network.seeds import seed_initialisers
-
-WITH_BATCH_NORM = [name for name in BACKBONES if name != "vgg16"]
 
 
 def norms(model: keras.Model) -> list[keras.layers.Layer]:
@@ -23,8 +21,11 @@ def norms(model: keras.Model) -> list[keras.layers.Layer]:
 def test_every_batch_norm_of_every_backbone_is_folded_and_gives_what_it_gave(name):
     seed_initialisers(0, name)
     network = build_network(name, 32, narrowest(name), 32)
-    measure_statistics(network, example_images(8).inputs)
-    x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    # Of fewer, statistics of the last maps, of a single place, would be so small that rounding shows.
+    images = example_images(32).inputs
+    measure_statistics(network, images)
+    # With other images than those measured, EfficientNetV2's activations would grow from block to block.
+    x = keras.Model(*network.image_input())(images[:4])
     for block in network.blocks:
         pairs = foldable_pairs(block)
         assert set(pairs) == {layer.name for layer in norms(block)}
@@ -64,13 +65,17 @@ def test_folded_weights_compute_and_learn_the_same(conv, options):
     x = np.random.default_rng(1).normal(size=(5, 8, 8, 6)).astype("float32")
     expected = np.asarray(plain(x, training=False))
     np.testing.assert_allclose(np.asarray(folded(x)), expected, rtol=1e-4, atol=1e-4)
-    # One step each from the same weights.
+    assert_equal_steps(plain, folded, x)
+
+
+def assert_equal_steps(plain: keras.Model, other: keras.Model, x: np.ndarray) -> None:
+    """Two models over the same weights learn the same in one step, in inference mode."""
     start, ends = plain.get_weights(), []
-    for model in (plain, folded):
+    for model in (plain, other):
         plain.set_weights(start)
         whole = keras.Model(model.input, build.InferenceMode(model)(model.input))
         whole.compile(keras.optimizers.SGD(1e-3), "mse", run_eagerly=True, jit_compile=False)
-        whole.train_on_batch(x, np.zeros_like(expected))
+        whole.train_on_batch(x, np.zeros((len(x), *whole.output.shape[1:])))
         ends.append(plain.get_weights())
     assert any(not np.array_equal(a, b) for a, b in zip(start, ends[0], strict=True))
     for mine, theirs, before in zip(ends[1], ends[0], start, strict=True):
@@ -98,6 +103,43 @@ def test_batch_statistics_are_computed_learnt_through_and_kept_as_keras_does(opt
     assert all(not np.array_equal(a, b) for a, b in zip(start, ends[0], strict=True))
     for mine, theirs in zip(ends[1], ends[0], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"strides": 2}, {"dilation_rate": 2}, {"use_bias": False}, {"activation": "relu"}], ids=str
+)
+def test_a_convolution_with_one_group_a_channel_computes_and_learns_the_same_as_a_depthwise_one(options):
+    start = keras.Input((8, 8, 6))
+    plain = keras.Model(start, keras.layers.Conv2D(6, 3, padding="same", groups=6, **options)(start))
+    for weight in plain.weights:
+        weight.assign(np.random.default_rng(0).normal(size=weight.shape).astype("float32"))
+    fast = fold(plain, {})
+    assert [type(layer) for layer in fast.layers[1:]] == [Depthwise]
+    x = np.random.default_rng(1).normal(size=(5, 8, 8, 6)).astype("float32")
+    np.testing.assert_allclose(np.asarray(fast(x)), np.asarray(plain(x)), rtol=1e-4, atol=1e-4)
+    assert_equal_steps(plain, fast, x)
+
+
+@pytest.mark.parametrize(
+    "options", [{"filters": 12, "groups": 6}, {"filters": 6, "groups": 3}, {"filters": 6}], ids=str
+)
+def test_other_convolutions_are_left_as_they_are(options):
+    start = keras.Input((8, 8, 6))
+    plain = keras.Model(start, keras.layers.Conv2D(kernel_size=3, **options)(start))
+    assert [layer for layer in fold(plain, {}).layers if isinstance(layer, Depthwise)] == []
+
+
+def test_dropout_is_left_out_unless_it_is_kept():
+    start = keras.Input((4,))
+    low, high = keras.layers.Dropout(0.5, name="low"), keras.layers.Dropout(0.5, name="high")
+    model = keras.Model(start, high(keras.layers.Dense(4)(low(start))))
+    kept = fold(model, {}, keep=["high"])
+    assert [layer for layer in kept.layers if isinstance(layer, keras.layers.Dropout)] == [high]
+    x = np.ones((8, 4), "float32")
+    expected = np.asarray(model(x, training=False))
+    np.testing.assert_array_equal(np.asarray(fold(model, {})(x, training=True)), expected)
+    np.testing.assert_array_equal(np.asarray(kept(x, training=False)), expected)
+    assert not np.array_equal(np.asarray(kept(x, training=True)), expected)
 
 
 def test_what_is_no_plain_convolution_is_left_as_it_is():

@@ -428,11 +428,11 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path, after, mixup, averag
     assert_equal_arrays(resumed, weights)
 
 
-def test_a_network_with_batch_norm_and_augmentation_goes_on_in_the_same_bits(tmp_path, capsys):
+def test_a_network_with_batch_norm_dropout_and_augmentation_goes_on_in_the_same_bits(tmp_path, capsys):
     examples = example_images(24)
 
     def fit(saved, stop=False):
-        network = small_network()
+        network = small_network(dropout=0.2)
         network.attach("avg", None, 0.3, 3)
         network.freeze(0)
 

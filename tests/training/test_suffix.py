@@ -19,12 +19,13 @@ from tests.helpers.examples import (
     measure_statistics,
     narrowest,
     run,
+    small_network,
     training,
 )
 from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Extract
-from thaw.data.examples import TrainingData
+from thaw.data.examples import Examples, TrainingData
 from thaw.data.stored import phase_data, read_activations
 from thaw.features.extract import extract_features
 from thaw.network.build import Network, build_network
@@ -129,6 +130,26 @@ def test_stored_activations_train_as_the_whole_network(tmp_path, sgd, name, froz
 
 def distance(some: list[np.ndarray], others: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.square(a - b, dtype=np.float64).sum() for a, b in zip(some, others, strict=True))))
+
+
+@pytest.mark.parametrize("batch_norm", ["inference", "train"])
+def test_dropout_in_thawed_blocks_drops_the_same_from_activations_as_from_images(sgd, batch_norm):
+    def start() -> Network:
+        network = small_network(dropout=0.5)
+        network.attach("avg", None, 0.3, len(CLASSES))
+        network.freeze(5)
+        return network
+
+    rows, weights = trained(start(), data(TRAIN, VAL), batch_norm, epochs=2, rate=1e-2)
+    suffix = start()
+    below = suffix.features([1], "avg", None)
+    stored = [
+        Examples(keras.tree.flatten(below.predict(some.inputs, verbose=0))[0], some.labels) for some in (TRAIN, VAL)
+    ]
+    suffix_rows, suffix_weights = trained(suffix, data(*stored, depth=1), batch_norm, epochs=2, rate=1e-2)
+    assert [row["train_loss"] for row in suffix_rows[1:]] == pytest.approx([row["train_loss"] for row in rows[1:]])
+    for mine, theirs in zip(suffix_weights, weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_views_take_turns_from_epoch_to_epoch_and_the_last_epoch_has_the_images_as_they_are(tmp_path):

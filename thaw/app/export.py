@@ -12,6 +12,7 @@ from thaw.app.metadata import IMAGES, PROBABILITIES, ExportMetadata, add_to_onnx
 from thaw.backbones import BACKBONES
 from thaw.network.backend import quiet
 from thaw.network.build import Network
+from thaw.network.folding import is_depthwise
 
 # Largest accepted difference of a probability from the checkpoint's: other programs sum in another order.
 TOLERANCE = 1e-3
@@ -35,11 +36,43 @@ def standalone(network: Network, temperature: float, name: str) -> keras.Model:
     if network.image_size != network.input_size:
         x = keras.layers.Resizing(network.image_size, network.image_size, name="resize")(x)
     for block in network.blocks:
-        x = block(x, training=False)
+        x = _in_operations_of_onnx(block)(x, training=False)
     x = network.head(network.pooled(x), training=False)
     if temperature != 1:
         x = keras.layers.Rescaling(1 / temperature, name="temperature")(x)
     return keras.Model(images, keras.layers.Softmax(name=PROBABILITIES)(x), name=name)
+
+
+def _in_operations_of_onnx(block: keras.Model) -> keras.Model:
+    """A block without the two things that Keras has TensorFlow compute by operations that ONNX lacks.
+
+    Convolutions with one group for each channel, which XLA computes, are DepthwiseConv2D; GELU is written with erf, not
+    with erfc.
+    """
+    depthwise = {layer.name: _depthwise_layer(layer) for layer in block.layers if is_depthwise(layer)}
+    gelus = {layer.name for layer in block.layers if _is_gelu(layer)}
+    if not depthwise and not gelus:
+        return block
+
+    def call(layer: keras.layers.Layer, x, *others, **options):
+        return 0.5 * x * (1 + keras.ops.erf(x / 2**0.5)) if layer.name in gelus else layer(x, *others, **options)
+
+    copy = keras.models.clone_model(
+        block, clone_function=lambda layer: depthwise.get(layer.name, layer), call_function=call
+    )
+    for name, layer in depthwise.items():
+        kernel, *bias = block.get_layer(name).get_weights()
+        layer.set_weights([kernel.swapaxes(2, 3), *bias])
+    return copy
+
+
+def _is_gelu(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.gelu
+
+
+def _depthwise_layer(conv: keras.layers.Conv2D) -> keras.layers.DepthwiseConv2D:
+    shared = ("name", "kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias")
+    return keras.layers.DepthwiseConv2D(**{name: getattr(conv, name) for name in shared})
 
 
 def write_export(network: Network, metadata: ExportMetadata, form: str, path: Path) -> None:

@@ -14,7 +14,7 @@ import keras
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Augment
 from thaw.network.augmentation import DRAWS, Augmentation
-from thaw.network.folding import fold, foldable_pairs
+from thaw.network.folding import fold, foldable_pairs, is_dropout
 from thaw.network.modes import InferenceMode
 
 
@@ -110,7 +110,7 @@ class Network:
         """
         inputs, x = self.image_input(augment, with_draws=True)
         activations = {len(self.blocks): x}
-        for number, block in enumerate(self._callable_blocks("inference"), start=1):
+        for number, block in enumerate(self._callable_blocks("inference", dropout=False), start=1):
             x = block(x)
             activations[len(self.blocks) - number] = x
         activations[0] = _pool(pool)(x)
@@ -126,7 +126,7 @@ class Network:
                 `features` at that depth. None starts from images, uint8 (n, side, side, 3).
             augment: settings of augmentation, for training alone; None for none.
             batch_norm: inference (moving statistics are used and kept, in trainable layers, too) or train. Frozen
-                BatchNorm is always in inference mode, as in Keras.
+                BatchNorm is always in inference mode, as in Keras; so is frozen Dropout.
         """
         if depth == 0:
             features = keras.Input(self.head.input.shape[1:], name="features")
@@ -144,17 +144,23 @@ class Network:
         """The input of the head: the last activations, pooled."""
         return _pool(self.pool)(x)
 
-    def _callable_blocks(self, batch_norm: str) -> list[keras.Layer]:
-        """The blocks with BatchNorm in the given mode; BatchNorm in inference mode is folded into convolutions."""
+    def _callable_blocks(self, batch_norm: str, dropout: bool = True) -> list[keras.layers.Layer]:
+        """The blocks with trainable BatchNorm in the given mode, and with or without trainable Dropout.
+
+        BatchNorm in inference mode is folded into convolutions. Frozen Dropout is left out, so that a model has the
+        same random layers, by number, whether it starts at a cut or from images.
+        """
+
+        def trains(layer: keras.layers.Layer) -> bool:
+            norm = isinstance(layer, keras.layers.BatchNormalization)
+            return layer.trainable and (norm and batch_norm == "train" or dropout and is_dropout(layer))
+
         blocks = []
         for block, pairs in zip(self.blocks, self._pairs, strict=True):
-            trained = [
-                layer.name
-                for layer in block.layers
-                if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and batch_norm == "train"
-            ]
-            folded = fold(block, pairs, keep=trained)
-            blocks.append(folded if trained else InferenceMode(folded))
+            # All BatchNorm but these is folded: where they are Dropout alone, none of it is in training mode.
+            kept = [layer.name for layer in block.layers if trains(layer)]
+            folded = fold(block, pairs, keep=kept)
+            blocks.append(folded if kept else InferenceMode(folded))
         return blocks
 
     def image_input(self, augment: Augment | None = None, with_draws: bool = False):

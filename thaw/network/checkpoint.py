@@ -3,6 +3,8 @@
 A frozen block has the same bytes in every phase, so DVC's cache stores it once. Start at `load_checkpoint`.
 """
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,13 +135,20 @@ def refuse_damaged(folder: Path) -> None:
         sealed.file(name)
 
 
+def named_weights(layers: Sequence["keras.Layer"]) -> Iterator[tuple[str, "keras.Variable"]]:
+    """The weights of layers by `layer/variable`, names that are the same in every process.
+
+    No layer has its name from Keras's counter. Some variables do, such as that of ConvNeXt's LayerScale: here they are
+    named by their number in the layer.
+    """
+    for layer in layers:
+        for number, weight in enumerate(layer.weights):
+            counted = re.fullmatch(r"variable(_\d+)?", weight.name)
+            yield f"{layer.name}/{number if counted else weight.name}", weight
+
+
 def _tensors(part: "keras.Model") -> dict[str, np.ndarray]:
-    """The weights of a block or head by `layer/variable`; none of the layer names is Keras's counter."""
-    return {
-        f"{layer.name}/{weight.name}": np.ascontiguousarray(weight.numpy())
-        for layer in part.layers
-        for weight in layer.weights
-    }
+    return {name: np.ascontiguousarray(weight.numpy()) for name, weight in named_weights(part.layers)}
 
 
 def _assign(part: "keras.Model", file: Path) -> None:
@@ -147,13 +156,11 @@ def _assign(part: "keras.Model", file: Path) -> None:
         tensors = safetensors.load_file(file)
     except (OSError, SafetensorError):  # changed since its hash was checked
         raise damaged(file) from None
-    for layer in part.layers:
-        for weight in layer.weights:
-            name = f"{layer.name}/{weight.name}"
-            value = tensors.pop(name, None)
-            if value is None or value.shape != tuple(weight.shape):
-                shape = "nothing" if value is None else value.shape
-                raise ThawError(f"{file}: has {shape} for {name}; expected {tuple(weight.shape)}")
-            weight.assign(value)
+    for name, weight in named_weights(part.layers):
+        value = tensors.pop(name, None)
+        if value is None or value.shape != tuple(weight.shape):
+            shape = "nothing" if value is None else value.shape
+            raise ThawError(f"{file}: has {shape} for {name}; expected {tuple(weight.shape)}")
+        weight.assign(value)
     if tensors:
         raise ThawError(f"{file}: has {next(iter(tensors))}, which the network does not have")

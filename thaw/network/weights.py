@@ -1,6 +1,7 @@
 """A backbone's weights: from ImageNet, a file, a checkpoint, or seeded random values. Start at `load_backbone`."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -101,7 +102,7 @@ def load_weights_file(model: keras.Model, path: Path) -> None:
             if "layer_names" in file.attrs:
                 stored = _read_applications_layout(file)
             elif "layers" in file:
-                stored = _read_keras3_layout(file, model)
+                stored = _read_keras3_layout(file["layers"], model.layers)
             else:
                 raise ParamError("backbone.weights", str(path), "a file in keras.applications' or Keras 3's layout")
     except (OSError, KeyError, ValueError):  # KeyError: the file lists a layer that it does not hold
@@ -138,22 +139,26 @@ def _read_applications_layout(file: h5py.File) -> list[tuple[str, list[np.ndarra
     return stored
 
 
-def _read_keras3_layout(file: h5py.File, model: keras.Model) -> list[tuple[str, list[np.ndarray]]]:
-    """Layers with weights in the model's order; Keras 3 names them by class and number in its files."""
+def _read_keras3_layout(group: Mapping, layers: Sequence[keras.Layer]) -> list[tuple[str, list[np.ndarray]]]:
+    """Layers with weights in the order of `layers`; Keras 3 names them by class and number in its files."""
     counts: dict[str, int] = {}
     stored = []
-    for layer in model.layers:
+    for layer in layers:
         kind = _snake_case(type(layer).__name__)
         number = counts[kind] = counts.get(kind, -1) + 1
         if not layer.weights:
             continue
         name = f"{kind}_{number}" if number else kind
-        variables = file["layers"].get(f"{name}/vars", {})
-        values = [variables[key][()] for key in sorted(variables, key=int)]
+        if isinstance(layer, keras.Sequential):
+            inside = _read_keras3_layout(group.get(f"{name}/layers", {}), layer.layers)
+            values = [value for _, weights in inside for value in weights]
+        else:
+            variables = group.get(f"{name}/vars", {})
+            values = [variables[key][()] for key in sorted(variables, key=int)]
         stored.append((name, values))
     names = {name for name, _ in stored}
-    for name, group in file["layers"].items():
-        if name not in names and len(group.get("vars", ())):
+    for name, other in group.items():
+        if name not in names and len(other.get("vars", ())):
             stored.append((name, []))
     return stored
 

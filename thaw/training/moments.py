@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from thaw.network.build import Network
-from thaw.network.checkpoint import HEAD_FILE
+from thaw.network.checkpoint import HEAD_FILE, named_weights
 from thaw.runtime.files import SealedFolder, damaged, replacing_folder, seal_folder
 from thaw.training.adam import Moments, Update
 
@@ -41,9 +41,8 @@ def _variables(network: Network) -> Iterator[tuple[str, keras.Variable, int]]:
     parts = [(HEAD_FILE, network.head, 0)]
     parts += [(block.name, block, below) for below, block in enumerate(reversed(network.blocks))]
     for name, part, below in parts:
-        for layer in part.layers:
-            for variable in layer.weights:
-                yield f"{name}/{layer.name}/{variable.name}", variable, below
+        for weight, variable in named_weights(part.layers):
+            yield f"{name}/{weight}", variable, below
 
 
 def save_moments(folder: Path, moments: Mapping[str, Moments]) -> None:
