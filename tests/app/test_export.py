@@ -159,3 +159,12 @@ def test_a_keras_file_needs_nothing_of_ours(tmp_path):
     model = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     layers = model._flatten_layers()
     assert all(type(layer).__module__.startswith("keras.") for layer in layers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ("keras", "onnx", "tflite"))
+def test_a_file_of_grouped_convolutions_and_gelu_says_what_the_network_says(form, tmp_path):
+    network, file = build("convnexttiny"), tmp_path / f"model.{form}"
+    write_export(network, METADATA, form, file)
+    found = predict_exported(form, file, EXAMPLES.inputs, 16)
+    np.testing.assert_allclose(found, probabilities(network), atol=1e-5)

@@ -11,6 +11,7 @@ import yaml
 from dvc.repo import Repo
 
 from tests.helpers.project import ROOT, Project
+from tests.helpers.speed import by_backbone
 from thaw.app.preflight import check_runnable, imagenet_weights
 from thaw.backbones import BACKBONES
 from thaw.config.compose import compose
@@ -263,8 +264,11 @@ def parameters(name: str, size: int, alpha: float | None = None) -> Backbone:
 
 @pytest.mark.parametrize(
     ("name", "size", "alpha"),
-    [("vgg16", 32, None), ("resnet50", 32, None), ("mobilenetv2", 96, 0.35), ("mobilenetv2", 100, 1.0)],
-)
+    [
+        ("vgg16", 32, None), ("resnet50", 32, None), ("mobilenetv2", 96, 0.35), ("mobilenetv2", 100, 1.0),
+        *by_backbone([("efficientnetv2b0", 96, None), ("convnexttiny", 96, None)]),
+    ],
+)  # fmt: skip
 def test_keras_takes_weights_from_the_file_that_is_looked_for(monkeypatch, name, size, alpha):
     from keras.src.utils import file_utils
 
@@ -282,11 +286,14 @@ def test_keras_takes_weights_from_the_file_that_is_looked_for(monkeypatch, name,
     assert asked.value.args == (url, places[0].relative_to("/home").as_posix())
 
 
-def test_kagglehub_takes_weights_from_the_folder_that_is_looked_for():
+@pytest.mark.parametrize(
+    ("name", "preset"), [("resnet18", "resnet_18_imagenet"), ("resnet50v15", "resnet_50_imagenet")]
+)
+def test_kagglehub_takes_weights_from_the_folder_that_is_looked_for(name, preset):
     from keras_hub.models import ResNetBackbone
 
-    handle = ResNetBackbone.presets["resnet_18_imagenet"]["kaggle_handle"]
-    _, (folder,) = imagenet_weights(parameters("resnet18", 32))
+    handle = ResNetBackbone.presets[preset]["kaggle_handle"]
+    _, (folder,) = imagenet_weights(parameters(name, 32))
     assert handle.removeprefix("kaggle://").startswith(str(folder).split("/models/")[1])
 
 

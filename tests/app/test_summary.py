@@ -41,7 +41,7 @@ def chosen(*overrides: str) -> Params:
 MOBILENET = ("backbone=mobilenetv2", "backbone.alpha=0.35", "backbone.image_size=96", "backbone.weights=none")
 
 
-@pytest.mark.parametrize("name", by_backbone(["vgg16", "mobilenetv2", "cnn"]))
+@pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_blocks_are_listed_from_the_head_down_with_the_parameters_of_keras(name):
     settings = chosen(f"backbone={name}", "backbone.weights=none")
     one = build_untrained(settings)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from tests.helpers.examples import backbone, example_images, measure_statistics, narrowest, weights
+from tests.helpers.project import ROOT
 from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.errors import ParamError
 from thaw.network.build import Network, Normalise, split_backbone
+from thaw.network.checkpoint import named_weights
 from thaw.network.seeds import seed_initialisers
 from thaw.network.weights import load_backbone
 
@@ -18,11 +20,15 @@ from thaw.network.weights import load_backbone
 SHAPES = {
     "vgg16": [(2, 64), (4, 128), (8, 256), (16, 512), (32, 512)],
     "resnet50": [(4, 64), (4, 256), (8, 512), (16, 1024), (32, 2048)],
+    "resnet50v15": [(4, 64), (4, 256), (8, 512), (16, 1024), (32, 2048)],
     "resnet18": [(4, 64), (4, 64), (8, 128), (16, 256), (32, 512)],
     "mobilenetv2": [(2, 16), (4, 24), (8, 32), (16, 64), (16, 96), (32, 160), (32, 1280)],
+    "efficientnetv2b0": [(2, 16), (4, 32), (8, 48), (16, 96), (16, 112), (32, 1280)],
+    # The first cuts lie above the downsampling of the next stage.
+    "convnexttiny": [(4, 96), (8, 192), (16, 384), (32, 768), (32, 768)],
     "cnn": [(2, 32), (4, 64), (8, 128), (16, 256)],
 }
-WITH_BATCH_NORM = ["resnet50", "resnet18", "mobilenetv2", "cnn"]
+WITH_BATCH_NORM = ["resnet50", "resnet50v15", "resnet18", "mobilenetv2", "efficientnetv2b0", "cnn"]
 CUTS = [(name, depth) for name, row in BACKBONES.items() for depth in range(len(row.blocks) + 1)]
 # Two images of each class; more would only take longer.
 EXAMPLES = example_images(8)
@@ -75,6 +81,17 @@ def is_statistic(name: str) -> bool:
     return name.endswith(("/moving_mean", "/moving_variance"))
 
 
+def test_the_docs_list_every_backbone_with_its_lowest_and_its_highest_block():
+    lines = (ROOT / "docs/backbones.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")][1:]
+    assert {row[0] for row in rows} == set(BACKBONES)
+    for row in rows:
+        blocks = [name for name, _ in BACKBONES[row[0]].blocks]
+        assert row[3].startswith(blocks[0]), row[0]
+        assert row[3].endswith(f" {blocks[-1]}"), row[0]
+        assert (row[5] == "none") == (not BACKBONES[row[0]].imagenet), row[0]
+
+
 @pytest.mark.parametrize("name", by_backbone(BACKBONES))
 def test_the_blocks_hold_every_layer_of_the_architecture(name):
     row = BACKBONES[name]
@@ -99,13 +116,13 @@ def test_blocks_are_named_as_in_the_table_and_never_like_the_head(name):
 
 
 @pytest.mark.parametrize("name", by_backbone(BACKBONES))
-def test_layers_with_weights_have_names_that_do_not_depend_on_what_was_built_before(name):
+def test_weights_have_names_that_do_not_depend_on_what_was_built_before(name):
     # A checkpoint finds its tensors by them. Keras numbers what has no name of its own.
     _, _, model = prepared(name)
     again = BACKBONES[name].build(32, narrowest(name), None)
-    assert [layer.name for layer in again.layers if layer.weights] == [
-        layer.name for layer in model.layers if layer.weights
-    ]
+    names, names_again = ([weight for weight, _ in named_weights(one.layers)] for one in (model, again))
+    assert names == names_again
+    assert len(set(names)) == len(names) == len(model.weights)
 
 
 @pytest.mark.parametrize("name", by_backbone(BACKBONES))

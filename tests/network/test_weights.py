@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.helpers.examples import SPOILT, backbone, narrowest, scramble, training, weights
+from tests.helpers.examples import SPOILT, backbone, example_images, narrowest, scramble, training, weights
 from tests.helpers.speed import by_backbone
 from tests.helpers.weights_files import layers_of, write_keras2, write_keras3
 from thaw.backbones import BACKBONES
@@ -29,6 +29,8 @@ TOPS = {
     "vgg16": ["fc1", "fc2", "predictions"],
     "resnet50": ["probs"],
     "mobilenetv2": ["Logits"],
+    "efficientnetv2b0": ["predictions"],
+    "convnexttiny": ["convnext_tiny_head_dense"],
 }
 
 
@@ -61,7 +63,7 @@ def assert_filled(network: Network, model: keras.Model) -> None:
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=theirs.path)
 
 
-@pytest.mark.parametrize("name", by_backbone(["vgg16", "mobilenetv2", "resnet50", "cnn"]))
+@pytest.mark.parametrize("name", by_backbone([*TOPS, "cnn"]))
 def test_a_keras_applications_file_fills_every_weight(name, tmp_path):
     model = build(name)
     assert_filled(load(name, write_keras2(tmp_path / "weights.h5", layers_of(model))), model)
@@ -77,6 +79,30 @@ def test_names_may_be_stored_as_text_or_as_bytes(tmp_path):
 def test_a_keras_3_file_fills_every_weight(name, tmp_path):
     model = build(name)
     assert_filled(load(name, write_keras3(tmp_path / "weights", model)), model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "build_theirs"),
+    [
+        ("efficientnetv2b0", keras.applications.EfficientNetV2B0),
+        ("convnexttiny", keras.applications.ConvNeXtTiny),
+    ],
+)
+def test_imagenet_weights_and_preprocessing_are_those_of_keras_which_would_preprocess_inside(
+    name, build_theirs, monkeypatch, tmp_path
+):
+    theirs = build_theirs(include_top=False, weights=None, input_shape=(32, 32, 3))
+    scramble(theirs, seed=1)
+    file = write_keras2(tmp_path / "weights.h5", layers_of(theirs))
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(file))
+    network = load_backbone(backbone(name, weights="imagenet"), seed=0, input_size=32)
+    assert_filled(network, theirs)
+    inside = next(layer for layer in theirs.layers if isinstance(layer, keras.layers.Normalization))
+    images = example_images(4).inputs
+    expected = keras.Model(theirs.input, inside.output)(images.astype("float32"))
+    ours = keras.Model(*network.image_input())(images)
+    np.testing.assert_allclose(np.asarray(ours), np.asarray(expected), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", by_backbone(TOPS))

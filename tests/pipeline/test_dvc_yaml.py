@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.helpers.import_graph import closure, imports
+from thaw.backbones import BACKBONES
 from thaw.stage import STAGES as WORK
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,11 @@ FREE = (
     "thaw/app/", "thaw/config/", "thaw/runtime/", "thaw/__main__.py", "thaw/__init__.py", "thaw/errors.py",
     "thaw/paths.py", "thaw/stage.py", "thaw/backbones/__init__.py", "thaw/datasets/__init__.py",
 )  # fmt: skip
+
+
+BACKBONE = "thaw/backbones/${backbone.name}.py"
+# What the modules of backbones share.
+SHARED = {"thaw/backbones/resnets.py"}
 
 
 def stage(name: str) -> dict:
@@ -60,13 +66,21 @@ def test_what_a_stage_imports_lies_within_what_it_depends_on_or_decides_nothing(
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_no_package_that_it_does_not_import(name):
     reached = closure(module_of(name), ROOT)
-    found_by_name = {"thaw/backbones/${backbone.name}.py", "thaw/datasets/${dataset.name}.py"}
+    found_by_name = {BACKBONE, "thaw/datasets/${dataset.name}.py"} | (SHARED if BACKBONE in code(name) else set())
     unused = {
         dep
         for dep in code(name) - found_by_name - {f"stages/{name}.py"}
         if not any(file == dep or file.startswith(f"{dep}/") for file in reached)
     }
     assert not unused
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_what_a_backbone_imports_is_a_dependency_of_each_stage_that_builds_it(name):
+    file = f"thaw/backbones/{name}.py"
+    shared = {imported for imported in closure(file, ROOT) - {file} if not imported.startswith(FREE)}
+    assert shared <= SHARED
+    assert all(code(stage) >= SHARED for stage in STAGES if BACKBONE in code(stage))
 
 
 @pytest.mark.parametrize("name", STAGES)

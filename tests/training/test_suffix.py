@@ -96,6 +96,10 @@ def frozen_below(name: str, depth: int) -> int:
             ("mobilenetv2", frozen_below("mobilenetv2", 1), 1, "train", "float32"),
             ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float32"),
             ("mobilenetv2", frozen_below("mobilenetv2", 2), 2, "inference", "float16"),
+            ("resnet50v15", frozen_below("resnet50v15", 1), 1, "inference", "float32"),
+            ("convnexttiny", frozen_below("convnexttiny", 2), 2, "inference", "float32"),
+            # Between two layers that drop branches.
+            ("efficientnetv2b0", 200, 1, "train", "float32"),
             # 50 layers end inside a residual; what lies between there and the boundary below stays frozen.
             ("mobilenetv2", 50, 5, "inference", "float32"),
             ("mobilenetv2", 50, 5, "train", "float32"),

@@ -110,13 +110,16 @@ def imagenet_weights(backbone: Backbone) -> tuple[str, list[Path]] | None:
     Returns:
         The address and the paths, the usual path first; None for a backbone without an entry here.
     """
-    if backbone.name == "resnet18":
+    preset = {"resnet18": "resnet_18_imagenet", "resnet50v15": "resnet_50_imagenet"}.get(backbone.name)
+    if preset is not None:
         cache = Path(os.environ.get("KAGGLEHUB_CACHE", Path.home() / ".cache/kagglehub"))
-        return _KAGGLE, [cache / "models/keras/resnetv1/keras/resnet_18_imagenet"]
+        return _KAGGLE, [cache / "models/keras/resnetv1/keras" / preset]
     folder, stem = {
         "vgg16": ("vgg16", "vgg16_weights_tf_dim_ordering_tf_kernels_notop"),
         "resnet50": ("resnet", "resnet50_weights_tf_dim_ordering_tf_kernels_notop"),
         "mobilenetv2": ("mobilenet_v2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top"),
+        "efficientnetv2b0": ("efficientnet_v2", "efficientnetv2-b0_notop"),
+        "convnexttiny": ("convnext", "convnext_tiny_notop"),
     }.get(backbone.name, (None, ""))
     if folder is None:
         return None

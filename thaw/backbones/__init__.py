@@ -1,7 +1,8 @@
 """The backbones, one file each, found by name in `BACKBONES`. A new one is a file here and a YAML in conf/backbone.
 
 Each file defines `BACKBONE`. It imports Keras only to build one, since every stage reads this table to check its
-parameters. This file decides no number: a stage depends on the file of its backbone alone.
+parameters. This file decides no number: a stage depends on the file of its backbone, and on resnets.py, which several
+share.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,4 +43,4 @@ class Backbone:
         return sum(count for _, count in self.blocks)
 
 
-BACKBONES: Mapping[str, Backbone] = ModuleTable(__name__, __path__, "BACKBONE")
+BACKBONES: Mapping[str, Backbone] = ModuleTable(__name__, __path__, "BACKBONE", leave_out=("resnets",))

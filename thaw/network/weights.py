@@ -17,7 +17,7 @@ from thaw.network.seeds import seed_initialisers
 from thaw.runtime.files import Damaged, sha256
 
 # Layers of the classifier in a file "with top"; a backbone does not have them.
-CLASSIFIER = {"fc1", "fc2", "fc1000", "predictions", "probs", "Logits"}
+CLASSIFIER = {"fc1", "fc2", "fc1000", "predictions", "probs", "Logits", "convnext_tiny_head_dense"}
 
 
 def load_backbone(section: Backbone, seed: int, input_size: int) -> Network:
