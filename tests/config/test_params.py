@@ -209,7 +209,7 @@ PUBLISHED = {
         "backbone.image_size": 32, "head.pool": "flatten", "head.units": 256, "head.dropout": 0.5,
     },
     "resnet50-finetune": {
-        "dataset.name": "cifar10", "backbone.name": "resnet50", "backbone.weights": "imagenet", "head.pool": "avg",
+        "dataset.name": "cifar10", "backbone.name": "resnet50v15", "backbone.weights": "imagenet", "head.pool": "avg",
         "head.units": 256, "head.dropout": 0, "head.epochs": 10, "augment.flip": True,
         "schedule.phases.all.depth": "all",
     },

@@ -51,7 +51,7 @@ def weights_file(name: str, folder: Path, dataset: str, alpha: float | None = No
     model = BACKBONES[name].build(32, alpha, None)
     images = official.file_images(dataset, DATASETS[dataset].source.test[0]).images[:500]
     measure_statistics(split_backbone(name, model, alpha, 32), images)
-    if name == "resnet18":
+    if name in ("resnet18", "resnet50v15"):
         return write_keras3(folder / "model", model)
     return write_keras2(folder / "notop.h5", layers_of(model))
 
@@ -66,7 +66,7 @@ def table(path: Path) -> list[dict[str, str]]:
     [
         # Heads learn so well from random features that one epoch of all blocks would not be kept.
         ("vgg16-gradual", "vgg16", ["depth1", "depth2", "all"], 0),
-        ("resnet50-finetune", "resnet50", ["all"], 0),
+        ("resnet50-finetune", "resnet50v15", ["all"], 0),
         ("resnet18-transfer", "resnet18", ["all"], 0),
     ],
 )
