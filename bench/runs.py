@@ -84,8 +84,9 @@ def planned(names: list[str]) -> list[tuple[str, str, list[str]]]:
 
 
 def recipes() -> list[str]:
-    """The names of all recipes."""
-    return sorted(file.stem for file in (paths.CONF / "recipe").glob("*.yaml") if file.stem != "none")
+    """The names of all recipes but photos, which learns from the user's images."""
+    found = {file.stem for file in (paths.CONF / "recipe").glob("*.yaml")}
+    return sorted(found - {"none", "photos"})
 
 
 def results() -> dict[str, list[dict[str, Any]]]:

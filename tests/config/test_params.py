@@ -73,9 +73,14 @@ def checkpoint(folder: Path, name: str = "cnn", alpha: float | None = None, imag
 
 
 FOLDER = ("dataset=folder", "dataset.path=/photos")
-OPTIONS = [
-    FOLDER if option == "folder" else (f"{group}={option}",) for group in sorted(GROUPS) for option in GROUPS[group]
-]
+
+
+def chosen(group: str, option: str) -> tuple[str, ...]:
+    """The overrides that choose a file of conf/, with a path where its dataset is a folder."""
+    return (f"{group}={option}", *(FOLDER[1:] if option in ("folder", "photos") else ()))
+
+
+OPTIONS = [chosen(group, option) for group in sorted(GROUPS) for option in GROUPS[group]]
 PAIRS = [
     (f"backbone={backbone}", f"schedule={schedule}")
     for backbone in GROUPS["backbone"]
@@ -260,7 +265,7 @@ def test_a_recipe_wins_over_the_groups_and_a_single_value_over_the_recipe():
 @pytest.mark.parametrize("schedule", ["full", "gradual", "head-only", "scratch"])
 @pytest.mark.parametrize("recipe", GROUPS["recipe"])
 def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recipes(recipe, schedule):
-    raw = composed(f"recipe={recipe}", f"schedule={schedule}", "augment=strong")
+    raw = composed(*chosen("recipe", recipe), f"schedule={schedule}", "augment=strong")
     check_params(raw, TABLES)
     backbone = raw["backbone"]
     rates = [f"backbone.{key}={backbone[key]}" for key in ("learning_rate", "learning_rate_all")]
