@@ -535,6 +535,7 @@ def odd(photos) -> Path:
     return photos
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # pytest drops what silences Pillow
 def test_each_odd_file_is_read_right_or_named(odd):
     store(odd, max_pixels=10**8)
     arrays = {split: read_split(split, class_names())[0] for split in SPLITS}
