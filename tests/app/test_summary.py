@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.config.test_params import GROUPS, composed
+from bench.runs import recipes
+from tests.config.test_params import composed
 from tests.helpers.examples import data, example_images, extraction, run
 from tests.helpers.speed import by_backbone
 from thaw.app.summary import (
@@ -105,7 +106,7 @@ def test_phases_come_in_their_order_and_thaw_more_and_more():
     assert rows[3].frozen == sum(math.prod(weight.shape) for weight in statistics)
 
 
-@pytest.mark.parametrize("overrides", [[], *([f"recipe={name}"] for name in GROUPS["recipe"])])
+@pytest.mark.parametrize("overrides", [[], *([f"recipe={name}"] for name in recipes())])
 def test_phases_on_all_images_have_their_own_epochs_and_on_few_the_least_number_of_steps(overrides):
     settings = chosen(*overrides)
     for name in chain_of(settings.schedule):
