@@ -120,7 +120,7 @@ def measure(name: str, size: int, batch: int, steps: int, peak_tflops: float) ->
     from thaw.backbones import BACKBONES
     from thaw.config.schema import Augment
     from thaw.data.examples import Examples
-    from thaw.features.store import storing
+    from thaw.extraction.store import storing
     from thaw.network.augmentation import augmentation_inputs
     from thaw.network.build import build_network
     from thaw.network.inference import predict_chunks

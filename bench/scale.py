@@ -57,7 +57,7 @@ def run(count: int, overrides: list[str]) -> dict[str, Any]:
     from thaw.data.examples import Examples, TrainingData
     from thaw.data.splits import class_names, read_split
     from thaw.data.stored import phase_data, read_activations
-    from thaw.features.extract import Extraction, extract_features
+    from thaw.extraction.extract import Extraction, extract_features
     from thaw.network.seeds import seed_initialisers
     from thaw.network.weights import load_backbone
     from thaw.runtime.memory import PeakMemory

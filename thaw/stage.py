@@ -51,7 +51,7 @@ STAGES = {
     "download": Stage("thaw.datasets.download", "download", keras=False),
     "preprocess": Stage("thaw.data.preprocess", "preprocess", keras=False),
     "backbone": Stage("thaw.training.backbone", "make_backbone"),
-    "extract": Stage("thaw.features.extract", "extract"),
+    "extract": Stage("thaw.extraction.extract", "extract"),
     "train_head": Stage("thaw.training.phase", "train_head"),
     "unfreeze": Stage("thaw.training.phase", "unfreeze"),
     "evaluate": Stage("thaw.evaluation.final", "evaluate"),

@@ -104,7 +104,7 @@ FAULTS = {
         "training/class_weights.py", "(len(labels) / (len(classes) * counts))", "(counts / len(labels))", ("training",)
     ),
     "a cut over the budget stored": Fault(
-        "features/extract.py", "return self.size <= self.left", "return self.size >= 0", ("features",)
+        "extraction/extract.py", "return self.size <= self.left", "return self.size >= 0", ("extraction",)
     ),
     "macro scores weighted by class": Fault(
         "evaluation/scores.py", 'average="macro"', 'average="weighted"', ("evaluation",)

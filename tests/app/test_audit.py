@@ -31,7 +31,7 @@ from thaw.data.splits import write_class_names, write_split
 from thaw.data.stored import FEATURES_JSON, features_origin
 from thaw.datasets import LabelledImages
 from thaw.errors import ParamError, ThawError
-from thaw.features.extract import extract_features
+from thaw.extraction.extract import extract_features
 from thaw.network.build import build_network
 from thaw.network.checkpoint import CheckpointInfo, block_hashes, save_checkpoint
 from thaw.network.seeds import seed_initialisers

@@ -30,7 +30,7 @@ from thaw.backbones import BACKBONES
 from thaw.config.load import check_params
 from thaw.config.schedule import chain_of, phase_section
 from thaw.config.schema import Params
-from thaw.features.extract import extract_features
+from thaw.extraction.extract import extract_features
 from thaw.stage import TABLES
 from thaw.training.loop import train_network
 

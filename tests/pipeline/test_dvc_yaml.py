@@ -19,7 +19,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages
 LEARNING = {"keras", "tensorflow", "jax", "sklearn", "keras_hub"}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "thaw").rglob("*.py"))
 # Packages that decide a number, or draw an output's image; stages depend on them.
-STARRED = ("backbones", "data", "datasets", "evaluation", "features", "figures", "images", "network", "training")
+STARRED = ("backbones", "data", "datasets", "evaluation", "extraction", "figures", "images", "network", "training")
 # What may be edited without a stage running again.
 FREE = (
     "thaw/app/", "thaw/config/", "thaw/runtime/", "thaw/__main__.py", "thaw/__init__.py", "thaw/errors.py",
@@ -116,7 +116,7 @@ FLOORS = [
     ["thaw/config/", "thaw/backbones/", "thaw/datasets/", "thaw/images/"],
     ["thaw/figures/", "thaw/data/"],
     ["thaw/network/"],
-    ["thaw/features/", "thaw/training/", "thaw/evaluation/"],
+    ["thaw/extraction/", "thaw/training/", "thaw/evaluation/"],
     ["thaw/stage.py"],
     ["thaw/app/"],
     ["thaw/__main__.py"],

@@ -30,7 +30,7 @@ from tests.helpers.examples import (
 from tests.helpers.project import ROOT
 from thaw.config.schema import Extract
 from thaw.data.examples import Examples
-from thaw.features.extract import extract_features
+from thaw.extraction.extract import extract_features
 from thaw.network import inference
 from thaw.network.build import build_head
 from thaw.network.seeds import seed_initialisers
@@ -294,7 +294,7 @@ def test_a_new_file_in_a_folder_that_dvc_watches_is_other_code(checkout):
 
 def test_without_dvc_yaml_the_code_is_all_packages_that_decide_numbers(here):
     code = read_watched("extract").code
-    assert {"thaw/training", "thaw/network", "thaw/features"} <= set(code)
+    assert {"thaw/training", "thaw/network", "thaw/extraction"} <= set(code)
     assert not {"thaw/runtime", "thaw/app", "thaw/config"} & set(code)
 
 

@@ -12,7 +12,7 @@ from thaw import paths
 from thaw.config.compose import compose
 from thaw.config.schema import Extract, Params
 from thaw.data.stored import phase_data
-from thaw.features.extract import extract_features
+from thaw.extraction.extract import extract_features
 from thaw.network.build import Network
 from thaw.network.checkpoint import CheckpointInfo, read_checkpoint_info
 from thaw.network.inference import predict_logits, softmax

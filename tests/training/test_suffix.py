@@ -27,7 +27,7 @@ from thaw.backbones import BACKBONES
 from thaw.config.schema import Extract
 from thaw.data.examples import Examples, TrainingData
 from thaw.data.stored import phase_data, read_activations
-from thaw.features.extract import extract_features
+from thaw.extraction.extract import extract_features
 from thaw.network.build import Network, build_network
 from thaw.network.history import Row
 from thaw.network.seeds import seed_initialisers

@@ -19,8 +19,8 @@ from thaw.data.examples import Examples
 from thaw.data.splits import processed_dataset
 from thaw.datasets import DATASETS, Dataset, Folder, described
 from thaw.evaluation.corruptions import PAIRS
-from thaw.features.extract import Cut, plan_cuts, stored_depths
-from thaw.features.store import storing
+from thaw.extraction.extract import Cut, plan_cuts, stored_depths
+from thaw.extraction.store import storing
 from thaw.images.read import read_images
 from thaw.network.augmentation import augmentation_inputs
 from thaw.network.build import Network, build_network

@@ -128,7 +128,7 @@ def backbone_features(images: np.ndarray, pool: str, dtype: str, batch_size: int
         batch_size: images per step.
     """
     # These import Keras.
-    from thaw.features.store import storing
+    from thaw.extraction.store import storing
     from thaw.network.inference import predict_chunks
 
     network, _ = load_checkpoint(paths.BACKBONE, with_head=False)

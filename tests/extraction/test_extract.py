@@ -14,8 +14,8 @@ from thaw.config.schema import Augment, Extract
 from thaw.data.examples import Examples
 from thaw.data.stored import features_origin, phase_data, read_activations, read_features_info, refuse_other_origin
 from thaw.errors import ThawError
-from thaw.features import store
-from thaw.features.extract import extract_features
+from thaw.extraction import store
+from thaw.extraction.extract import extract_features
 from thaw.network import inference
 from thaw.network.augmentation import augmentation_inputs
 from thaw.runtime.files import read_sealed, seal_folder, sha256

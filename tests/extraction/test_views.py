@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.helpers.examples import augment, example_images, small_network
 from thaw.data.examples import Examples
-from thaw.features.views import save_views
+from thaw.extraction.views import save_views
 from thaw.network.augmentation import augmentation_inputs
 
 TRAIN = example_images(24)

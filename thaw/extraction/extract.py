@@ -14,8 +14,8 @@ from thaw.config.schema import Augment, Extract, Params
 from thaw.data.examples import Examples
 from thaw.data.splits import class_names, read_split
 from thaw.data.stored import FEATURES_JSON, features_origin
-from thaw.features.store import ActivationStore, storing
-from thaw.features.views import save_views
+from thaw.extraction.store import ActivationStore, storing
+from thaw.extraction.views import save_views
 from thaw.network.augmentation import augmentation_inputs
 from thaw.network.backend import active_device
 from thaw.network.build import Network
