@@ -114,8 +114,8 @@ def test_rows_of_csv_are_written_in_order_as_files_are_read(command, capsys, mon
         assert len(read) <= 2 * len(written) + 1, "no more in memory than a batch, and the damaged file before it"
         return prediction_rows(files, *results)
 
-    monkeypatch.setattr(predict, "BATCH", 2)
-    monkeypatch.setattr(predict, "read_images", noted_read)
+    monkeypatch.setattr("thaw.app.predict.BATCH", 2)
+    monkeypatch.setattr("thaw.app.predict.read_images", noted_read)
     monkeypatch.setattr("thaw.app.predict.prediction_rows", noted_rows)
     code, last, said = command(capsys, str(folder), "--csv", "--top", "1")
     rows = [f"{folder}/{name}.png,1,dog,0.5\n" for name in "abcefg"]

@@ -3,8 +3,9 @@
 import ast
 from pathlib import Path
 
-# Where a closure ends: stage.py hands tables in and runs what it is told; the two `__init__` find modules by name.
-ENDS = {"thaw/stage.py", "thaw/backbones/__init__.py", "thaw/datasets/__init__.py"}
+# Where a closure ends: stage.py hands tables in and runs what it is told; the two `__init__` find modules by name, and
+# thaw's own opens the Python API for who asks.
+ENDS = {"thaw/__init__.py", "thaw/stage.py", "thaw/backbones/__init__.py", "thaw/datasets/__init__.py"}
 
 
 def closure(start: str, root: Path) -> set[str]:

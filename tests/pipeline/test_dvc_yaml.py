@@ -127,7 +127,8 @@ def floor(file: str) -> int:
     return next(number for number, names in enumerate(FLOORS) if file.startswith(tuple(names)))
 
 
-@pytest.mark.parametrize("file", MODULES)
+# The package's own file names what is above it: it is imported when somebody asks for it.
+@pytest.mark.parametrize("file", [file for file in MODULES if file != "thaw/__init__.py"])
 def test_no_module_imports_from_a_floor_above_its_own(file):
     assert not {name for name in imports(file, ROOT) if floor(name) > floor(file)}
 

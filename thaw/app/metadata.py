@@ -47,11 +47,16 @@ class ExportMetadata:
     thaw: str = __version__
 
 
+def model_name(info: CheckpointInfo) -> str:
+    """Name of the model of a checkpoint, wherever one is written."""
+    return f"thaw_{info.backbone['name']}"
+
+
 def describe_checkpoint(folder: Path, info: CheckpointInfo) -> ExportMetadata:
     """The metadata of a checkpoint with a head."""
     side, count = info.input_size, len(info.classes)
     return ExportMetadata(
-        name=f"thaw_{info.backbone['name']}",
+        name=model_name(info),
         description=f"Image classifier. Input: RGB images, uint8 ({BATCH}, {side}, {side}, 3), 0 to 255. "
         f"Output: probabilities of the classes, float32 ({BATCH}, {count}).",
         classes=info.classes,

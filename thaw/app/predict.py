@@ -1,9 +1,12 @@
-"""Predictions of a checkpoint, and their forms: table, JSON, CSV. Start at `Predictor`."""
+"""Predictions of a checkpoint, and their forms: table, JSON, CSV. Start at `Predictor`; `image_batches` reads files.
+
+`thaw predict` and the Python API both go this way.
+"""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import numpy as np
 from tabulate import tabulate
 
 from thaw.errors import ThawError, printable
+from thaw.images.read import UnreadableImage, read_images
 from thaw.network.checkpoint import load_checkpoint
 from thaw.runtime.progress import unseen
+
+# Images that are predicted at a time; as many files are read meanwhile.
+BATCH = 64
 
 
 def class_number(name: str, classes: list[str]) -> int:
@@ -25,6 +32,54 @@ def class_number(name: str, classes: list[str]) -> int:
         known = ", ".join(classes) if len(classes) <= 10 else f"a class of the model, such as {classes[0]}"
         raise ThawError(f"--of: received {name!r}; accepted: {known}")
     return classes.index(name)
+
+
+def image_batches(
+    files: Sequence[Path], side: int, max_pixels: int, refuse: Callable[[UnreadableImage], object]
+) -> Iterator[tuple[list[Path], np.ndarray]]:
+    """Files that are images, and these, uint8 (n, side, side, 3), in batches.
+
+    However many files there are, images of few batches are in memory.
+
+    Args:
+        files: in the order of the batches.
+        side, max_pixels: as of `thaw.images.read.read_image`.
+        refuse: called with the error of each other file.
+    """
+    read, images = [], []
+    for file, image in zip(files, read_images(files, side, max_pixels), strict=True):
+        if isinstance(image, UnreadableImage):
+            refuse(image)
+            continue
+        read.append(file)
+        images.append(image.pixels)
+        if len(read) == BATCH:
+            yield read, np.stack(images)
+            read, images = [], []
+    if read:
+        yield read, np.stack(images)
+
+
+class BatchSizes:
+    """Sizes of the batches that a model was called with: a batch of another size would be compiled first."""
+
+    def __init__(self, most: int) -> None:
+        """Args:
+        most: size of a full batch.
+        """
+        self._most, self._known = most, set[int]()
+
+    def fill(self, images: np.ndarray) -> tuple[np.ndarray, int]:
+        """Images, the last one repeated up to the size of a batch where they are fewer, and that size.
+
+        A known size serves where one is large enough, the smallest first; the first call decides on its own.
+        """
+        count = min(len(images), self._most)
+        usual = self._most if self._known else count
+        size = min((known for known in self._known if known >= count), default=usual)
+        self._known.add(size)
+        missing = size - len(images)
+        return (np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing > 0 else images), size
 
 
 class Predictor:
@@ -43,8 +98,8 @@ class Predictor:
             batch_size: images per step.
         """
         self.network, self.info = load_checkpoint(folder)
-        self._classifier, self._called = self.network.classifier(), False
-        self._views, self._mirrored, self._batch_size = views, mirrored, batch_size
+        self._classifier, self._sizes = self.network.classifier(), BatchSizes(batch_size)
+        self._views, self._mirrored = views, mirrored
 
     def probabilities(self, images: np.ndarray, reach: Callable[[int], None] = unseen) -> np.ndarray:
         """Calibrated probabilities (n, classes).
@@ -56,12 +111,8 @@ class Predictor:
         from thaw.evaluation.views import mean_over_views
         from thaw.network.inference import predict_logits, softmax
 
-        count, size = len(images), min(self._batch_size, len(images))
-        if self._called and size < self._batch_size:  # a batch of another shape would be compiled first
-            images = np.concatenate([images, np.repeat(images[-1:], self._batch_size - count, axis=0)])
-            size = self._batch_size
-        self._called = True
-        temperature = self.info.temperature
+        count, temperature = len(images), self.info.temperature
+        images, size = self._sizes.fill(images)
         predicted = softmax(predict_logits(self._classifier, images, size, reach), temperature)
         if self._views > 1:
             further = self._views, self._mirrored, size, lambda done: reach(count + done)

@@ -69,7 +69,7 @@ _active = ComputeDevice()
 
 
 def active_device() -> ComputeDevice:
-    """The device that `use_backend` set up; before that, a CPU."""
+    """The device that `load_backend` found; before that, a CPU."""
     return _active
 
 
@@ -89,11 +89,7 @@ def use_backend(backend: str, settings: Device, data_gb: float | Literal["auto"]
     Raises:
         ParamError: KERAS_BACKEND names another backend, or the backend is not installed.
     """
-    global _active
-    _load(backend)
-    device = decide_device(backend, settings, *_detect_device(backend), data_gb)
-    if device.kind == "cpu":  # a machine with a GPU, too, if the backend was installed without CUDA
-        give_back_gpu()
+    device = load_backend(backend, settings, data_gb)
     import keras
 
     if backend == "tensorflow" and not device.xla:
@@ -105,6 +101,19 @@ def use_backend(backend: str, settings: Device, data_gb: float | Literal["auto"]
     if not in_terminal():  # a log would get every redraw of the progress bars of downloaded weights
         keras.config.disable_interactive_logging()
         os.environ.setdefault("TQDM_DISABLE", "1")
+    return device
+
+
+def load_backend(backend: str, settings: Device, data_gb: float | Literal["auto"] = "auto") -> ComputeDevice:
+    """Import Keras with `backend` and find the device, without a change to what else the process computes with them.
+
+    Arguments, result and errors are those of `use_backend`, which goes on from here.
+    """
+    global _active
+    _load(backend)
+    device = decide_device(backend, settings, *_detect_device(backend), data_gb)
+    if device.kind == "cpu":  # a machine with a GPU, too, if the backend was installed without CUDA
+        give_back_gpu()
     _active = device
     return device
 

@@ -2,11 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from thaw.app.commands.common import (
     add_max_pixels,
@@ -20,16 +17,13 @@ from thaw.app.versions import model_versions, other_versions
 from thaw.config.checks import check_views
 from thaw.config.schema import Params
 from thaw.errors import ThawError
-from thaw.images.read import UnreadableImage, find_images, read_images
+from thaw.images.read import UnreadableImage, find_images
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.runtime.progress import Progress
 from thaw.stage import read_params
 
 if TYPE_CHECKING:
     from thaw.app.predict import Predictor
-
-# Images that are predicted at a time; as many files are read meanwhile.
-BATCH = 64
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
@@ -53,7 +47,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from thaw.app.predict import as_csv, as_json, as_table, prediction_rows
+    from thaw.app.predict import as_csv, as_json, as_table, image_batches, prediction_rows
 
     folder, params = model_folder(arguments.model), read_params()
     side = read_checkpoint_info(folder).input_size
@@ -61,7 +55,12 @@ def run(arguments: argparse.Namespace) -> None:
     found, stdout = find_images(arguments.images), sys.stdout
     predictor, read, collected = None, 0, []
     with messages_on_stderr(), Progress("predict", len(found), "files") as progress:
-        for files, images in _batches(found, side, arguments.max_pixels, progress):
+
+        def refuse(error: UnreadableImage) -> None:
+            with progress.aside():
+                print(error, file=sys.stderr)
+
+        for files, images in image_batches(found, side, arguments.max_pixels, refuse):
             predictor = predictor or _load_predictor(folder, params, arguments.views)
 
             def reach(done: int, before: int = read) -> None:
@@ -84,31 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(said, file=sys.stderr)
 
 
-def _batches(
-    found: list[Path], side: int, max_pixels: int, progress: Progress
-) -> Iterator[tuple[list[Path], np.ndarray]]:
-    """Files that are images, and these, uint8 (n, side, side, 3), with a line on standard error for each other file.
-
-    However many files there are, images of few batches are in memory.
-    """
-    files, images = [], []
-    for file, image in zip(found, read_images(found, side, max_pixels), strict=True):
-        if isinstance(image, UnreadableImage):
-            with progress.aside():
-                print(image, file=sys.stderr)
-            continue
-        files.append(file)
-        images.append(image.pixels)
-        if len(files) == BATCH:
-            yield files, np.stack(images)
-            files, images = [], []
-    if files:
-        yield files, np.stack(images)
-
-
 def _load_predictor(folder: Path, params: Params, views: int) -> "Predictor":
     """Load the checkpoint, not before there is an image: that takes seconds."""
-    from thaw.app.predict import Predictor
+    from thaw.app.predict import BATCH, Predictor
 
     if other := other_versions(model_versions(folder)):
         print(f"predict: {folder} was {other}", file=sys.stderr)
