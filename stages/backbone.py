@@ -1,6 +1,6 @@
 """backbone: the one place where weights come from, into models/backbone."""
 
-from thaw.stage import run_stage
+from thaw.stage import main
 
 if __name__ == "__main__":
-    run_stage("backbone")
+    main("backbone", __doc__)

@@ -1,6 +1,6 @@
 """download: the archive, verified, into data/raw."""
 
-from thaw.stage import run_stage
+from thaw.stage import main
 
 if __name__ == "__main__":
-    run_stage("download")
+    main("download", __doc__)

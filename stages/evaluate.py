@@ -1,6 +1,6 @@
 """evaluate: the final model on the test split, into metrics/evaluate.json and plots/tables."""
 
-from thaw.stage import run_stage
+from thaw.stage import main
 
 if __name__ == "__main__":
-    run_stage("evaluate")
+    main("evaluate", __doc__)

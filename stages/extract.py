@@ -1,6 +1,6 @@
 """extract: activations of the frozen backbone for each view, into data/features; samples of the views, data/views."""
 
-from thaw.stage import run_stage
+from thaw.stage import main
 
 if __name__ == "__main__":
-    run_stage("extract")
+    main("extract", __doc__)

@@ -1,6 +1,6 @@
 """figures: charts and grids of images, from tables and saved views, into plots/figures."""
 
-from thaw.stage import run_stage
+from thaw.stage import main
 
 if __name__ == "__main__":
-    run_stage("figures")
+    main("figures", __doc__)

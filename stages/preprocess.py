@@ -1,6 +1,6 @@
 """preprocess: the splits as arrays in data/processed."""
 
-from thaw.stage import run_stage
+from thaw.stage import main
 
 if __name__ == "__main__":
-    run_stage("preprocess")
+    main("preprocess", __doc__)

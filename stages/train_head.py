@@ -1,6 +1,6 @@
 """train_head: a new head on the frozen backbone's features, into models/head."""
 
-from thaw.stage import run_stage
+from thaw.stage import main
 
 if __name__ == "__main__":
-    run_stage("train_head")
+    main("train_head", __doc__)

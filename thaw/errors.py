@@ -19,6 +19,7 @@ class ParamError(ThawError):
     """A parameter with a value that is not accepted."""
 
     def __init__(self, parameter: str, received: object, accepted: str) -> None:
+        self.parameter = parameter
         super().__init__(f"{parameter}: received {_short(received)}; accepted: {accepted}")
 
 

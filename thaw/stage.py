@@ -1,8 +1,10 @@
-"""The stages of dvc.yaml: the function of each, and the steps that all have in common. Start at `run_stage`.
+"""The stages of dvc.yaml: the function of each, and the steps that all have in common.
 
+Start at `main`, which reads the command line, or at `run_stage`.
 It checks the parameters, measures time and memory, and ends an expected failure with one line.
 """
 
+import argparse
 import signal
 import sys
 import time
@@ -75,6 +77,24 @@ def _read_processed_params() -> Params:
     from thaw.data.splits import processed_dataset
 
     return load_params(replace(TABLES, describe=processed_dataset))
+
+
+def main(stage: str, words: str) -> None:
+    """Run a stage as dvc.yaml's command does: without arguments, or with the name of a phase.
+
+    Args:
+        stage: its name in dvc.yaml.
+        words: what it does, for --help.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{stage}",
+        description=words,
+        epilog="`dvc repro` runs it where its parameters, code or inputs have changed",
+    )
+    if stage == "unfreeze":
+        parser.add_argument("phase", metavar="PHASE", help="a key of schedule.phases in params.yaml")
+    arguments = parser.parse_args()
+    run_stage(f"{stage}@{arguments.phase}" if stage == "unfreeze" else stage)
 
 
 def run_stage(name: str) -> None:

@@ -1,16 +1,15 @@
-"""The resolvers of conf/, for what DVC hashes; DVC and `make params` load them (hydra.plugins_path).
+"""The resolvers of conf/, for what DVC hashes, and the check before a run; DVC and `make params` load them.
 
-DVC resolves them after it has composed conf/ and before it writes params.yaml, so this is where `dvc exp run` is
-refused what cannot run.
+DVC's option hydra.plugins_path names this folder.
 """
 
-import contextlib
 import os
 import sys
 from pathlib import Path
 
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -25,8 +24,6 @@ def weights_file(weights: str, otherwise: str, *, _root_: DictConfig) -> str:
     absolute = os.path.abspath(os.path.expanduser(file))
     if file != otherwise and os.path.exists(absolute):  # what does not exist is refused as it was given
         _root_.backbone.weights = file = absolute
-    if _is_dvc():
-        _check(_root_, file)
     return file
 
 
@@ -42,43 +39,44 @@ def dataset_files(path: str | None, otherwise: str, *, _root_: DictConfig) -> st
     return os.path.dirname(absolute) if os.path.isfile(absolute) else absolute
 
 
+class Preflight(SearchPathPlugin):
+    """Refuses what `dvc exp run` cannot run: Hydra calls it before it composes, and DVC has not written anything yet.
+
+    A grid is checked whole, or DVC would queue all runs before the one that is refused.
+    """
+
+    _done = False
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if _is_dvc() and not Preflight._done:
+            Preflight._done = True  # the check composes, too
+            _check()
+
+
 def _is_dvc() -> bool:
     """Whether this is `dvc` or `python -m dvc`: thaw's own commands compose without a network."""
     program = Path(sys.argv[0])
     return program.name == "dvc" or program.parts[-2:] == ("dvc", "__main__.py")
 
 
-def _check(root: DictConfig, file: str) -> None:
+def _check() -> None:
     from dvc.cli import parse_args
     from dvc.exceptions import DvcException
 
     sys.path.insert(0, str(CHECKOUT))
     try:
-        from thaw.app.preflight import check_runnable
+        from thaw.app.preflight import check_experiment
         from thaw.errors import ThawError
     except (ImportError, AttributeError):  # a dvc of another environment than the stages', or with another PyYAML
         return
     finally:
         sys.path.remove(str(CHECKOUT))
-
-    # As OmegaConf raises it, DVC would show four lines.
-    class Refused(InterpolationResolutionError, DvcException):
-        _initialized = True
-
-    params = OmegaConf.create(OmegaConf.to_container(root))
-    params.backbone.weights_file = file  # or it would be resolved for ever
-    # Here, since a path is meant from the user's folder.
-    OmegaConf.resolve(params)
-    arguments = parse_args()
-    # A single stage may need neither, and a remote may have both.
-    reachable = not (arguments.targets or arguments.pull)
-    with contextlib.chdir(CHECKOUT):
-        try:
-            check_runnable(OmegaConf.to_container(params), reachable=reachable)
-        except ThawError as error:
-            raise Refused(str(error)) from None
-        except OSError:  # a file that cannot be read; the stage that needs it says so
-            return
+    try:
+        check_experiment(parse_args(), CHECKOUT)
+    except ThawError as error:
+        raise DvcException(str(error)) from None
+    except OSError:  # a file that cannot be read; the stage that needs it says so
+        return
 
 
 for resolver in (weights_file, dataset_files):

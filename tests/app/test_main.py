@@ -43,6 +43,25 @@ def test_a_stage_of_no_phase_of_the_schedule_is_refused_before_any_work(tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["params.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["stages.train_head", "--help"], 0, "usage: python -m stages.train_head [-h]"),
+        (["stages.unfreeze", "--help"], 0, "usage: python -m stages.unfreeze [-h] PHASE"),
+        (["stages.train_head", "depth1"], 2, "usage: python -m stages.train_head [-h]"),
+        (["stages.unfreeze"], 2, "usage: python -m stages.unfreeze [-h] PHASE"),
+    ],
+)
+def test_a_stage_tells_its_use_in_place_of_a_run(tmp_path, arguments, code, said):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", *arguments]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == code
+    assert (result.stderr or result.stdout).startswith(said)
+    assert [file.name for file in tmp_path.iterdir()] == ["params.yaml"]
+
+
 def test_what_cannot_be_written_is_told_in_one_line(checkout):
     (checkout / "params.yaml").mkdir()
     result = thaw(checkout, "params")
@@ -96,3 +115,34 @@ def test_a_choice_that_a_group_has_not_is_told_in_one_line(checkout, override, s
     assert result.returncode == 1
     assert result.stderr.startswith(said)
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("head.unitz=3", "head.unitz: received an unknown key; accepted: epochs, learning_rate, "),
+        ("bakbone=vgg16", "bakbone: received an unknown key; accepted: recipe, backend, "),
+        ("backbone.source.epochs=3", "backbone.source.epochs: received '3'; accepted: a key that conf/ composes to\n"),
+        ("head.units", "head.units: received nothing; accepted: a value: head.units=VALUE\n"),
+        ("backbone.weights=~/a.h5", "backbone.weights: received '~/a.h5'; accepted: a value in the grammar of Hydra, "),
+        ("head=~/a", "head: received '~/a'; accepted: flatten, gap\n"),
+        ("backbone=vgg16,cnn", "backbone.alpha: received 0.5; accepted: null for vgg16 (in the run of backbone=vgg16 "),
+    ],
+)
+def test_what_hydra_cannot_take_is_told_in_one_line(checkout, override, said):
+    result = thaw(checkout, "check", "-S", override, *(["-S", "backbone.alpha=0.5"] if "," in override else []))
+    assert result.returncode == 1
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
+
+
+def test_overrides_are_taken_as_dvc_takes_them_and_a_grid_is_checked_whole(checkout):
+    result = thaw(checkout, "check", "seed=1", "-S", "head.units=16,32", "--set-param", "batch_size=64", stdout=-1)
+    assert (result.stdout, result.stderr) == ("2 runs: accepted\n", "")
+
+
+def test_a_grid_is_not_composed_into_one_file(checkout):
+    result = thaw(checkout, "params", "head.units=16,32")
+    assert result.returncode == 1
+    assert result.stderr.startswith("overrides: received a grid of 2 runs; accepted: one run")
+    assert not (checkout / "params.yaml").exists()

@@ -12,7 +12,7 @@ from dvc.repo import Repo
 
 from tests.helpers.project import ROOT, Project
 from tests.helpers.speed import by_backbone
-from thaw.app.preflight import check_runnable, imagenet_weights
+from thaw.app.preflight import _refuse_cache_path, check_runnable, imagenet_weights
 from thaw.backbones import BACKBONES
 from thaw.config.compose import compose
 from thaw.config.schema import Backbone
@@ -91,6 +91,30 @@ def test_a_value_that_is_not_accepted_is_refused_in_one_line(unchanged):
     assert output == "ERROR: head.dropout: received 1.5; accepted: a number from 0 to below 1\n"
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("head.unitz=3", "head.unitz: received an unknown key; accepted: epochs, learning_rate, "),
+        ("backbone=mobilnet", "backbone: received 'mobilnet'; accepted: cnn, mobilenetv2, "),
+        ("~head.unitz", "Could not delete from config. 'head.unitz' does not exist."),
+        ("dataset=cifar10 dataset.url=file:///none.tar.gz", "dataset.url: no file at /none.tar.gz"),
+    ],
+)
+def test_what_hydra_refuses_is_told_in_one_line(unchanged, override, said):
+    (line,) = offline_with(unchanged, "recipe=demo", *override.split()).splitlines()
+    assert line.startswith(f"ERROR: {said}")
+
+
+def offline_with(project: Project, *overrides: str) -> str:
+    return project.run("dvc", "exp", "run", *(f"-S{override}" for override in overrides), check=False, **OFFLINE)
+
+
+def test_a_grid_with_a_run_that_is_refused_is_not_queued_by_half(unchanged):
+    (line,) = offline(unchanged, "--queue", "recipe=demo", "head.dropout=0.1,1.5").splitlines()
+    assert line.startswith("ERROR: head.dropout: received 1.5; accepted: a number from 0 to below 1 (in the run of ")
+    assert "No experiment tasks" in unchanged.dvc("queue", "status")
+
+
 def is_queued(project: Project, *options: str, **variables: str) -> bool:
     output = offline(project, "--queue", *options, **variables)
     assert "ERROR" not in output or BY_HAND in output
@@ -117,6 +141,27 @@ def test_what_is_on_this_machine_runs_without_a_network(unchanged, tmp_path):
 def test_a_stage_of_its_own_and_a_pull_run_without_a_network(unchanged):
     assert is_queued(unchanged, "backbone=cnn", "extract")
     assert is_queued(unchanged, "backbone=cnn", "--pull")
+
+
+def test_a_folder_below_the_root_is_refused(unchanged):
+    output = unchanged.run("dvc", "--cd", "thaw", "exp", "run", "-S", "recipe=demo", check=False)
+    assert output == (
+        f"ERROR: dvc exp run: received the folder {unchanged.folder}/thaw; "
+        f"accepted: the root of the checkout, {unchanged.folder}\n"
+    )
+
+
+def test_a_cache_that_dvc_cannot_name_is_refused_where_it_would_have_to(tmp_path, monkeypatch):
+    checkout = tmp_path / "été"
+    (checkout / ".dvc").mkdir(parents=True)
+    (checkout / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    monkeypatch.chdir(checkout)
+    with pytest.raises(
+        ThawError, match=r"^the path of DVC's cache: received '.*été/.dvc/cache'; accepted: a path in ASCII"
+    ):
+        _refuse_cache_path()
+    (checkout / ".dvc/config").write_text(f"[core]\n    no_scm = true\n[cache]\n    dir = {tmp_path}\n")
+    _refuse_cache_path()
 
 
 def test_params_are_composed_without_a_network(project):

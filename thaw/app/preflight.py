@@ -1,9 +1,10 @@
-"""Refusal of experiments that cannot run, before DVC writes or deletes anything. Start at `check_runnable`.
+"""Refusal of experiments that cannot run, before DVC writes or deletes anything. Start at `check_experiment`.
 
-The resolver of conf/hydra_plugins calls it while `dvc exp run` composes params.yaml. In doubt the experiment runs: the
+The plugin of conf/hydra_plugins calls it before `dvc exp run` composes params.yaml. In doubt the experiment runs: the
 stages check again.
 """
 
+import argparse
 import os
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from thaw import paths
 from thaw.app.lockfile import changed_params
 from thaw.backbones import BACKBONES
 from thaw.config.checks import Tables
+from thaw.config.compose import check_grid, compose
 from thaw.config.load import ParamsLoader, check_params
 from thaw.config.schema import Backbone, Params
 from thaw.config.schema import Dataset as Section
 from thaw.datasets import DATASETS, Dataset, described
-from thaw.errors import ParamError, ThawError
+from thaw.errors import ParamError, ThawError, Words
 from thaw.network.checkpoint import read_checkpoint_info, refuse_damaged
 from thaw.network.cut import frozen_layers
 from thaw.runtime.files import Damaged
@@ -32,6 +34,41 @@ _KAGGLE = "https://www.kaggle.com"
 _OUTPUTS = (paths.RAW, paths.PROCESSED, paths.FEATURES, paths.VIEWS, paths.MODELS, paths.METRICS, paths.PLOTS)
 # Image sizes with ImageNet weights of MobileNetV2; other sizes take the weights of the last.
 _MOBILENET_SIZES = (96, 128, 160, 192, 224)
+
+
+def check_experiment(arguments: argparse.Namespace, checkout: Path) -> None:
+    """Refuse an experiment, or a grid of which one run cannot run.
+
+    Args:
+        arguments: those of `dvc exp run`, parsed by DVC.
+        checkout: the root.
+
+    Raises:
+        ThawError: names the cause and a remedy.
+    """
+    if Path.cwd() != checkout:  # DVC would write params.yaml here
+        raise ParamError("dvc exp run", Words(f"the folder {Path.cwd()}"), f"the root of the checkout, {checkout}")
+    if arguments.queue or arguments.tmp_dir:
+        _refuse_cache_path()
+    from dvc.utils.cli_parse import to_path_overrides
+
+    # A single stage may need neither archive nor weights, and a remote may have both.
+    reachable = not (arguments.targets or arguments.pull)
+    overrides = to_path_overrides(arguments.set_param).get(str(paths.PARAMS), [])
+    check_grid(overrides, lambda run: check_runnable(compose(run), reachable=reachable))
+
+
+def _refuse_cache_path() -> None:
+    """Refuse a cache that DVC cannot name in the .dvc/config of a temporary copy, which it writes as ASCII."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        cache = repo.cache.local_cache_dir
+    if not cache.isascii():
+        accepted = (
+            "a path in ASCII with --queue and --temp; move the checkout, `dvc cache dir --local FOLDER`, or run without"
+        )
+        raise ParamError("the path of DVC's cache", cache, accepted)
 
 
 def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:

@@ -37,14 +37,23 @@ def check_params(raw: Any, tables: Tables) -> Params:
     Raises:
         ParamError: the first value that is not accepted.
     """
+    params = parse_params(raw)
+    check_values(params, tables)
+    return params
+
+
+def parse_params(raw: Any) -> Params:
+    """Parameters by the schema alone, each value by itself.
+
+    Raises:
+        ParamError: the first key that the schema lacks, or value that it does not accept.
+    """
     if not isinstance(raw, dict):
         raise ParamError("params.yaml", raw, f"a mapping with {', '.join(Params.model_fields)}")
     try:
-        params = Params.model_validate(raw)
+        return Params.model_validate(raw)
     except ValidationError as error:
         raise _first_line(error, raw) from None
-    check_values(params, tables)
-    return params
 
 
 class ParamsLoader(yaml.SafeLoader):

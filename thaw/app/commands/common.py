@@ -16,7 +16,11 @@ from thaw.stage import read_params
 
 
 def add_overrides(parser: argparse.ArgumentParser, words: str = "") -> None:
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"as -S takes them{words}")
+    parser.add_argument(
+        "overrides", nargs="*", action="extend", metavar="KEY=VALUE", help=f"as `dvc exp run -S` takes them{words}"
+    )
+    words = "the same, as in a command of DVC's"
+    parser.add_argument("-S", "--set-param", action="append", dest="overrides", metavar="KEY=VALUE", help=words)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
