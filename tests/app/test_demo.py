@@ -1,13 +1,14 @@
 """What `make demo` does with a demo/ that is there, in real git repositories; the stages are played."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.project import Project
 from thaw.app import demo
-from thaw.app.demo import FOLDER, _accuracy, _git, run_demo
+from thaw.app.demo import FOLDER, _accuracy, _activation, _git, run_demo
 from thaw.errors import ThawError
 
 TOLD = "demo/ is not updated: it has {}; for a new demo move it away and run again\n"
@@ -182,3 +183,15 @@ def test_an_empty_folder_is_taken(project):
 def test_an_accuracy_has_its_interval_unless_an_earlier_version_made_the_results():
     assert _accuracy({"accuracy": 0.98594, "accuracy_low": 0.9, "accuracy_high": 1.0}) == "0.986 (95 %: 0.900 to 1.000)"
     assert _accuracy({"accuracy": 0.98594}) == "0.986"
+
+
+def test_the_last_line_can_be_typed_where_the_environment_is_not_active(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert _activation() == "", "Python of the system"
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").touch()
+    assert _activation() == ". .venv/bin/activate && "
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / ".venv"))
+    assert _activation() == ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from thaw import paths
+from thaw.app.git import git
 from thaw.errors import ThawError
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.network.history import best_row, kept_start
@@ -124,12 +126,7 @@ def _without(names: tuple[str, ...]) -> list[str]:
 
 
 def _git(*arguments: str, folder: Path = FOLDER) -> str:
-    result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
-    if result.returncode:
-        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        command = next(argument for argument in arguments if argument not in AUTHOR)
-        raise ThawError(f"demo: needs git and a checkout with a commit: git {command}: {last}")
-    return result.stdout.strip()
+    return git("demo", *arguments, folder=folder)
 
 
 def demo_summary(folder: Path) -> str:
@@ -151,9 +148,19 @@ def demo_summary(folder: Path) -> str:
     lines += [
         "",
         f"Look at {folder / paths.FIGURES / 'phases.png'} and {folder / paths.EVALUATED};",
-        f"{folder}/ is a separate clone to try things in: cd {folder} && dvc plots show",
+        f"{folder}/ is a separate clone to try things in: {_activation()}cd {folder} && dvc plots show",
     ]
     return "\n".join(lines)
+
+
+def _activation() -> str:
+    """The command, with ` && `, after which a shell finds `dvc`; nothing where this environment is the active one."""
+    script = Path(sys.prefix) / "bin/activate"
+    active = os.environ.get("VIRTUAL_ENV")
+    if not script.is_file() or active and Path(active).resolve() == Path(sys.prefix).resolve():
+        return ""
+    shown = script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script
+    return f". {shlex.quote(str(shown))} && "
 
 
 def _accuracy(scores: dict[str, float]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw import paths
+from thaw.app.git import refuse_other_owner
 from thaw.app.lockfile import changed_params, computing_stages, recorded_stages, training_stages
 from thaw.app.versions import Versions, recorded_versions
 from thaw.config.schema import HEAD
@@ -59,6 +60,7 @@ def read_experiments(all_commits: bool = False) -> tuple[list[Experiment], list[
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    refuse_other_owner("compare")
     finished: list[Experiment] = []
     left_out: Counter[str] = Counter()
     try:

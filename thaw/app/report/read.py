@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shlex
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from thaw import paths
 from thaw.app.experiments import EVALUATED, open_revision
+from thaw.app.git import git, refuse_other_owner
 from thaw.app.lockfile import all_stages, changed_params, computing_stages, recorded_stages
 from thaw.config.compose import compose
 from thaw.config.naming import parse_yaml
@@ -89,6 +89,7 @@ def read_run(revision: str | None) -> Run:
     """
     from dvc.exceptions import DvcException
 
+    refuse_other_owner("report")
     if revision is None:
         read_params()  # names the file where it is damaged, which DVC's message does not
     try:
@@ -106,10 +107,10 @@ def _resolve(revision: str | None) -> tuple[str | None, str]:
 
     with Repo() as repo:
         if revision is None:
-            return None, _git("rev-parse", "HEAD")
+            return None, git("report", "rev-parse", "HEAD")
         try:
             resolved = resolve_rev(repo.scm, revision) if revision else ""  # DVC takes "" for HEAD
-            commit = _git("rev-parse", "--verify", f"{resolved}^{{commit}}")  # refuses a tree or a file
+            commit = git("report", "rev-parse", "--verify", f"{resolved}^{{commit}}")  # refuses a tree or a file
         except (RevError, ThawError):
             accepted = "a finished experiment (`dvc exp list` names them), or a commit, branch or tag"
             raise ThawError(f"report: received {revision or 'nothing'}; accepted: {accepted}") from None
@@ -118,7 +119,7 @@ def _resolve(revision: str | None) -> tuple[str | None, str]:
             re.match(r"refs/exps/[0-9a-f]{2}/", reference) and repo.scm.get_ref(reference) == commit
             for reference in repo.scm.iter_refs("refs/exps/")
         )
-    return commit, _git("rev-parse", f"{commit}^") if is_experiment else commit
+    return commit, git("report", "rev-parse", f"{commit}^") if is_experiment else commit
 
 
 def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
@@ -126,9 +127,10 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
         params = parse_yaml(fs.read_text(str(paths.PARAMS)))
         lock = recorded_stages(fs.read_text("dvc.lock"))
         if differing := changed_params(params, lock):
-            names = ", ".join(differing[:3])
+            names, frozen = ", ".join(differing[:3]), _frozen(parse_yaml(fs.read_text("dvc.yaml")))
+            remedy = f"`dvc unfreeze {' '.join(frozen)}` and " if frozen else ""
             raise ThawError(
-                f"report: params.yaml was changed since the results were made ({names}); run `dvc repro` first"
+                f"report: params.yaml was changed since the results were made ({names}); run {remedy}`dvc repro` first"
             )
         overrides, defaults = _composed(fs, commit, params)
         return Run(
@@ -169,6 +171,11 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
         ) from None
 
 
+def _frozen(pipeline: dict[str, Any]) -> list[str]:
+    """Stages that `dvc freeze` keeps from running, in order."""
+    return [name for name, stage in pipeline["stages"].items() if stage.get("do", stage).get("frozen")]
+
+
 def _data_hash(params: dict[str, Any], lock: dict[str, Any]) -> str:
     """DVC's hash of what the stage preprocess has read."""
     if params["dataset"]["path"] is None:
@@ -192,15 +199,8 @@ def _composed(fs, commit: str | None, params: dict[str, Any]) -> tuple[list[str]
 def _changed_files(commit: str | None, base: str) -> list[str]:
     if commit == base:
         return []
-    names = _git("diff", "--name-only", base, *([commit] if commit else [])).splitlines()
+    names = git("report", "diff", "--name-only", base, *([commit] if commit else [])).splitlines()
     return [name for name in names if not name.startswith(_WRITTEN)]
-
-
-def _git(*arguments: str) -> str:
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    if result.returncode:
-        raise ThawError(f"report: git {arguments[0]}: {(result.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return result.stdout.strip()
 
 
 def _rows(text: str) -> list[dict[str, str]]:
