@@ -2,7 +2,14 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all soak params compare report bench fresh check-python
 
-VENV ?= .venv
+# The environment: VENV, or .venv; else the active one, or that of the checkout around demo/, if it has thaw.
+BORROWED = $(if $(wildcard .venv/installed),,$(firstword \
+  $(and $(VIRTUAL_ENV),$(wildcard $(VIRTUAL_ENV)/bin/thaw)) $(wildcard ../.venv/bin/thaw)))
+VENV ?= $(or $(BORROWED:/bin/thaw=),.venv)
+# Made here, and so brought up to date here; another is used as it is.
+IS_BORROWED = $(filter $(VENV),$(BORROWED:/bin/thaw=))
+INSTALLED = $(if $(IS_BORROWED),,$(VENV)/installed)
+INSTALLED_DEV = $(if $(and $(IS_BORROWED),$(wildcard $(VENV)/bin/pytest)),,$(VENV)/installed-dev)
 # The first Python of 3.11 to 3.13 on this machine, unless PYTHON names one.
 CANDIDATES := $(or $(PYTHON),python3 python python3.13 python3.12 python3.11)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -14,13 +21,13 @@ IN_VENV = PATH="$(abspath $(VENV))/bin:$$PATH"
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/installed ## the whole pipeline on embedded data, in the folder demo/
+demo: $(INSTALLED) ## the whole pipeline on embedded data, in the folder demo/
 	@$(IN_VENV) python -m thaw demo
 
 # One for each core, four at most: each takes 2 GB.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 PYTEST = $(IN_VENV) python -m pytest -n $(WORKERS) --dist loadfile
-test: $(VENV)/installed-dev ## style, types and the quick tests
+test: $(INSTALLED_DEV) ## style, types and the quick tests
 	@$(IN_VENV) ruff check --quiet .
 	@$(IN_VENV) ruff format --quiet --diff .
 	@$(IN_VENV) mypy --no-error-summary
@@ -32,24 +39,24 @@ test-all: test ## the slow tests too
 
 KILLS ?= 50
 SEED ?= 0
-soak: $(VENV)/installed-dev ## kill the demo at random moments and compare, KILLS=50 SEED=0
+soak: $(INSTALLED_DEV) ## kill the demo at random moments and compare, KILLS=50 SEED=0
 	@$(IN_VENV) python -m tools.soak --kills $(KILLS) --seed $(SEED)
 
-params: $(VENV)/installed ## compose conf/ into params.yaml, the defaults of `dvc repro`
+params: $(INSTALLED) ## compose conf/ into params.yaml, the defaults of `dvc repro`
 	@$(IN_VENV) python -m thaw params
 
-compare: $(VENV)/installed ## a table of all experiments, and a chart of accuracy against training time
+compare: $(INSTALLED) ## a table of all experiments, and a chart of accuracy against training time
 	@$(IN_VENV) python -m thaw compare
 
 RUN ?=
-report: $(VENV)/installed ## one HTML file about the workspace, or about RUN=experiment or commit
+report: $(INSTALLED) ## one HTML file about the workspace, or about RUN=experiment or commit
 	@$(IN_VENV) python -m thaw report $(RUN)
 
 ARGS ?=
-bench: $(VENV)/installed ## time to accuracy of gradual and of plain fine-tuning, ARGS="--seeds 0 --only gradual"
+bench: $(INSTALLED) ## time to accuracy of gradual and of plain fine-tuning, ARGS="--seeds 0 --only gradual"
 	@$(IN_VENV) python -m bench.time_to_accuracy $(ARGS)
 
-fresh: $(VENV)/installed ## delete the saved state of interrupted stages
+fresh: $(INSTALLED) ## delete the saved state of interrupted stages
 	@$(IN_VENV) python -m thaw fresh
 
 check-python:
@@ -58,6 +65,7 @@ check-python:
 	  "- name one with PYTHON=/path/to/python" >&2; exit 1; }
 
 $(VENV)/installed: requirements.txt | check-python
+	@test -z "$(IS_BORROWED)" || { echo "$(VENV) has no pytest - make test in its checkout, or with VENV=.venv" >&2; exit 1; }
 	@# Debian's Python makes an environment without pip where its package venv is missing.
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(FOUND)" -m venv $(VENV)
 	@echo "installing thaw into $(VENV)"

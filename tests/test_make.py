@@ -1,5 +1,6 @@
 """The Makefile, where nothing has to be installed."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,52 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
         wheel.writestr("thaw-1.dist-info/RECORD", "")
     return "thaw-1-py3-none-any.whl"
 """
+
+
+def planned(folder, *arguments: str, **variables: str) -> str:
+    """What make would do in a folder."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "VENV")}
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / "requirements.txt").touch()
+    command = ["make", "--dry-run", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment | variables, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def has_thaw(environment):
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/thaw").touch()
+
+
+def test_the_active_environment_is_used_as_it_is_if_it_has_thaw(tmp_path):
+    mine, checkout = tmp_path / "mine", tmp_path / "checkout"
+    checkout.mkdir()
+    assert "installing thaw into .venv" in planned(checkout, "compare", VIRTUAL_ENV=str(mine))
+    has_thaw(mine)
+    done = planned(checkout, "compare", VIRTUAL_ENV=str(mine))
+    assert "installing" not in done
+    assert f'PATH="{mine}/bin:' in done
+    assert "installing thaw into .venv" in planned(checkout, "compare", "VENV=.venv", VIRTUAL_ENV=str(mine))
+
+
+def test_the_demo_uses_the_environment_of_the_checkout_around_it(tmp_path):
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    has_thaw(tmp_path / ".venv")
+    for target in ("compare", "report"):
+        done = planned(demo, target)
+        assert "installing" not in done
+        assert f'PATH="{tmp_path}/.venv/bin:' in done
+
+
+def test_an_environment_that_was_made_here_comes_first_and_is_brought_up_to_date(tmp_path):
+    has_thaw(tmp_path / "mine")
+    has_thaw(tmp_path / ".venv")
+    (tmp_path / ".venv/installed").touch()
+    os.utime(tmp_path / ".venv/installed", (0, 0))
+    done = planned(tmp_path, "compare", VIRTUAL_ENV=str(tmp_path / "mine"))
+    assert "installing thaw into .venv" in done
 
 
 @pytest.mark.slow
