@@ -255,8 +255,9 @@ def _speed_of_training(
     feed = Feed(model, examples, size, mixes=mixup > 0)
     feed.compile(Adam(rate_schedule(section, 1), average=section.average), steps_at_once(depth))
     plan = BatchPlan.draw(len(examples), size, mixup, 0)
-    first, step = _speed(lambda steps: feed.fit(examples, _part(plan, steps)), len(plan.rows))
-    some = Examples(val.inputs[: 8 * size], val.labels[: 8 * size])
+    first, step = _speed(lambda steps: feed.fit(examples, _part(plan, steps)), len(plan.rows), steps_at_once(depth))
+    rows = size * max(2, steps_at_once(depth))
+    some = Examples(val.inputs[:rows], val.labels[:rows])
     validates = Feed(model, some, size, mixes=False)
     validates.compile(None, steps_at_once(depth))
     validates.evaluate(some)
@@ -304,10 +305,15 @@ def _prediction(network: Network, params: Params, rows: int) -> float:
     return first + batch * rows / params.batch_size
 
 
-def _speed(run, most: int) -> tuple[float, float]:
-    """Seconds of the first call, and of one step of those after it."""
-    # As many as the head's compiled code runs at once.
-    steps = min(16, most)
+def _speed(run, most: int, at_once: int = 1) -> tuple[float, float]:
+    """Seconds of the first call, and of one step of those after it.
+
+    Args:
+        run: takes a number of steps.
+        most: steps that there are.
+        at_once: steps of the first call; of one that is fully trainable, a single one may take seconds.
+    """
+    steps = min(at_once, most)
     started = time.perf_counter()
     run(steps)
     first = time.perf_counter() - started

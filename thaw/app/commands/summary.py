@@ -1,4 +1,4 @@
-"""thaw summary: print the blocks, depths and phases of a run, and estimate its duration."""
+"""thaw summary: print the blocks, depths and phases of a run, and with --estimate its duration."""
 
 import argparse
 
@@ -13,11 +13,12 @@ from thaw.stage import composed_params
 def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "summary",
-        help="print the blocks, depths and phases of a run, and estimate its duration",
+        help="print the blocks, depths and phases of a run before it is started",
         epilog="example: %(prog)s backbone=mobilenetv2 schedule=full",
     )
     add_overrides(parser, "; without any, params.yaml")
-    parser.add_argument("--no-estimate", dest="estimate", action="store_false", help="do not measure speeds")
+    words = "also measure about a second of steps at each depth and of each stage, which takes minutes"
+    parser.add_argument("--estimate", action=argparse.BooleanOptionalAction, default=False, help=words)
     return parser
 
 
@@ -39,7 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
     network = build_untrained(params)
     print(_table(BLOCK_COLUMNS, block_rows(network)), end="\n\n", flush=True)
     depths = []
-    with messages_on_stderr(), Progress("summary: measuring", len(network.blocks) + 1, "depths") as progress:
+    title = "summary: measuring" if arguments.estimate else "summary: counting"
+    with messages_on_stderr(), Progress(title, len(network.blocks) + 1, "depths") as progress:
         for depth in depth_rows(params, network, arguments.estimate):
             depths.append(depth)
             progress.reach(len(depths))
@@ -48,6 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
     rows = [phase_row(params, network, name).cells() for name in chain_of(params.schedule)]
     print(_table(PHASE_COLUMNS, rows), flush=True)
     if not arguments.estimate:
+        print(
+            "\n--estimate measures how long an epoch at each depth and each stage take here; that itself takes minutes"
+        )
         return
     print(f"\nEstimated from about a second of each stage's steps, {device}:", flush=True)
     total = 0.0
