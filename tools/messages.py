@@ -4,16 +4,19 @@ python -m tools.messages > docs/messages.md
 """
 
 import copy
+from collections import Counter
 
 from tests.config.test_params import BAD, MISSING, Bad, composed, get, refusal
+from thaw.config.overrides import GROUPS, typed
 
 # Cases shown for each parameter: the page stays readable, and the tests try all.
 CASES = 2
 
 HEAD = """# Messages of invalid parameters
 
-An invalid value is refused in one line before any work: by `thaw check KEY=VALUE`, and by every stage, which first
-checks all of `params.yaml`. Made by `python -m tools.messages` from the cases of the tests.
+An invalid value is refused in one line before any work: by `thaw check KEY=VALUE`, `dvc exp run -S KEY=VALUE` and
+every stage, which checks all of `params.yaml`. A shell needs quotes around spaces, brackets and quotes. Made by
+`python -m tools.messages` from the cases of the tests.
 
 | value | message |
 |---|---|
@@ -32,16 +35,30 @@ def message(bad: Bad) -> str:
     return refusal(raw)
 
 
-def page() -> str:
-    shown: dict[str, int] = {}
-    lines = []
+def override(bad: Bad) -> str:
+    """The invalid value as it is typed: `+` adds a key that conf/ has not, `~` takes one out."""
+    if bad.value is MISSING:
+        return f"~{bad.key}"
+    *above, name = bad.key.split(".")
+    section = get(composed(*bad.base), ".".join(above)) if above else composed(*bad.base)
+    return f"{'' if name in section else '+'}{bad.key}={typed(bad.value)}"
+
+
+def shown() -> list[Bad]:
+    """The cases of the page: none of a whole group, which -S takes for the name of a file."""
+    counts: Counter[str] = Counter()
+    cases = []
     for bad in BAD:
-        shown[bad.key] = shown.get(bad.key, 0) + 1
-        text = message(bad)
+        counts[bad.key] += 1
         # Paths of this checkout would differ elsewhere.
-        if shown[bad.key] <= CASES and "/conf" not in text + repr(bad):
-            lines.append(f"| `{_cell(repr(bad))}` | {_cell(text)} |")
-    return HEAD + "\n".join(lines) + "\n"
+        if counts[bad.key] <= CASES and bad.key not in GROUPS and "/conf" not in message(bad) + repr(bad):
+            cases.append(bad)
+    return cases
+
+
+def page() -> str:
+    rows = [f"| `{_cell(' '.join([*bad.base, override(bad)]))}` | {_cell(message(bad))} |" for bad in shown()]
+    return HEAD + "\n".join(rows) + "\n"
 
 
 def _cell(text: str) -> str:

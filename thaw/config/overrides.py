@@ -45,20 +45,20 @@ def _differences(base: dict[str, Any], wanted: dict[str, Any], prefix: str = "")
         if name in _COMPUTED:
             continue
         if key not in base:
-            differences.append(f"+{name}={_typed(value)}")
+            differences.append(f"+{name}={typed(value)}")
         elif isinstance(value, dict) and value and isinstance(base[key], dict):
             differences += _differences(base[key], value, f"{name}.")
         elif base[key] != value:
-            differences.append(f"{name}={_typed(value)}")
+            differences.append(f"{name}={typed(value)}")
     return differences + [f"~{prefix}{key}" for key in base if key not in wanted]
 
 
-def _typed(value: Any) -> str:
-    """A value in Hydra's words."""
+def typed(value: Any) -> str:
+    """A value as it is typed after `KEY=`, in the grammar of Hydra."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_typed(its)}" for key, its in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{typed(its)}" for key, its in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(_typed, value)) + "]"
+        return "[" + ",".join(map(typed, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str) and (not re.fullmatch(r"[\w./][\w./:-]*", value) or parse_yaml(value) != value):
