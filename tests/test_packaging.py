@@ -73,7 +73,8 @@ def test_what_is_pinned_is_a_dependency_or_comes_with_an_extra():
 
 
 def test_every_extra_that_a_text_or_a_message_names_exists():
-    files = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "thaw").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    files = [*pages, ROOT / "Makefile", *(ROOT / "thaw").rglob("*.py"), *(ROOT / "conf").rglob("*.yaml")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     named = re.findall(r'-e "\.\[([a-z0-9,]+)\]"', text)
     assert {extra for names in named for extra in names.split(",")} == set(EXTRAS)
