@@ -30,16 +30,22 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def main() -> None:
-    """Parse the command line and hand over to the command's module; an expected failure ends in one line."""
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of all commands; docs/commands.md is made of it, too."""
     parser = argparse.ArgumentParser(
-        prog="python -m thaw" if Path(sys.argv[0]).name == "__main__.py" else "thaw",
+        prog=prog,
         description="Gradual unfreezing as a DVC pipeline. Runs are DVC's: dvc repro, dvc exp run -S backbone=vgg16.",
     )
     parser.add_argument("--version", action="version", version=f"thaw {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands).set_defaults(run=command.run)
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and hand over to the command's module; an expected failure ends in one line."""
+    parser = build_parser("python -m thaw" if Path(sys.argv[0]).name == "__main__.py" else "thaw")
     arguments = parser.parse_args(sys.argv[1:] or ["--help"])
     escape_output()
     try:

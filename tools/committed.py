@@ -1,8 +1,8 @@
-"""Whether what is committed and made from other files is up to date: params.yaml, docs/parameters.md, docs/messages.md.
+"""Whether what is committed and made from other files is up to date: params.yaml and pages of docs/.
 
 python -m tools.committed
 
-For CI: in a clone of a user's own the three may differ, as params.yaml does after an experiment. Exit code 1: one does.
+For CI: in a clone of a user's own they may differ, as params.yaml does after an experiment. Exit code 1: one does.
 """
 
 import sys
@@ -11,12 +11,12 @@ from pathlib import Path
 import yaml
 
 from thaw.config.compose import compose
-from tools import messages, parameters
+from tools import commands, messages, parameters
 
 ROOT = Path(__file__).parents[1]
 
 
-PAGES = {"docs/parameters.md": parameters, "docs/messages.md": messages}
+PAGES = {"docs/commands.md": commands, "docs/parameters.md": parameters, "docs/messages.md": messages}
 
 
 def outdated(root: Path = ROOT) -> list[str]:

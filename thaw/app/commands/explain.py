@@ -18,9 +18,11 @@ def add_parser(commands) -> argparse.ArgumentParser:
         help="draw the regions of an image that support a class (Grad-CAM)",
         epilog="example: %(prog)s cat.jpg --of dog",
     )
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="of any size and mode")
     parser.add_argument("--of", metavar="CLASS", help="name of the class; the most probable by default")
-    parser.add_argument("--output", type=Path, default=Path("explain.png"), metavar="PNG")
+    parser.add_argument(
+        "--output", type=Path, default=Path("explain.png"), metavar="PNG", help="explain.png by default"
+    )
     add_max_pixels(parser)
     add_model(parser)
     return parser
