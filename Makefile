@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak params compare report bench fresh check-python
+.PHONY: help demo test test-all soak params compare report bench docs fresh check-python
 
 # The environment: VENV, or .venv; else the active one, or that of the checkout around demo/, if it has thaw.
 BORROWED = $(if $(wildcard .venv/installed),,$(firstword \
@@ -55,6 +55,10 @@ report: $(INSTALLED) ## one HTML file about the workspace, or about RUN=experime
 ARGS ?=
 bench: $(INSTALLED) ## time to accuracy of gradual and of plain fine-tuning, ARGS="--seeds 0 --only gradual"
 	@$(IN_VENV) python -m bench.time_to_accuracy $(ARGS)
+
+docs: $(INSTALLED_DEV) ## the documentation as a site, in the folder site/
+	@$(IN_VENV) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
+	@echo "look at site/index.html"
 
 fresh: $(INSTALLED) ## delete the saved state of interrupted stages
 	@$(IN_VENV) python -m thaw fresh
