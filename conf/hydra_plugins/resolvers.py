@@ -22,7 +22,8 @@ def weights_file(weights: str, otherwise: str, *, _root_: DictConfig) -> str:
     """
     file = otherwise if weights in ("imagenet", "none") else str(weights)
     absolute = os.path.abspath(os.path.expanduser(file))
-    if file != otherwise and os.path.exists(absolute):  # what does not exist is refused as it was given
+    # What does not exist is refused as it was given; the absolute path of '' is this folder.
+    if file not in ("", otherwise) and os.path.exists(absolute):
         _root_.backbone.weights = file = absolute
     return file
 

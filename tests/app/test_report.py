@@ -17,7 +17,7 @@ from tests.helpers import browser
 from thaw.app.lockfile import all_stages, computing_stages
 from thaw.app.report.curves import COLORS, draw_curves
 from thaw.app.report.page import render
-from thaw.app.report.read import Run
+from thaw.app.report.read import Run, _frozen
 from thaw.app.report.write import write_report
 from thaw.config.compose import compose
 from thaw.config.naming import flat
@@ -411,3 +411,8 @@ def test_without_results_there_is_one_line(tmp_path, monkeypatch):
         write_report(None)
     with pytest.raises(ThawError, match="report: you are not inside of a DVC repository"):
         write_report("HEAD")
+
+
+def test_stages_that_dvc_freeze_keeps_from_running_are_found():
+    stages = {"download": {"cmd": "a"}, "train_head": {"cmd": "b", "frozen": True}, "unfreeze": {"do": {"cmd": "c"}}}
+    assert _frozen({"stages": stages}) == ["train_head"]
