@@ -75,7 +75,7 @@ FAULTS = {
         "network/modes.py", "self.layer(x, training=False)", "self.layer(x, training=None)", ("network", "training")
     ),
     "all random layers drawn alike": Fault(
-        "network/seeds.py", "derive_seed(*parts, number)", "derive_seed(*parts)", ("network", "features", "training")
+        "network/seeds.py", "derive_seed(*parts, number)", "derive_seed(*parts)", ("network", "extraction", "training")
     ),
     "a head of a checkpoint not loaded": Fault(
         "network/checkpoint.py",
@@ -84,7 +84,7 @@ FAULTS = {
         ("network",),
     ),
     "outputs of the padding kept": Fault(
-        "network/inference.py", "output[: place.stop - place.start]", "output[:]", ("training", "features", "network")
+        "network/inference.py", "output[: place.stop - place.start]", "output[:]", ("training", "extraction", "network")
     ),
     "the cosine ends too late": Fault("training/schedules.py", "max(total, 1)", "max(total + steps, 1)", ("training",)),
     "patience ignores warm-up": Fault("training/schedules.py", "max(best, warmup)", "best", ("training",)),

@@ -95,7 +95,7 @@ def test_a_value_that_is_not_accepted_is_refused_in_one_line(unchanged):
     ("override", "said"),
     [
         ("head.unitz=3", "head.unitz: received an unknown key; accepted: epochs, learning_rate, "),
-        ("backbone=mobilnet", "backbone: received 'mobilnet'; accepted: cnn, mobilenetv2, "),
+        ("backbone=mobilnet", "backbone: received 'mobilnet'; accepted: cnn, convnexttiny, "),
         ("~head.unitz", "Could not delete from config. 'head.unitz' does not exist."),
         ("dataset=cifar10 dataset.url=file:///none.tar.gz", "dataset.url: no file at /none.tar.gz"),
     ],
@@ -156,9 +156,7 @@ def test_a_cache_that_dvc_cannot_name_is_refused_where_it_would_have_to(tmp_path
     (checkout / ".dvc").mkdir(parents=True)
     (checkout / ".dvc/config").write_text("[core]\n    no_scm = true\n")
     monkeypatch.chdir(checkout)
-    with pytest.raises(
-        ThawError, match=r"^the path of DVC's cache: received '.*été/.dvc/cache'; accepted: a path in ASCII"
-    ):
+    with pytest.raises(ThawError, match=r"^the path of DVC's cache: received '.*; accepted: a path in ASCII"):
         _refuse_cache_path()
     (checkout / ".dvc/config").write_text(f"[core]\n    no_scm = true\n[cache]\n    dir = {tmp_path}\n")
     _refuse_cache_path()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.project import ROOT
+from thaw.app import predict as reading
 from thaw.app import versions
 from thaw.app.commands import predict
 from thaw.app.compare import comparison_table, group_setups
@@ -99,7 +100,7 @@ def test_a_prediction_says_so_on_standard_error_before_it_begins(project, monkey
     monkeypatch.setattr(predict, "set_up_backend", stop)
     monkeypatch.setattr(predict, "read_checkpoint_info", lambda folder: SimpleNamespace(input_size=32))
     monkeypatch.setattr(
-        predict, "read_images", lambda files, *options: [ReadImage(np.zeros((32, 32, 3), np.uint8), ())]
+        reading, "read_images", lambda files, *options: [ReadImage(np.zeros((32, 32, 3), np.uint8), ())]
     )
     arguments = predict_arguments(["image.png", "--model", f"models/{phase}"])
     with pytest.raises(ThawError, match="stop"):

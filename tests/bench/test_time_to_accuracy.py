@@ -240,7 +240,7 @@ def test_whole_commands_are_timed_in_fresh_clones(tmp_path):
     command = [
         "python", "-m", "bench.time_to_accuracy", "--name", "toy", "--images", "100", "--seeds", "0",
         "--plain", "1,0.001", "--only", "full", "notebook", "second", "--on", "dataset=digits", "batch_size=32",
-        "backbone=mobilenetv2", "backbone.weights=none", "backbone.alpha=0.35", "backbone.image_size=32",
+        "backbone=mobilenetv2", "backbone.weights=none", "backbone.alpha=0.35", "backbone.image_size=32", "min_steps=0",
     ]  # fmt: skip
     output = project.run(*command)
     folder = tmp_path / "bench/results/time_to_accuracy"

@@ -21,4 +21,4 @@ def test_a_fault_can_be_seeded(name, tmp_path):
 def test_there_are_25_faults_in_each_package_that_decides_numbers():
     assert len(FAULTS) == 25
     packages = {fault.file.split("/")[0] for fault in FAULTS.values()}
-    assert packages >= {"backbones", "data", "datasets", "evaluation", "features", "network", "training"}
+    assert packages >= {"backbones", "data", "datasets", "evaluation", "extraction", "network", "training"}
