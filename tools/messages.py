@@ -44,14 +44,22 @@ def override(bad: Bad) -> str:
     return f"{'' if name in section else '+'}{bad.key}={typed(bad.value)}"
 
 
+def _is_typed(bad: Bad) -> bool:
+    """Whether -S can give the value: it takes that of a group for a file's name, and merges into a mapping."""
+    *above, name = bad.key.split(".")
+    raw = composed(*bad.base)
+    there = (get(raw, ".".join(above)) if above else raw).get(name)
+    return bad.key not in (*GROUPS, "recipe") and not (isinstance(there, dict) and isinstance(bad.value, dict | list))
+
+
 def shown() -> list[Bad]:
-    """The cases of the page: none of a whole group, which -S takes for the name of a file."""
+    """The cases of the page, which all can be typed."""
     counts: Counter[str] = Counter()
     cases = []
     for bad in BAD:
         counts[bad.key] += 1
         # Paths of this checkout would differ elsewhere.
-        if counts[bad.key] <= CASES and bad.key not in GROUPS and "/conf" not in message(bad) + repr(bad):
+        if counts[bad.key] <= CASES and _is_typed(bad) and "/conf" not in message(bad) + repr(bad):
             cases.append(bad)
     return cases
 
