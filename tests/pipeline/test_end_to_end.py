@@ -404,16 +404,16 @@ def test_depths_are_tried_without_the_test_split_and_nothing_is_kept(project, tm
 
 
 def test_the_summary_of_a_run_names_its_phases_and_stages(project):
-    lines = project.run("python", "-m", "thaw", "summary").splitlines()
+    lines = project.run("python", "-m", "thaw", "summary", "--estimate").splitlines()
     # A slow machine also prints how far it is.
     tables = [line.split()[0] for line in lines if line and not line.startswith("summary: ")]
     assert set(tables.pop(1)) == {"-"}
     assert tables[:6] == ["block", "head", "block4", "block3", "block2", "block1"]
     assert set(tables.pop(7)) == {"-"}
-    assert tables[6:12] == ["depth", "0", "1", "2", "3", "4"]
-    assert set(tables.pop(13)) == {"-"}
-    assert tables[13:16] == ["head", "top", "all"]
-    assert tables[17:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
+    assert tables[6:13] == ["depth", "0", "1", "2", "3", "4", "images:"]
+    assert set(tables.pop(14)) == {"-"}
+    assert tables[13:17] == ["phase", "head", "top", "all"]
+    assert tables[18:] == ["backbone", "extract", "train_head", "unfreeze@top", "unfreeze@all", "evaluate", "all"]
     output = project.run("python", "-m", "thaw", "summary", "head.units=0", check=False)
     assert output.startswith("head.units: received 0; accepted: a whole number from 1 up")
 
