@@ -13,7 +13,7 @@ from thaw import paths
 from thaw.app.git import git
 from thaw.errors import ThawError
 from thaw.network.checkpoint import read_checkpoint_info
-from thaw.network.history import best_row, kept_start
+from thaw.network.history import best_row, by_phase, kept_start
 from thaw.runtime.files import replacing_folder
 from thaw.stage import read_params
 
@@ -135,8 +135,7 @@ def demo_summary(folder: Path) -> str:
     final = read_params(folder / paths.PARAMS).schedule.final
     history = read_checkpoint_info(folder / paths.model(final)).history
     phases = []
-    for phase in dict.fromkeys(row["phase"] for row in history):
-        rows = [row for row in history if row["phase"] == phase]
+    for phase, rows in by_phase(history).items():
         change = f"{rows[0]['val_accuracy']:.3f} -> {best_row(rows)['val_accuracy']:.3f}"
         change += " (start kept)" if kept_start(rows) else ""
         phases.append([phase, len(rows) - 1, change])

@@ -34,7 +34,7 @@ from thaw.evaluation.scores import (
 from thaw.evaluation.views import describe_views, mean_over_views
 from thaw.network.build import Network
 from thaw.network.checkpoint import FROM_CHECKPOINT, CheckpointInfo, load_checkpoint, read_checkpoint_info
-from thaw.network.history import COLUMNS, best_epoch
+from thaw.network.history import COLUMNS, best_epoch, by_phase
 from thaw.network.inference import predict_logits, softmax
 from thaw.runtime.files import replacing_folder, save_array, write_json
 from thaw.runtime.progress import Progress
@@ -114,8 +114,7 @@ def _calibration(
 def _write_phases(folder: Path, info: CheckpointInfo) -> None:
     """Write the tables of the phases, with the epoch that each kept (0: its start), and of all epochs."""
     phases = []
-    for phase in dict.fromkeys(row["phase"] for row in info.history):
-        rows = [row for row in info.history if row["phase"] == phase]
+    for phase, rows in by_phase(info.history).items():
         numbers = {"epochs": len(rows) - 1, "best_epoch": best_epoch(rows)}
         phases.append({"phase": phase, "trainable": info.thawed[phase]} | numbers)
     write_table(folder / "phases.csv", phases)

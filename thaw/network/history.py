@@ -7,6 +7,14 @@ COLUMNS = ["epoch", "phase", "learning_rate", "train_loss", "train_accuracy", "v
 Row = dict[str, Any]
 
 
+def by_phase(history: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each phase, in the order in which phases were trained."""
+    phases: dict[str, list[Row]] = {}
+    for row in history:
+        phases.setdefault(row["phase"], []).append(row)
+    return phases
+
+
 def best_row(rows: list[Row]) -> Row:
     """The row of the weights that the rows' last phase ended with."""
     return next(row for row in reversed(rows) if row["best"])

@@ -4,6 +4,8 @@ import io
 from typing import Any
 from xml.etree import ElementTree
 
+from thaw.network.history import by_phase
+
 # matplotlib writes colours as numbers. Each stands for a variable of page.css, which differs for light and dark pages.
 _SOFT, _RULE, *_PHASES = (f"#{number:06x}" for number in range(1, 11))
 _VARIABLES = {_SOFT: "soft", _RULE: "rule"} | {color: f"p{number}" for number, color in enumerate(_PHASES)}
@@ -49,15 +51,14 @@ def draw_curves(
     if not values:
         return None
     low, high = _limits(values, zoom)
-    phases = list(dict.fromkeys(row["phase"] for row in history))
+    phases = by_phase(history)
     tooltips: dict[str, list[str]] = {}
     # Identifiers are salted hashes: they must differ between two charts on one page.
     with matplotlib.rc_context(_TEXT | {"svg.hashsalt": title}):
         figure = Figure(figsize=(5, 3.2), layout="constrained", facecolor="none")
         axes = figure.subplots()
         _set_up(axes, max(row["epoch"] for row in history), low, high)
-        for number, phase in enumerate(phases):
-            rows = [row for row in history if row["phase"] == phase]
+        for number, (phase, rows) in enumerate(phases.items()):
             axes.axvline(rows[0]["epoch"], color=_SOFT, alpha=0.45, linewidth=1, linestyle=(0, (2, 3)), clip_on=False)
             for column, style in styles.items():
                 points = [(row["epoch"], row[column]) for row in rows if row[column] is not None]

@@ -16,7 +16,7 @@ from thaw.config.naming import flat
 from thaw.config.schedule import stage_of
 from thaw.config.schema import HEAD
 from thaw.network.backend import what_computes
-from thaw.network.history import best_row, kept_start
+from thaw.network.history import best_row, by_phase, kept_start
 from thaw.runtime.progress import format_duration
 
 # Rows of a table that show without a click.
@@ -128,10 +128,10 @@ def _phases(run: Run) -> list[dict[str, Any]]:
     """For each training stage: name, trainable blocks, validation accuracy, time and memory."""
     chips, trainable = _chips(run), run.checkpoint["thawed"]
     phase_of = {stage_of(phase): phase for phase in [HEAD, *run.params["schedule"]["phases"]]}
-    phases = []
+    trained, phases = by_phase(run.checkpoint["history"]), []
     for stage in training_stages(run.params):
         phase = phase_of.get(stage, stage)
-        rows = [row for row in run.checkpoint["history"] if row["phase"] == phase]
+        rows = trained.get(phase, [])
         if stage == "backbone" and run.source["history"]:
             rows, trainable = run.source["history"], trainable | {phase: "all blocks, on the source task"}
         phases.append({
@@ -149,8 +149,7 @@ def _phases(run: Run) -> list[dict[str, Any]]:
 
 def _chips(run: Run) -> dict[str, int]:
     """Number of the colour, by phase."""
-    phases = dict.fromkeys(row["phase"] for row in run.checkpoint["history"])
-    return {phase: number % COLORS for number, phase in enumerate(phases)}
+    return {phase: number % COLORS for number, phase in enumerate(by_phase(run.checkpoint["history"]))}
 
 
 def _curves(run: Run) -> dict[str, str | None]:
