@@ -28,8 +28,10 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def _short(value: object, most: int = 80) -> str:
+def _short(value: object) -> str:
     text = "nothing" if value is None else repr(value)
+    # A text may be a path, of which every part tells; a list of a thousand numbers does not.
+    most = 500 if isinstance(value, str) else 80
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

@@ -640,7 +640,7 @@ def test_every_parameter_has_cases_above():
     [
         ("backbone.name", "vgg19", "received 'vgg19'; accepted: cnn, convnexttiny, efficientnetv2b0, "),
         ("dataset.name", "cifar", "received 'cifar'; accepted: cifar10, cifar100, digits, folder"),
-        ("head.units", "x" * 1000, f"received '{'x' * 76}...; accepted: a whole number from 1 up"),
+        ("head.units", "x" * 1000, f"received '{'x' * 496}...; accepted: a whole number from 1 up"),
         ("schedule.typo", 1, "received an unknown key; accepted: name, phases, final"),
         ("schedule.phases.all.typo", 1, "received an unknown key; accepted: epochs, "),
         ("schedule.phases.depth1.depth", 6, "received 6; accepted: 1 to 5, the blocks of vgg16, or all"),
