@@ -57,7 +57,8 @@ def run(count: int, overrides: list[str]) -> dict[str, Any]:
     from thaw.data.examples import Examples, TrainingData
     from thaw.data.splits import class_names, read_split
     from thaw.data.stored import phase_data, read_activations
-    from thaw.extraction.extract import Extraction, extract_features
+    from thaw.extraction.extract import extract_features
+    from thaw.extraction.plan import Extraction
     from thaw.network.seeds import seed_initialisers
     from thaw.network.weights import load_backbone
     from thaw.runtime.memory import PeakMemory
@@ -86,7 +87,7 @@ def run(count: int, overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary, PeakMemory() as memory:
         folder = Path(temporary)
         train = Examples(
-            _repeated(folder / "images.npy", read_split("train", classes)[0], count),
+            repeated(folder / "images.npy", read_split("train", classes)[0], count),
             np.resize(read_split("train", classes)[1], count),
         )
         few = Examples(train.inputs[:256], train.labels[:256])
@@ -137,7 +138,7 @@ def _blocks(name: str):
     return BACKBONES[name].blocks
 
 
-def _repeated(file: Path, images: np.ndarray, count: int) -> np.ndarray:
+def repeated(file: Path, images: np.ndarray, count: int) -> np.ndarray:
     """A memory map of `count` images: the given ones, repeated."""
     store = np.lib.format.open_memmap(file, "w+", images.dtype, (count, *images.shape[1:]))
     for start in range(0, count, len(images)):

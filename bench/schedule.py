@@ -149,7 +149,8 @@ def run_thaw(params, phases, train, val, classes: list[str], seed: int) -> dict[
     """The phases by thaw: each has a name, parameters, and a number of frozen layers."""
     from bench.clock import Clock
     from thaw.data.stored import phase_data
-    from thaw.extraction.extract import Extraction, extract_features
+    from thaw.extraction.extract import extract_features
+    from thaw.extraction.plan import Extraction
     from thaw.training.loop import Run, train_network
 
     network = start(params, classes, seed)

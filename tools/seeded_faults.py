@@ -84,7 +84,7 @@ FAULTS = {
         ("network",),
     ),
     "outputs of the padding kept": Fault(
-        "network/inference.py", "output[: place.stop - place.start]", "output[:]", ("training", "extraction", "network")
+        "network/inference.py", "output[:own]", "output[:]", ("training", "extraction", "network")
     ),
     "the cosine ends too late": Fault("training/schedules.py", "max(total, 1)", "max(total + steps, 1)", ("training",)),
     "patience ignores warm-up": Fault("training/schedules.py", "max(best, warmup)", "best", ("training",)),
@@ -104,7 +104,7 @@ FAULTS = {
         "training/class_weights.py", "(len(labels) / (len(classes) * counts))", "(counts / len(labels))", ("training",)
     ),
     "a cut over the budget stored": Fault(
-        "extraction/extract.py", "return self.size <= self.left", "return self.size >= 0", ("extraction",)
+        "extraction/plan.py", "return self.size <= self.left", "return self.size >= 0", ("extraction",)
     ),
     "macro scores weighted by class": Fault(
         "evaluation/scores.py", 'average="macro"', 'average="weighted"', ("evaluation",)

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from bench import common, gpu, runs, scale, schedule, steps, torch_peer
+from bench import common, gpu, runs, scale, schedule, steps, torch_peer, workers
 from tests.helpers.project import ROOT
 from thaw.stage import composed_params
 
@@ -112,6 +112,17 @@ def test_costs_by_size_are_compared_with_the_middle():
         for n, cost in ((5_000, 0.6), (50_000, 0.5), (500_000, 0.55))
     ]
     assert "| 5,000 | 0.600 (1.20) | 2.000 (1.00) | 1.00 |" in scale.table(runs)
+
+
+def test_workers_are_compared_by_what_an_image_more_costs():
+    runs = [
+        {"images": images, "workers": 2, "seconds": seconds, "peak_gb": [0.5, 0.4], "sha256": digest}
+        for images, seconds, digest in ((1_000, 5.0, "a"), (11_000, 10.0, "b"))
+    ]
+    lines = workers.table([*runs, runs[1] | {"sha256": "c"}]).splitlines()
+    assert lines[2] == "| 1,000 | 2 | 5 |  | 0.50, 0.40 | equal |"
+    assert lines[3] == "| 11,000 | 2 | 10 | 0.500 | 0.50, 0.40 | equal |"
+    assert lines[4].endswith("| differ |")
 
 
 @pytest.mark.skipif(not torch_peer.available(), reason="torch is not installed")

@@ -1,7 +1,12 @@
 """Stored features: one file for each cut and view, of the values that the network gives, or a clear refusal."""
 
+import os
 import re
 import shutil
+import signal
+import time
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import keras
@@ -16,9 +21,12 @@ from thaw.data.stored import features_origin, phase_data, read_activations, read
 from thaw.errors import ThawError
 from thaw.extraction import store
 from thaw.extraction.extract import extract_features
+from thaw.extraction.plan import Extraction
 from thaw.network import inference
 from thaw.network.augmentation import augmentation_inputs
 from thaw.runtime.files import read_sealed, seal_folder, sha256
+from thaw.runtime.resume import State
+from thaw.runtime.workers import received_tasks
 
 TRAIN, VAL = example_images(20), example_images(9, seed=1)
 CLASSES = ["cat", "dog", "frog", "horse"]
@@ -218,7 +226,12 @@ def test_a_cut_counts_its_own_views_against_the_budget(tmp_path, budget, depths)
 
 def test_a_view_runs_the_network_no_further_than_its_cuts_need(tmp_path, monkeypatch):
     networks = []
-    monkeypatch.setattr(store.ActivationStore, "fill", lambda self, view, cuts, model, inputs: networks.append(model))
+
+    def predict(model, *arguments):
+        networks.append(model)
+        return inference.predict_rows(model, *arguments)
+
+    monkeypatch.setattr(store, "predict_rows", predict)
     extract(tmp_path / "features", VARIED.model_copy(update={"views": 3}), cuts=[[0, 1], [1], [1]])
     val, first, second, third = [[layer.name for layer in model.layers] for model in networks]
     assert networks[0] is networks[1] is not networks[2] is networks[3]
@@ -251,7 +264,7 @@ def test_a_failure_leaves_the_features_that_were_there(spoilt, monkeypatch):
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(store, "predict_chunks", fail)
+    monkeypatch.setattr(store, "predict_rows", fail)
     with pytest.raises(OSError, match="No space left"):
         extract(spoilt, PLAIN)
     assert content(spoilt) == before
@@ -332,3 +345,55 @@ def test_features_of_another_origin_are_refused_by_name(tmp_path, monkeypatch):
         refusal(features_origin(blocks, VARIED))
         == f"features: made from another dataset (data/processed/train); {again}"
     )
+
+
+def work_until_killed(of: Extraction, done: Path, connection: Connection, folder: Path, depths: dict) -> None:
+    """A worker that is killed in the middle of its second range."""
+    predict = store.predict_rows
+
+    def predict_once(*arguments):
+        if done.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        done.touch()
+        return predict(*arguments)
+
+    store.predict_rows = predict_once
+    ranges = store.ActivationStore(folder, small_network(), of, depths)
+    for task in received_tasks(connection):
+        connection.send(ranges.write(*task))
+
+
+def test_workers_extract_the_same_bytes_also_where_one_is_killed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(store, "RANGES", 3)
+    of = extraction(TRAIN, VAL, settings(batch_size=2), augment=VARIED)
+    extract_features(tmp_path / "expected", small_network(), of)
+    predict, own, done = store.predict_rows, [], tmp_path / "done"
+
+    def predict_after(*arguments):
+        while not done.exists():  # the worker comes first
+            time.sleep(0.1)
+        own.append(arguments[3])
+        return predict(*arguments)
+
+    monkeypatch.setattr(store, "predict_rows", predict_after)
+    state = State("extract", tmp_path / "state")
+    extract_features(tmp_path / "features", small_network(), of, state, 2, partial(work_until_killed, of, done))
+    assert content(tmp_path / "features") == content(tmp_path / "expected")
+    told = capsys.readouterr().out
+    assert told.count("extract: a worker ended with SIGKILL; going on without it") == 1
+    ranges = sum(map(len, state.content.values()))
+    # All but the one range that the worker had done.
+    assert len(own) == ranges - 1 > 15
+
+
+@pytest.mark.parametrize(
+    ("done", "left"),
+    [
+        ([], [(0, 4), (4, 8), (8, 10)]),
+        ([[4, 8, 1]], [(0, 4), (8, 10)]),
+        ([[8, 10, 1], [0, 2, 1]], [(2, 6), (6, 8)]),
+        ([[0, 10, 1]], []),
+    ],
+)
+def test_the_rows_between_ranges_that_are_done_are_left(done, left):
+    assert [*store.missing_ranges(10, done, 4)] == left

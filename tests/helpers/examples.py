@@ -10,7 +10,7 @@ import numpy as np
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Augment, Backbone, Extract, Training
 from thaw.data.examples import Examples, TrainingData
-from thaw.extraction.extract import Extraction
+from thaw.extraction.plan import Extraction
 from thaw.network.build import Network
 from thaw.network.checkpoint import named_weights
 from thaw.network.history import Row

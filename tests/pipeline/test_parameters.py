@@ -52,6 +52,7 @@ CHANGES: dict[str, Any] = {
     "device.xla": True,
     "device.precision": "mixed_bfloat16",
     "run.data_gb": 0,
+    "run.workers": 2,
     "seed": 1,
     "batch_size": 3,
     "min_steps": 8,

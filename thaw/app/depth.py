@@ -17,7 +17,8 @@ from thaw.data.examples import Examples, TrainingData
 from thaw.data.splits import read_split, stratified
 from thaw.data.stored import phase_data
 from thaw.errors import ThawError
-from thaw.extraction.extract import Extraction, extract_features
+from thaw.extraction.extract import extract_features
+from thaw.extraction.plan import Extraction
 from thaw.network.seeds import random_generator
 from thaw.training.phase import prepare_phase
 from thaw.training.reporting import EpochEnd, Observer

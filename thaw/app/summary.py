@@ -19,7 +19,7 @@ from thaw.data.examples import Examples
 from thaw.data.splits import processed_dataset
 from thaw.datasets import DATASETS, Dataset, Folder, described
 from thaw.evaluation.corruptions import PAIRS
-from thaw.extraction.extract import Cut, plan_cuts, stored_depths
+from thaw.extraction.plan import Cut, plan_cuts, stored_depths
 from thaw.extraction.store import storing
 from thaw.images.read import read_images
 from thaw.network.augmentation import augmentation_inputs

@@ -344,6 +344,9 @@ class RunOptions(Section):
     ]
     """Gigabytes of examples to keep on the device in training, larger sets are read by batch; auto: GPU 8, CPU 0.5."""
 
+    workers: Annotated[int, Field(ge=1), Accepted("a whole number from 1 up")]
+    """Processes that extract the activations side by side, each on a GPU of its own where there are any."""
+
 
 class Params(Section):
     """All parameters of the pipeline, as params.yaml holds them."""

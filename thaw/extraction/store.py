@@ -1,91 +1,190 @@
-"""Files of activations that are filled chunk by chunk."""
+"""Files of activations that are filled range by range. Start at `ActivationStore`."""
 
 import shutil
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from thaw.config.schema import Extract
 from thaw.data.stored import cut_name
-from thaw.network.inference import chunk_size, predict_chunks
+from thaw.extraction.plan import Extraction
+from thaw.network.augmentation import augmentation_inputs
+from thaw.network.build import Network
+from thaw.network.inference import chunk_size, predict_rows
 from thaw.runtime.files import replacing, reserve
-from thaw.runtime.progress import Progress
+from thaw.runtime.progress import Progress, unseen
 from thaw.runtime.resume import State
+from thaw.runtime.workers import Workers
+
+# A view and the first and the last but one of its rows.
+Range = tuple[str, int, int]
+
+
+Inputs = np.ndarray | dict[str, np.ndarray]
+
+# Ranges of a view for each worker, at least: the last ones to end are waited for.
+RANGES = 8
 
 
 class ActivationStore:
-    """Files of activations, one for each cut and view, that are filled chunk by chunk."""
+    """Files of activations, one for each cut and view, that are filled range by range.
 
-    def __init__(self, folder: Path, settings: Extract, state: State | None) -> None:
-        self.folder, self.settings, self.state = folder, settings, state
-        self.files: list[Path] = []
-        # Checksums of the chunks that are done, by view.
-        self.done: dict[str, list[int]] = state.content if state is not None and state.content else {}
+    A range of rows is computed and written by any process; which one moves no bit.
+    """
 
-    def fill(
-        self, view: str, cuts: Sequence[int], model: keras.Model, inputs: np.ndarray | dict[str, np.ndarray]
+    def __init__(
+        self, folder: Path, network: Network, extraction: Extraction, depths: Mapping[str, tuple[int, ...]]
     ) -> None:
-        """Run one view through the backbone; memory does not grow with the dataset.
+        """Begin.
+
+        Args:
+            folder: of the files.
+            network: the frozen backbone.
+            extraction: images and settings.
+            depths: of the cuts that are stored, for each view.
+        """
+        self.folder, self.depths = folder, depths
+        self._network, self._extraction = network, extraction
+        self._models: dict[tuple[int, ...], keras.Model] = {}
+        # View that was asked for last, its arrays and its inputs.
+        self._opened: tuple[str, list[np.memmap], Inputs] | None = None
+
+    def files(self) -> list[Path]:
+        return [self._file(depth, view) for view, depths in self.depths.items() for depth in depths]
+
+    def fill(self, workers: Workers, state: State | None) -> None:
+        """Run all views through the backbone; memory does not grow with the number of images.
+
+        Args:
+            workers: compute, with this process.
+            state: saves which ranges are done, and is resumed from; None saves nothing.
+        """
+        # First and last but one row, and checksum, of the ranges that are done, by view.
+        done: dict[str, list[list[int]]] = state.content if state is not None and state.content else {}
+
+        def save() -> None:
+            if state is not None:
+                state.save(done, {})
+
+        for view in self.depths:
+            self._fill_view(view, workers, done.setdefault(view, []), save)
+
+    def _fill_view(self, view: str, workers: Workers, done: list[list[int]], save: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        count = len(self._images(view))
+        for depth, output in zip(self.depths[view], self._model(view).outputs, strict=True):
+            self._make(self._file(depth, view), (count, *output.shape[1:]))
+        done[:] = [
+            [start, stop, checksum] for start, stop, checksum in done if self._is_whole(view, start, stop, checksum)
+        ]
+        before = images = sum(stop - start for start, stop, _ in done)
+        if before:
+            print(f"extract: {view}, resuming from saved state, after {before:,} images", flush=True)
+        with Progress(f"extract: {view}", count, "images", before) as progress:
+
+            def work(task: Range) -> int:
+                return self.write(*task, lambda reached: progress.reach(images + reached))
+
+            def record(task: Range, checksum: int) -> None:
+                nonlocal images
+                _, start, stop = task
+                images += stop - start
+                progress.reach(images)
+                done.append([start, stop, checksum])
+                save()
+
+            workers.run(
+                [(view, *rows) for rows in missing_ranges(count, done, self._size(view, workers.count))], work, record
+            )
+        for array in self._open(view)[0]:
+            array.flush()
+        seconds = time.perf_counter() - started
+        print(f"extract: {view}, {count:,} images, {(count - before) / seconds:,.0f} images/s", flush=True)
+
+    def write(self, view: str, start: int, stop: int, reach: Callable[[int], None] = unseen) -> int:
+        """Compute the activations of some rows and write them into the files, which are there.
 
         Args:
             view: its name.
-            cuts: depths of the cuts that are stored of it.
-            model: has an output for each of `cuts`.
-            inputs: of the model.
-        """
-        started = time.perf_counter()
-        count = len(keras.tree.flatten(inputs)[0])
-        stores = [
-            self._open(depth, view, (count, *output.shape[1:]))
-            for depth, output in zip(cuts, model.outputs, strict=True)
-        ]
-        sums, size = self.done.setdefault(view, []), chunk_size(model, self.settings.batch_size)
-        del sums[self._whole(stores, sums, size) :]
-        done = min(len(sums) * size, count)
-        if done:
-            print(f"extract: {view}, resuming from saved state, after {done:,} images", flush=True)
-        with Progress(f"extract: {view}", count, "images", done) as progress:
-            chunks = predict_chunks(model, inputs, self.settings.batch_size, len(sums), progress.reach)
-            for place, activations in chunks:
-                for store, values in zip(stores, activations, strict=True):
-                    store[place] = values
-                if self.state is not None:
-                    sums.append(_checksum(activations))
-                    self.state.save(self.done, {})
-        for store in stores:
-            store.flush()
-        seconds = time.perf_counter() - started
-        print(f"extract: {view}, {count:,} images, {(count - done) / seconds:,.0f} images/s", flush=True)
+            start, stop: the rows.
+            reach: called with the number of finished rows.
 
-    def _open(self, depth: int, view: str, shape: tuple[int, ...]) -> np.memmap:
-        file, dtype = self.folder / f"{cut_name(depth)}-{view}.npy", np.dtype(self.settings.dtype)
+        Returns:
+            A checksum of what was written.
+        """
+        rows, (arrays, inputs) = slice(start, stop), self._open(view)
+        activations = predict_rows(self._model(view), inputs, self._extraction.settings.batch_size, rows, reach)
+        for array, values in zip(arrays, activations, strict=True):
+            array[rows] = values
+        return _checksum(activations)
+
+    def _images(self, view: str) -> np.ndarray:
+        return (self._extraction.val if view == "val" else self._extraction.train).inputs
+
+    def _model(self, view: str) -> keras.Model:
+        depths, extraction = self.depths[view], self._extraction
+        if depths not in self._models:
+            features = self._network.features(depths, extraction.pool, extraction.augment)
+            self._models[depths] = storing(features, extraction.settings.dtype)
+        return self._models[depths]
+
+    def _size(self, view: str, workers: int) -> int:
+        """Rows of a range: a chunk, or less where that leaves a worker without any."""
+        batch_size = self._extraction.settings.batch_size
+        size = chunk_size(self._model(view), batch_size)
+        share = len(self._images(view)) // (RANGES * workers) // batch_size * batch_size
+        return size if workers == 1 else min(size, max(share, batch_size))
+
+    def _file(self, depth: int, view: str) -> Path:
+        return self.folder / f"{cut_name(depth)}-{view}.npy"
+
+    def _open(self, view: str) -> tuple[list[np.memmap], Inputs]:
+        """The arrays of a view, to be written, and its inputs."""
+        if self._opened is None or self._opened[0] != view:
+            number = 0 if view == "val" else int(view.removeprefix("view"))
+            inputs = augmentation_inputs(self._images(view), self._extraction.augment, number)
+            files = [self._file(depth, view) for depth in self.depths[view]]
+            self._opened = view, [np.load(file, mmap_mode="r+", allow_pickle=False) for file in files], inputs
+        return self._opened[1:]
+
+    def _make(self, file: Path, shape: tuple[int, ...]) -> None:
+        """Make a file of activations, or keep what is there."""
+        dtype = np.dtype(self._extraction.settings.dtype)
         # DVC's cache may hold the same file, read-only, of a finished run that this one waited for.
         if file.exists() and file.stat().st_nlink > 1:
             with replacing(file) as own:
                 shutil.copyfile(file, own)
         try:
-            store = np.load(file, mmap_mode="r+", allow_pickle=False)
+            array = np.load(file, mmap_mode="r+", allow_pickle=False)
         except (OSError, ValueError, EOFError):
-            store = None  # not there yet, or cut off: started anew, as its checksums will not fit
-        if store is None or (store.shape, store.dtype) != (shape, dtype):
-            store = np.lib.format.open_memmap(file, "w+", dtype, shape)
+            array = None  # not there yet, or cut off: started anew, as its checksums will not fit
+        if array is None or (array.shape, array.dtype) != (shape, dtype):
+            np.lib.format.open_memmap(file, "w+", dtype, shape)
         # The disk's room is taken now: where it ran out while the map is written, the process would be killed.
         # Of a file from before, too: it may be this that had failed.
         reserve(file)
-        self.files.append(file)
-        return store
 
-    def _whole(self, stores: list[np.memmap], sums: list[int], size: int) -> int:
-        """Number of chunks that are as they were written: a machine that crashed may have lost some."""
-        for number, checksum in enumerate(sums):
-            place = slice(number * size, (number + 1) * size)
-            if _checksum([store[place] for store in stores]) != checksum:
-                return number
-        return len(sums)
+    def _is_whole(self, view: str, start: int, stop: int, checksum: int) -> bool:
+        """Whether a range is as it was written: a machine that crashed may have lost some."""
+        return _checksum([array[start:stop] for array in self._open(view)[0]]) == checksum
+
+
+def missing_ranges(count: int, done: Iterable[Sequence[int]], size: int) -> Iterator[tuple[int, int]]:
+    """First and last but one row of the ranges that are left of `count` rows, of `size` rows at most.
+
+    Args:
+        count: number of all rows.
+        done: ranges that are done: first row, last but one, and anything else.
+        size: rows of a range.
+    """
+    start = 0
+    for first, after in [*sorted((first, after) for first, after, *_ in done), (count, count)]:
+        for row in range(start, first, size):
+            yield row, min(row + size, first)
+        start = after
 
 
 def _checksum(arrays: Sequence[np.ndarray]) -> int:

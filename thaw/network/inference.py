@@ -55,7 +55,6 @@ def predict_chunks(
     model: keras.Model,
     inputs: np.ndarray | dict[str, np.ndarray],
     batch_size: int,
-    first: int = 0,
     reach: Callable[[int], None] = unseen,
 ) -> Iterator[tuple[slice, list[np.ndarray]]]:
     """The outputs of a model chunk by chunk, so that memory does not grow with the number of examples.
@@ -64,27 +63,45 @@ def predict_chunks(
         model: in inference mode.
         inputs: array (n, ...), or a dict of such arrays.
         batch_size: examples per step.
-        first: number of the first chunk to compute.
         reach: called after each batch, from any thread, with the number of finished examples.
 
     Yields:
         The slice of examples of a chunk, and an array for each output of the model.
     """
-    model.jit_compile = compiles(model)
     count, size = len(keras.tree.flatten(inputs)[0]), chunk_size(model, batch_size)
-    for number in range(first, math.ceil(count / size)):
+    for number in range(math.ceil(count / size)):
         place = slice(number * size, min((number + 1) * size, count))
-        # The last batch is padded: a batch of another shape is traced first, 0.7 s for MobileNetV2 on a CPU.
-        short = -(place.stop - place.start) % batch_size if count > batch_size else 0
-        rows = np.r_[place, np.full(short, place.stop - 1)]
-        chunk = keras.tree.map_structure(lambda array, rows=rows: np.asarray(array[rows]), inputs)
 
-        def reach_batch(batches: int, place: slice = place) -> None:
-            reach(min(place.start + batches * batch_size, place.stop))
+        def reach_rows(rows: int, place: slice = place) -> None:
+            reach(place.start + rows)
 
-        outputs = model.predict(chunk, batch_size=batch_size, verbose=0, callbacks=[CountBatches(reach_batch)])
-        # Flattened, since Keras returns a single output without a list.
-        yield place, [output[: place.stop - place.start] for output in keras.tree.flatten(outputs)]
+        yield place, predict_rows(model, inputs, batch_size, place, reach_rows)
+
+
+def predict_rows(
+    model: keras.Model,
+    inputs: np.ndarray | dict[str, np.ndarray],
+    batch_size: int,
+    place: slice,
+    reach: Callable[[int], None] = unseen,
+) -> list[np.ndarray]:
+    """The outputs of a model for some examples, an array for each output.
+
+    Args:
+        model, inputs, batch_size: as for `predict_chunks`.
+        place: slice of the examples, from a whole number of batches on.
+        reach: called after each batch, from any thread, with the number of finished examples of the slice.
+    """
+    model.jit_compile = compiles(model)
+    count, own = len(keras.tree.flatten(inputs)[0]), place.stop - place.start
+    # The last batch is padded: a batch of another shape is traced first, 0.7 s for MobileNetV2 on a CPU.
+    short = -own % batch_size if count > batch_size else 0
+    rows = np.r_[place, np.full(short, place.stop - 1)]
+    chunk = keras.tree.map_structure(lambda array: np.asarray(array[rows]), inputs)
+    count_batches = CountBatches(lambda batches: reach(min(batches * batch_size, own)))
+    outputs = model.predict(chunk, batch_size=batch_size, verbose=0, callbacks=[count_batches])
+    # Flattened, since Keras returns a single output without a list.
+    return [output[:own] for output in keras.tree.flatten(outputs)]
 
 
 def predict_logits(

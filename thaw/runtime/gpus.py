@@ -26,6 +26,8 @@ _PATIENCE = 60
 
 # The lock of the GPU that this process has.
 held: IO[bytes] | None = None
+# VISIBLE as it was before that.
+_asked: str | None = None
 
 
 def take_gpu(stage: str) -> None:
@@ -37,7 +39,7 @@ def take_gpu(stage: str) -> None:
     Args:
         stage: says that it waits, and which GPU it has.
     """
-    global held
+    global held, _asked
     gpus = _usable()
     if not gpus:
         return
@@ -50,6 +52,7 @@ def take_gpu(stage: str) -> None:
                 print(f"{stage}: GPUs are not shared out: {LOCKS}: {error.strerror}", flush=True)
                 return
             if lock:
+                _asked = os.environ.get(VISIBLE)
                 held, os.environ[VISIBLE] = lock, gpu
                 if waits or len(gpus) > 1:
                     print(f"{stage}: has GPU {number} of {len(gpus)}, {gpu}", flush=True)
@@ -66,6 +69,11 @@ def give_back_gpu() -> None:
     if held:
         held.close()
     held = None
+
+
+def choice_of_gpus() -> str | None:
+    """VISIBLE for a process that is to take a GPU of its own: as it was before this process took one."""
+    return _asked if held else os.environ.get(VISIBLE)
 
 
 def _usable() -> list[str]:
