@@ -1,9 +1,13 @@
 """A training run: its learning rate, the epoch it keeps, when it stops, and that it can be repeated."""
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -152,6 +156,26 @@ def test_averages_are_validated_and_kept_and_training_starts_from_the_weights_th
     best = best_row(rows_averaged)
     assert accuracy(averaged, VAL) == pytest.approx(best["val_accuracy"])
     assert not any(np.array_equal(old, new) for old, new in zip(before, averaged.get_weights(), strict=True))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is that run")
+def test_averages_are_kept_on_jax_too():
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "0",
+        __file__,
+        "-k",
+        "averages_are_validated",
+    ]
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 def test_a_phase_that_carries_moments_on_is_as_one_run():

@@ -84,7 +84,10 @@ class Adam(keras.optimizers.Adam):
 
     def assign_averages(self) -> None:
         """Give the variables the moving averages of their values, where there are any."""
-        super().finalize_variable_values(self._trainable_variables)
+        if self.use_ema:
+            for variable, average in zip(self._trainable_variables, self._model_variables_moving_average, strict=True):
+                # A copy: JAX would give the variable the average's own buffer, which the next call of `fit` donates.
+                variable.assign(keras.ops.copy(average))
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
         """Average the values after a step, of the first steps the last tenth: a run may have fewer than a full average.
