@@ -24,6 +24,7 @@ import numpy as np
 
 from bench import common
 from bench.scale import repeated
+from thaw.runtime.memory import anonymous_gb
 from thaw.runtime.workers import received_tasks
 from thaw.stage import composed_params
 
@@ -134,15 +135,8 @@ class Peaks:
     def _watch(self) -> None:
         while not self._stop.wait(0.1):
             for process in [os.getpid(), *(child.pid for child in multiprocessing.active_children())]:
-                self.gb[process] = max(self.gb.get(process, 0.0), round(_anonymous_gb(process), 2))
-
-
-def _anonymous_gb(process: int) -> float:
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:  # it has ended
-        return 0.0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0) * 1024 / 1e9
+                gb = anonymous_gb(Path(f"/proc/{process}/status"))
+                self.gb[process] = max(self.gb.get(process, 0.0), round(gb, 2))
 
 
 def table(runs: list[dict[str, Any]]) -> str:

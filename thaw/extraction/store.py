@@ -19,9 +19,8 @@ from thaw.runtime.progress import Progress, unseen
 from thaw.runtime.resume import State
 from thaw.runtime.workers import Workers
 
-# A view and the first and the last but one of its rows.
+# A view, the first of its rows, and the one after the last.
 Range = tuple[str, int, int]
-
 
 Inputs = np.ndarray | dict[str, np.ndarray]
 
@@ -62,7 +61,7 @@ class ActivationStore:
             workers: compute, with this process.
             state: saves which ranges are done, and is resumed from; None saves nothing.
         """
-        # First and last but one row, and checksum, of the ranges that are done, by view.
+        # First row, the one after the last, and checksum of the ranges that are done, by view.
         done: dict[str, list[list[int]]] = state.content if state is not None and state.content else {}
 
         def save() -> None:
@@ -109,7 +108,7 @@ class ActivationStore:
 
         Args:
             view: its name.
-            start, stop: the rows.
+            start, stop: the first row, and the one after the last.
             reach: called with the number of finished rows.
 
         Returns:
@@ -173,11 +172,11 @@ class ActivationStore:
 
 
 def missing_ranges(count: int, done: Iterable[Sequence[int]], size: int) -> Iterator[tuple[int, int]]:
-    """First and last but one row of the ranges that are left of `count` rows, of `size` rows at most.
+    """First row, and the one after the last, of the ranges that are left of `count` rows, of `size` rows at most.
 
     Args:
         count: number of all rows.
-        done: ranges that are done: first row, last but one, and anything else.
+        done: ranges that are done: first row, the one after the last, and anything else.
         size: rows of a range.
     """
     start = 0

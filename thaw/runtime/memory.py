@@ -37,9 +37,13 @@ class PeakMemory:
             self._read()
 
     def _read(self) -> None:
-        try:
-            lines = self.STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-        except OSError:
-            return
-        kib = next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
-        self.gb = max(self.gb, kib * 1024 / 1e9)
+        self.gb = max(self.gb, anonymous_gb(self.STATUS))
+
+
+def anonymous_gb(status: Path) -> float:
+    """The anonymous memory of a process, in GB, from its file of that name in /proc; 0 where the system has none."""
+    try:
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0) * 1024 / 1e9
