@@ -227,6 +227,18 @@ def test_robustness_is_told_by_seed_and_by_corruption():
     assert "| full | 0 | 0.8000 | 0.6500 | 0.7000 | 0.6000 |" in text
 
 
+def test_the_speed_of_reading_in_docs_is_that_which_was_measured():
+    text = " ".join((ROOT / "docs/your-own-images.md").read_text().split())
+    runs = json.loads((ROOT / "bench/results/folder.json").read_text())["runs"]
+    photos, small = runs["photos"], runs["small"]
+    speed = f"{photos['images_a_second']:.0f} a second, to {photos['side']} pixels"
+    assert (
+        f"it read {photos['images']:,} photographs of 500 x 375 pixels in {photos['seconds']:.0f} seconds ({speed}) "
+        f"in {photos['peak_gb']:.1f} GB of memory, and "
+        f"{small['images']:,} images of 32 x 32 in {small['seconds']:.0f} seconds in {small['peak_gb']:.1f} GB"
+    ) in text
+
+
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
     text = " ".join((ROOT / "docs/recipes.md").read_text(encoding="utf-8").split())
     found = runs.results()

@@ -241,8 +241,9 @@ def test_a_photograph_decoded_small_is_what_it_was(tmp_path, size):
     whole = np.asarray(read_whole(file, 32)).astype(int)
     found = pixels(file)
     assert abs(found - whole).max() <= 6
-    assert abs(found - whole).mean() < 0.6
-    np.testing.assert_array_equal(pixels(file, 224), np.asarray(read_whole(file, 224)), "is decoded in full")
+    assert abs(found - whole).mean() < 1
+    side = min(size) // 2 + 1
+    np.testing.assert_array_equal(pixels(file, side), np.asarray(read_whole(file, side)), "is decoded in full")
 
 
 def read_whole(file: Path, side: int) -> Image.Image:
@@ -299,7 +300,6 @@ def test_a_jpeg_may_be_of_any_size_as_it_is_decoded_small(tmp_path):
     assert "400 x 300 pixels" in why_not(saved(image, file), max_pixels=1000) or "200 x 150" in why_not(
         file, max_pixels=1000
     )
-    # A panorama: more is given up than usual.
     panorama = saved(gradient(6400, 100), tmp_path / "b.jpg", quality=90)
     assert pixels(panorama, max_pixels=6400 * 100 // 4).shape == (32, 32, 3)
 

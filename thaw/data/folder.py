@@ -18,10 +18,11 @@ from thaw.data.lookalikes import find_lookalikes
 from thaw.data.splits import generator_of, rows_to_keep, whole_groups, write_class_names, write_split
 from thaw.datasets import Folder, LabelledImages, Listed, Listing
 from thaw.errors import ParamError, ThawError, printable
-from thaw.images.read import ReadImage, read_images
+from thaw.images.read import UnreadableImage, read_image
 from thaw.runtime.files import new_array, scratch
 from thaw.runtime.progress import Progress
 from thaw.runtime.tables import write_table
+from thaw.runtime.threads import map_ahead
 
 FILES = paths.PROCESSED / "files.csv"
 
@@ -81,16 +82,20 @@ def read_files(listing: Listing, images: np.ndarray, max_pixels: int) -> list[Re
     """
     reads = [Read(why=listed.why) for listed in listing.files]
     rows = [row for row, listed in enumerate(listing.files) if not listed.why]
-    files = [listing.root / listing.files[row].file for row in rows]
+
+    def read(row: int) -> Read:
+        file = listing.root / listing.files[row].file
+        try:
+            image = read_image(file, images.shape[1], max_pixels)
+        except UnreadableImage as error:
+            return Read(why=error.why)
+        images[row] = image.pixels
+        with open(file, "rb") as content:
+            return Read(hashlib.file_digest(content, "sha256").digest(), image.converted)
+
     with Progress("preprocess: reading", len(rows), "images") as progress:
-        results = read_images(files, images.shape[1], max_pixels)
-        for number, (row, file, result) in enumerate(zip(rows, files, results, strict=True), start=1):
-            if isinstance(result, ReadImage):
-                images[row] = result.pixels
-                with open(file, "rb") as content:
-                    reads[row] = Read(hashlib.file_digest(content, "sha256").digest(), result.converted)
-            else:
-                reads[row] = Read(why=result.why)
+        for number, (row, result) in enumerate(zip(rows, map_ahead(read, rows), strict=True), start=1):
+            reads[row] = result
             progress.reach(number)
     return reads
 

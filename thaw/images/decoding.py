@@ -17,9 +17,9 @@ from thaw.images.numbers import Numbers, Refused
 
 # Pixels above which a decoded image is averaged over blocks before anything else.
 LARGE = 2**24
-# Decoded pixels for each pixel asked for, along a side. From 3 on, Pillow's documentation calls the result mostly
-# "indistinguishable" from resizing in one step. Photographs tried at 32 pixels differed by 6 of 255 at most, by 0.4 on
-# average.
+# Pixels for each pixel asked for, along a side, that averaging over blocks leaves. From 3 on, Pillow's documentation
+# calls the result mostly "indistinguishable" from resizing in one step. Photographs tried at 32 pixels differed by 6 of
+# 255 at most, by 0.4 on average.
 _GAP = 3
 # How many times a pixel counts by format, since its decoder takes so much: 9 to 14 bytes for AVIF, 7 for 8-bit HEIC,
 # 17 for WebP and 20 to 25 for JPEG 2000, against 4 for PNG (measured, Pillow 13.0).
@@ -72,7 +72,11 @@ def open_image(stream: IO[bytes], max_pixels: int) -> ImageFile.ImageFile:
 
 
 def shrink(image: ImageFile.ImageFile, short: int, max_pixels: int) -> tuple[float, float]:
-    """Have a JPEG image decoded at 1/2, 1/4 or 1/8 where `short` pixels of the short side suffice.
+    """Have a JPEG image decoded at 1/2, 1/4 or 1/8 where that leaves `short` pixels of the short side.
+
+    libjpeg then leaves out the high frequencies of each block, which is a good filter: 90 crops of photographs, of 322
+    to 640 pixels, had features of MobileNetV2 (ImageNet weights, 160 pixels) with a cosine of 0.992 to those after one
+    step of Lanczos' filter. After a bilinear filter it was 0.982, after a shift by one pixel 0.984.
 
     Returns:
         Width and height in decoded pixels; the last of them may lie beyond the edge in part.
@@ -89,17 +93,9 @@ def shrink(image: ImageFile.ImageFile, short: int, max_pixels: int) -> tuple[flo
     if not _in_one_scan(image):
         sampling = [vertical * horizontal for _, vertical, horizontal, _ in image.layer]
         _check_pixels(image, sum(sampling) / max(sampling) / 3, max_pixels)
-    wanted = short * _GAP
-    if math.prod(image.size) > max_pixels * _scale(image, wanted) ** 2:  # a panorama
-        wanted = short
-    drafted = image.draft(None, (wanted, wanted))
+    drafted = image.draft(None, (short, short))
     _check_pixels(image, 1, max_pixels)
     return drafted[1][2:] if drafted else image.size
-
-
-def _scale(image: JpegImageFile, short: int) -> int:
-    """What Pillow's draft mode divides the sides by."""
-    return next((scale for scale in (8, 4, 2) if min(image.size) // short >= scale), 1)
 
 
 def _in_one_scan(image: JpegImageFile) -> bool:

@@ -7,7 +7,6 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from PIL.ExifTags import Base as Tag
 from thaw.errors import ThawError, printable
 from thaw.images.decoding import LARGE, block_side, eight_bits, formats, mend_transparency, open_image, shrink
 from thaw.images.numbers import Numbers, Refused, numbers_of
+from thaw.runtime.threads import map_ahead
 
 # Of 4 bytes each, and as many for a rotated copy: below 1 GB.
 MAX_PIXELS = 100_000_000
 # What HEIC has at byte 8, after "ftyp" (ISO/IEC 23008-12).
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-# Files that `read_images` reads ahead.
-_AHEAD = 64
 
 # From a decoded image in mode L or RGB, and its width and height in its pixels.
 Resize = Callable[[Image.Image, float, float], Image.Image]
@@ -100,8 +98,8 @@ def _files_of(folder: str, names: list[str]) -> Iterator[Path]:
 def read_image(file: Path, side: int, max_pixels: int = MAX_PIXELS) -> ReadImage:
     """Read an image as the network takes it: the central square of the upright image, on white, (side, side, 3).
 
-    A file of that size is not resized. JPEG is decoded at 1/2, 1/4 or 1/8 where three times `side` pixels are left;
-    other images of more than `LARGE` pixels are averaged over blocks to that. The rest is one step of Lanczos' filter.
+    A file of that size is not resized. JPEG is decoded at 1/2, 1/4 or 1/8 where `side` pixels are left; other images
+    of more than `LARGE` pixels are averaged over blocks to three times that. The rest is one step of Lanczos' filter.
 
     Args:
         file: of any format that Pillow reads; the first of several frames is taken.
@@ -152,14 +150,7 @@ def read_images(
         except UnreadableImage as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[ReadImage | UnreadableImage]] = deque()
-        for file in files:
-            ahead.append(pool.submit(read, file))
-            if len(ahead) > _AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    yield from map_ahead(read, files, threads)
 
 
 def _read(file: Path, max_pixels: int, short_side: Callable[[tuple[int, int]], int], resize: Resize) -> ReadImage:
