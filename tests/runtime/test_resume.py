@@ -35,7 +35,7 @@ from thaw.network import inference
 from thaw.network.build import build_head
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime import files, resume
-from thaw.runtime.resume import FRESH, KEPT, STATE_JSON, State, drop_states, open_state, state_home
+from thaw.runtime.resume import FRESH, KEPT, STATE_JSON, State, drop_states, open_state, saved_states, state_home
 from thaw.runtime.watched import read_watched
 from thaw.training.loop import TrainingLoop, train_network
 from thaw.training.reporting import Printer
@@ -319,6 +319,18 @@ def test_fresh_drops_what_was_saved(here, monkeypatch):
     monkeypatch.setenv(FRESH, "1")
     with opened() as saved:
         assert saved.content is None
+
+
+def test_the_work_that_fresh_deletes_is_named_and_that_of_running_stages_is_not(here):
+    with pytest.raises(RuntimeError), opened() as state:
+        state.save({"epoch": 1}, {})
+        raise RuntimeError
+    with opened(a=2) as running:
+        running.save({"epoch": 1}, {})
+        ((name, seconds),) = saved_states().items()
+        assert (name, seconds) == (state.folder.name, pytest.approx(0, abs=5))
+        assert drop_states() == [running.folder.name]
+        assert saved_states() == {}
 
 
 def test_state_that_nobody_came_back_for_is_deleted(here):

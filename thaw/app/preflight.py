@@ -13,6 +13,7 @@ import yaml
 
 from thaw import paths
 from thaw.app.lockfile import changed_params
+from thaw.app.replaced import keep_edits
 from thaw.backbones import BACKBONES
 from thaw.config.checks import Tables
 from thaw.config.compose import check_grid, compose
@@ -37,7 +38,7 @@ _MOBILENET_SIZES = (96, 128, 160, 192, 224)
 
 
 def check_experiment(arguments: argparse.Namespace, checkout: Path) -> None:
-    """Refuse an experiment, or a grid of which one run cannot run.
+    """Refuse an experiment, or a grid of which one run cannot run; then keep what only params.yaml has.
 
     Args:
         arguments: those of `dvc exp run`, parsed by DVC.
@@ -55,7 +56,14 @@ def check_experiment(arguments: argparse.Namespace, checkout: Path) -> None:
     # A single stage may need neither archive nor weights, and a remote may have both.
     reachable = not (arguments.targets or arguments.pull)
     overrides = to_path_overrides(arguments.set_param).get(str(paths.PARAMS), [])
-    check_grid(overrides, lambda run: check_runnable(compose(run), reachable=reachable))
+    composed: list[dict[str, Any]] = []
+
+    def check(run: list[str]) -> None:
+        composed.append(compose(run))
+        check_runnable(composed[-1], reachable=reachable)
+
+    runs = check_grid(overrides, check)
+    keep_edits("dvc exp run", composed[0] if runs == 1 else None)
 
 
 def _refuse_cache_path() -> None:

@@ -116,10 +116,26 @@ def state_home() -> Path:
     return beside if os.access(lies, os.W_OK | os.X_OK) else dvc / "thaw"
 
 
+def saved_states() -> dict[str, float]:
+    """Seconds of work that all saved state holds, but that of runs that are under way, by name of its folder."""
+    root, found = state_home(), {}
+    for folder in sorted(path.parent for path in root.glob(f"*/{STATE_JSON}")):
+        if folder.name not in _under_way(root):
+            try:
+                found[folder.name] = float(SealedFolder(folder / STATE_JSON).content["seconds"])
+            except ThawError:  # damaged: nothing would go on from it
+                found[folder.name] = 0.0
+    return found
+
+
+def _under_way(root: Path) -> set[str]:
+    return {lock.stem for lock in root.glob("*.lock") if is_locked(lock)}
+
+
 def drop_states() -> list[str]:
     """Delete all state but that of runs that are under way; the names of what is left for these."""
     root = state_home()
-    left = {lock.stem for lock in root.glob("*.lock") if is_locked(lock)}
+    left = _under_way(root)
     for path in root.glob("*"):
         if path.stem not in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from thaw.app.commands.common import add_max_pixels, add_model, model_folder, set_up_backend
-from thaw.errors import printable
+from thaw.app.replaced import name_replaced
+from thaw.errors import ParamError, printable
 from thaw.images.read import read_image, read_upright
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.stage import read_params
@@ -31,8 +32,11 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     from thaw.app.predict import class_number
 
+    if arguments.output.exists() and arguments.image.exists() and arguments.output.samefile(arguments.image):
+        raise ParamError("--output", str(arguments.output), "a file other than the image")
     folder = model_folder(arguments.model)
     image = read_image(arguments.image, read_checkpoint_info(folder).input_size, arguments.max_pixels).pixels
+    name_replaced("explain", arguments.output)
     set_up_backend("explain", read_params())
     from thaw.app.explain import PANEL, grad_cam, overlay
     from thaw.network.checkpoint import load_checkpoint

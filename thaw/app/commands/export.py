@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from thaw.app.commands.common import add_model, model_folder
+from thaw.app.replaced import name_replaced
 from thaw.errors import ThawError
 from thaw.network.backend import use_backend
 from thaw.runtime.files import replacing
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_packages(arguments.format)
     folder = model_folder(arguments.model)
     output = arguments.output or Path(f"{folder.name}.{arguments.format}")
+    name_replaced("export", output)
     # A file is for any machine, and not every format has half precision: float32, computed on the CPU.
     os.environ[VISIBLE] = "-1"
     use_backend("tensorflow", read_params().device.model_copy(update={"precision": "float32"}))

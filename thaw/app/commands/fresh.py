@@ -1,17 +1,29 @@
 """thaw fresh: delete the saved state of interrupted stages."""
 
 import argparse
+import sys
+
+from thaw.errors import ThawError
 
 
 def add_parser(commands) -> argparse.ArgumentParser:
-    return commands.add_parser(
+    parser = commands.add_parser(
         "fresh", help="delete the saved state of interrupted stages: they start anew", epilog="make fresh"
     )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask in a terminal")
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from thaw.runtime.resume import drop_states, state_home
+    from thaw.runtime.progress import format_duration
+    from thaw.runtime.resume import drop_states, saved_states, state_home
 
+    saved = saved_states()
+    for name, seconds in saved.items():
+        print(f"{name}: {format_duration(seconds)} of work")
+    asks = bool(saved) and sys.stdin.isatty() and not arguments.yes
+    if asks and input("Delete it? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ThawError("fresh: nothing deleted")
     left = drop_states()
     but = f", except of running stages: {', '.join(left)}" if left else ""
     print(f"{state_home()}: saved state deleted{but}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thaw.app.commands.common import learning_rate, positive_integer, set_up_backend
 from thaw.app.lockfile import refuse_stale
+from thaw.app.replaced import name_replaced
 from thaw.config.schema import HEAD
 from thaw.runtime.files import replacing
 from thaw.stage import read_params
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     params = read_params()
     refuse_stale("lr-range", params, arguments.phase)
     output = arguments.output or Path(f"lr-range-{arguments.phase}.png")
+    name_replaced("lr-range", output)
     with replacing(output) as beside:
         beside.touch()  # an output that cannot be written fails before training
         set_up_backend("lr-range", params)

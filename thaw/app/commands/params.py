@@ -16,7 +16,9 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from thaw.config.compose import compose_params
+    from thaw.app.replaced import keep_edits
+    from thaw.config.compose import compose, compose_params
 
+    keep_edits("params", compose(arguments.overrides))
     compose_params(arguments.overrides)
     print("params.yaml written")

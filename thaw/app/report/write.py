@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from thaw.app.replaced import name_replaced
 from thaw.app.report.page import render
 from thaw.app.report.read import read_run
 from thaw.runtime.files import replacing
@@ -23,6 +24,7 @@ def write_report(revision: str | None, output: Path | None = None) -> Path:
     run = read_run(None if revision == "workspace" else revision)
     if output is None:
         output = Path(f"report-{run.name.replace('/', '-')}.html" if revision else "report.html")
+    name_replaced("report", output)
     with replacing(output) as beside:
         beside.write_text(render(run), encoding="utf-8")
     return output
