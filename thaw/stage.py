@@ -5,6 +5,7 @@ It checks the parameters, measures time and memory, and ends an expected failure
 """
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ from thaw.network.cut import frozen_layers
 from thaw.runtime.files import write_json
 from thaw.runtime.gpus import take_gpu
 from thaw.runtime.locks import locked
+from thaw.runtime.logs import log_scores, refuse_missing_logs
 from thaw.runtime.memory import PeakMemory
 from thaw.runtime.once import made_elsewhere
 from thaw.runtime.process import Stopped, end_with_dvc, escape_output, listen_for_signals
@@ -111,6 +113,7 @@ def run_stage(name: str) -> None:
     stage = STAGES[kind]
     try:
         params = _read_processed_params() if stage.keras else read_params()
+        refuse_missing_logs(params.run.log)
         if separator and phase not in params.schedule.phases:
             raise ParamError("phase", phase, ", ".join(params.schedule.phases) or "none, as schedule.phases is empty")
         # After a killed DVC, a stage of it may still run: two processes must not write the same folder.
@@ -129,6 +132,9 @@ def run_stage(name: str) -> None:
                 write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
             work = getattr(import_module(stage.module), stage.function)
             seconds = (work(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started
+            if name == "evaluate":
+                scores = json.loads(paths.EVALUATED.read_text(encoding="utf-8"))
+                log_scores(params.run.log, name, params.model_dump(), scores)
             if name == "preprocess":
                 _read_processed_params()  # refuses what only a folder's images tell, such as too large a batch_size
             spent = {"seconds": round(seconds, 2), "peak_gb": round(memory.gb, 2)}

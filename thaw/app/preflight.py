@@ -25,6 +25,7 @@ from thaw.errors import ParamError, ThawError, Words
 from thaw.network.checkpoint import read_checkpoint_info, refuse_damaged
 from thaw.network.cut import frozen_layers
 from thaw.runtime.files import Damaged
+from thaw.runtime.logs import refuse_missing_logs
 
 # Seconds to wait for a connection, and for the first byte.
 TIMEOUT = 5.0
@@ -93,6 +94,7 @@ def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
     # The tables that thaw.stage hands in; importing that module would take another 0.15 s.
     describe = _described if reachable else None
     checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers, read_checkpoint_info, describe))
+    refuse_missing_logs(checked.run.log)
     if not reachable:
         return
     url, sha256 = checked.dataset.url, checked.dataset.sha256

@@ -344,6 +344,13 @@ class RunOptions(Section):
     ]
     """Gigabytes of examples to keep on the device in training, larger sets are read by batch; auto: GPU 8, CPU 0.5."""
 
+    log: Annotated[
+        list[Literal["dvclive", "tensorboard", "mlflow"]],
+        Accepted("a list of dvclive, tensorboard and mlflow"),
+    ]
+    """Programs that show a run while it trains: dvclive (VS Code's extension of DVC), tensorboard, and mlflow, of which
+    the last two are extras to install."""
+
     workers: Annotated[int, Field(ge=1), Accepted("a whole number from 1 up")]
     """Processes that extract the activations side by side, each on a GPU of its own where there are any."""
 

@@ -42,7 +42,7 @@ def make_backbone(params: Params) -> float:
     )
     if is_checkpoint(section):
         _keep_head(info, network, read_checkpoint_info(Path(section.weights_file)))
-    recorder = Recorder("backbone", "backbone")
+    recorder = Recorder("backbone", "backbone", params)
     if section.source is None:
         recorder.write([])
         save_checkpoint(paths.BACKBONE, info, network)

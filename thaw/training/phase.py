@@ -61,7 +61,7 @@ def train_phase(params: Params, name: str) -> float:
     settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": run.training.model_dump()}
     inputs = [start_of(section), *_moments_before(section), paths.FEATURES, *paths.SPLITS_LEARNT]
     with open_state(run.stage, settings, inputs, str(active_device())) as state:
-        observers = [Recorder(run.stage, name), Printer(run.stage, run.training)]
+        observers = [Recorder(run.stage, name, params), Printer(run.stage, run.training)]
         trained = train_network(network, run, phase.data, observers, state)
         info.history += trained.rows
         info.thawed[name] = network.thawed()

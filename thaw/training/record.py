@@ -1,18 +1,21 @@
-"""What a training stage leaves for people to see: a curve as CSV, a metrics file, and DVCLive's live view."""
+"""What a training stage leaves for people to see: a curve as CSV, a metrics file, and the logs of `run.log`."""
 
 from thaw import paths
+from thaw.config.schema import Params
 from thaw.network.history import COLUMNS, Row, best_epoch, best_row
 from thaw.runtime.files import write_json
+from thaw.runtime.logs import Logs, open_logs
 from thaw.runtime.tables import write_table
 from thaw.training.reporting import EpochEnd, Observer
 
 
 class Recorder(Observer):
-    """Rewrites the curve after each epoch, and logs to DVCLive where it is installed."""
+    """Rewrites the curve after each epoch, and logs what is new."""
 
-    def __init__(self, stage: str, phase: str) -> None:
+    def __init__(self, stage: str, phase: str, params: Params) -> None:
+        self.stage, self.phase, self.params = stage, phase, params
         self.curve = paths.CURVES / f"{phase}.csv"
-        self._live = _live(stage)
+        self._logs: Logs | None = None
         self._logged = 0
 
     def on_start(self, rows: list[Row], resumed: bool) -> None:
@@ -21,24 +24,18 @@ class Recorder(Observer):
     def on_epoch(self, end: EpochEnd) -> None:
         self.write(end.rows)
 
+    def on_end(self, rows: list[Row], stopped_early: bool) -> None:
+        if self._logs is not None:
+            self._logs.close()
+
     def write(self, rows: list[Row]) -> None:
-        """Write all rows to the curve, and those that are new to DVCLive."""
+        """Write all rows to the curve, and those that are new to the logs."""
         write_table(self.curve, rows, COLUMNS)
-        for row in rows[self._logged :] if self._live is not None else ():
-            for name in COLUMNS[2:]:
-                if row[name] is not None:
-                    self._live.log_metric(name.replace("_", "/", 1), row[name])
-            self._live.next_step()
+        for row in rows[self._logged :]:
+            self._logs = self._logs or open_logs(self.params.run.log, self.stage, self.phase, self.params.model_dump())
+            numbers = {name.replace("_", "/", 1): row[name] for name in COLUMNS[2:] if row[name] is not None}
+            self._logs.row(numbers, row["epoch"])
         self._logged = len(rows)
-
-
-def _live(stage: str):
-    try:
-        from dvclive import Live
-    except ModuleNotFoundError:  # a stage also runs as a plain module, with the CSV alone
-        return None
-    # The stage's outputs are DVC's own business: no dvc.yaml, no experiment from in here.
-    return Live(f"dvclive/{stage}", dvcyaml=None, save_dvc_exp=False, report=None)
 
 
 def write_metrics(phase: str, rows: list[Row], max_epochs: int) -> None:
