@@ -18,6 +18,7 @@ from thaw.backbones import BACKBONES
 from thaw.config.checks import Tables
 from thaw.config.compose import compose
 from thaw.config.load import check_params, load_params
+from thaw.config.naming import flat
 from thaw.config.schema import Params
 from thaw.datasets import DATASETS, described
 from thaw.errors import ParamError, ThawError, out_of_memory
@@ -134,7 +135,7 @@ def run_stage(name: str) -> None:
             seconds = (work(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started
             if name == "evaluate":
                 scores = json.loads(paths.EVALUATED.read_text(encoding="utf-8"))
-                log_scores(params.run.log, name, params.model_dump(), scores)
+                log_scores(params.run.log, name, flat(params.model_dump()), flat(scores))
             if name == "preprocess":
                 _read_processed_params()  # refuses what only a folder's images tell, such as too large a batch_size
             spent = {"seconds": round(seconds, 2), "peak_gb": round(memory.gb, 2)}

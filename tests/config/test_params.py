@@ -422,6 +422,8 @@ BAD = [
     *each("device.xla", "on", 1, 0, None, []),
     Bad("device.xla", False, base=("backend=jax",)),
     *each("device.precision", "float16", "bfloat16", *ONE_OF),
+    *each("run.log", "dvclive", 1, True, {"mlflow": 1}),
+    *(Bad("run.log", ["dvclive", one], "run.log.1") for one in ("wandb", None, 1)),
     *each("run.workers", 0, -1, 1.5, "2", None, True),
     *each("run.data_gb", -1, -0.1, NAN, INF, "1", None, True),
     *each("seed", *SEEDS),

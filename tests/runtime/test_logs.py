@@ -12,7 +12,7 @@ from thaw.errors import ParamError
 from thaw.runtime import logs
 from thaw.runtime.logs import MLFLOW_DB, TENSORBOARD, log_scores, open_logs, refuse_missing_logs
 
-PARAMS = {"seed": 0, "backbone": {"name": "cnn"}, "run": {"log": ["mlflow"]}}
+PARAMS = {"seed": 0, "backbone.name": "cnn", "run.log": ["mlflow"]}
 VALUES = {"val/accuracy": 0.5, "val/loss": 1.5}
 
 
@@ -85,7 +85,7 @@ def test_mlflow_has_one_run_for_all_stages_of_an_experiment(monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "prosy-tilt")
     log(["mlflow"], "head", [0, 1])
     log(["mlflow"], "all", [1, 2])
-    log_scores(["dvclive", "mlflow"], "evaluate", PARAMS, {"accuracy": 0.75, "source": {"accuracy": 1}, "class": "cat"})
+    log_scores(["dvclive", "mlflow"], "evaluate", PARAMS, {"accuracy": 0.75, "source.accuracy": 1, "class": "cat"})
     (run,), steps = runs()
     assert steps[run.info.run_id] == [0, 1, 2]
     assert run.data.params == {"seed": "0", "backbone.name": "cnn"}
@@ -98,7 +98,7 @@ def test_mlflow_has_one_run_for_all_stages_of_an_experiment(monkeypatch):
 
 def test_a_stage_that_resumes_goes_on_in_mlflows_run_and_other_parameters_have_another():
     log(["mlflow"], "all", [0, 1])
-    log(["mlflow"], "all", [0, 1, 2], PARAMS | {"run": {"log": ["mlflow"], "workers": 2}})
+    log(["mlflow"], "all", [0, 1, 2], PARAMS | {"run.workers": 2})
     log(["mlflow"], "all", [0], PARAMS | {"seed": 1})
     found, steps = runs()
     assert sorted(steps.values()) == [[0], [0, 1, 2]]

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from thaw import paths
-from thaw.config.naming import flat
 from thaw.errors import ParamError
 
 TENSORBOARD = Path("tensorboard")
@@ -86,7 +85,7 @@ def open_logs(names: Sequence[str], stage: str, phase: str, params: Mapping[str,
     Args:
         names: of `run.log`.
         stage, phase: their names.
-        params: all parameters, nested.
+        params: all parameters, by dotted name.
     """
     logs = {}
     for name in names:
@@ -177,12 +176,12 @@ class MLflowRun:
         found = client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else client.create_experiment(name)
         # What moves no bit, such as where a run is logged, makes no other run.
-        values = {key: value for key, value in flat(dict(params)).items() if not key.startswith("run.")}
+        values = {key: value for key, value in params.items() if not key.startswith("run.")}
         key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         runs = client.search_runs([experiment], f"tags.`{cls._TAG}` = '{key}'", max_results=1)
         if runs:
             return cls(client, runs[0].info.run_id)
-        title = os.environ.get("DVC_EXP_NAME") or f"{params['backbone']['name']}-{key[:6]}"
+        title = os.environ.get("DVC_EXP_NAME") or f"{params['backbone.name']}-{key[:6]}"
         run = cls(client, client.create_run(experiment, tags={cls._TAG: key}, run_name=title).info.run_id)
         run._log_params(values)
         return run
@@ -231,15 +230,13 @@ def log_scores(names: Sequence[str], stage: str, params: Mapping[str, Any], scor
 
     Args:
         names, stage, params: as of `open_logs`.
-        scores: the content of metrics/evaluate.json.
+        scores: the content of metrics/evaluate.json, by dotted name.
     """
     if "mlflow" not in names:
         return
     try:
         run = MLflowRun.of(params)
-        numbers = {
-            f"test/{name}": value for name, value in flat(dict(scores)).items() if isinstance(value, int | float)
-        }
+        numbers = {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         run.log(numbers, 0)
         run.end()
     except Exception as error:

@@ -1,6 +1,7 @@
 """What a training stage leaves for people to see: a curve as CSV, a metrics file, and the logs of `run.log`."""
 
 from thaw import paths
+from thaw.config.naming import flat
 from thaw.config.schema import Params
 from thaw.network.history import COLUMNS, Row, best_epoch, best_row
 from thaw.runtime.files import write_json
@@ -32,10 +33,13 @@ class Recorder(Observer):
         """Write all rows to the curve, and those that are new to the logs."""
         write_table(self.curve, rows, COLUMNS)
         for row in rows[self._logged :]:
-            self._logs = self._logs or open_logs(self.params.run.log, self.stage, self.phase, self.params.model_dump())
+            self._logs = self._logs or self._open_logs()
             numbers = {name.replace("_", "/", 1): row[name] for name in COLUMNS[2:] if row[name] is not None}
             self._logs.row(numbers, row["epoch"])
         self._logged = len(rows)
+
+    def _open_logs(self) -> Logs:
+        return open_logs(self.params.run.log, self.stage, self.phase, flat(self.params.model_dump()))
 
 
 def write_metrics(phase: str, rows: list[Row], max_epochs: int) -> None:
