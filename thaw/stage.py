@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from thaw.errors import ParamError, ThawError, out_of_memory
 from thaw.network.backend import provenance, use_backend
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.network.cut import frozen_layers
+from thaw.network.replicas import replica_count, use_replicas
 from thaw.runtime.files import write_json
-from thaw.runtime.gpus import take_gpu
+from thaw.runtime.gpus import take_gpus
 from thaw.runtime.locks import locked
 from thaw.runtime.logs import log_scores, refuse_missing_logs
 from thaw.runtime.memory import PeakMemory
@@ -45,20 +47,22 @@ class Stage:
         module: dotted name; imported after the backend is set up.
         function: name in that module; takes the parameters and, for `unfreeze@NAME`, the name of the phase.
         keras: whether the stage computes with Keras, from what the stage preprocess has written.
+        trains: whether it trains, on `run.replicas` devices.
     """
 
     module: str
     function: str
     keras: bool = True
+    trains: bool = False
 
 
 STAGES = {
     "download": Stage("thaw.datasets.download", "download", keras=False),
     "preprocess": Stage("thaw.data.preprocess", "preprocess", keras=False),
-    "backbone": Stage("thaw.training.backbone", "make_backbone"),
+    "backbone": Stage("thaw.training.backbone", "make_backbone", trains=True),
     "extract": Stage("thaw.extraction.extract", "extract"),
-    "train_head": Stage("thaw.training.phase", "train_head"),
-    "unfreeze": Stage("thaw.training.phase", "unfreeze"),
+    "train_head": Stage("thaw.training.phase", "train_head", trains=True),
+    "unfreeze": Stage("thaw.training.phase", "unfreeze", trains=True),
     "evaluate": Stage("thaw.evaluation.final", "evaluate"),
     "figures": Stage("thaw.figures.draw", "draw_figures", keras=False),
 }
@@ -117,6 +121,8 @@ def run_stage(name: str) -> None:
         refuse_missing_logs(params.run.log)
         if separator and phase not in params.schedule.phases:
             raise ParamError("phase", phase, ", ".join(params.schedule.phases) or "none, as schedule.phases is empty")
+        # TensorFlow has one device: auto is one there.
+        asked = params.run.replicas if stage.trains and params.backend == "jax" else 1
         # After a killed DVC, a stage of it may still run: two processes must not write the same folder.
         with (
             locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name),
@@ -126,10 +132,12 @@ def run_stage(name: str) -> None:
             if made:
                 return
             if stage.keras:
-                take_gpu(name)
+                take_gpus(name, partial(replica_count, asked, batch_size=params.batch_size))
             started = time.perf_counter()  # after the wait for a GPU
             if stage.keras:
-                print(f"{name}: {use_backend(params.backend, params.device, params.run.data_gb)}", flush=True)
+                device = use_backend(params.backend, params.device, params.run.data_gb)
+                replicas = use_replicas(asked, params.batch_size)
+                print(f"{name}: {f'{replicas} replicas, ' if replicas > 1 else ''}{device}", flush=True)
                 write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
             work = getattr(import_module(stage.module), stage.function)
             seconds = (work(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.project import ROOT
 from thaw.runtime import gpus
-from thaw.runtime.gpus import LOCKS, VISIBLE, held, take_gpu, visible_gpus
+from thaw.runtime.gpus import LOCKS, VISIBLE, give_back_gpu, held, take_gpu, take_gpus, visible_gpus
 from thaw.runtime.locks import lock_of_all_users
 
 LISTED = """\
@@ -258,6 +258,31 @@ def test_where_no_lock_can_be_written_all_gpus_stay_visible(tmp_path, monkeypatc
     assert held is None
     assert VISIBLE not in os.environ
     assert capsys.readouterr().out == f"a: GPUs are not shared out: {tmp_path / 'none'}: No such file or directory\n"
+
+
+def test_a_stage_of_two_gpus_waits_for_both_and_holds_none_meanwhile(machine, monkeypatch, capsys):
+    monkeypatch.setattr(gpus, "_usable", lambda: machine.uuids)
+    monkeypatch.setenv(VISIBLE, "all")
+    locks = [LOCKS / f"thaw-{name}.lock" for name in machine.uuids]
+    second = lock_of_all_users(locks[1])
+
+    def while_it_waits(seconds: float) -> None:
+        with lock_of_all_users(locks[0]) as first:
+            assert first, "or two stages, each of which has one, would wait for ever"
+        second.close()
+
+    monkeypatch.setattr(gpus.time, "sleep", while_it_waits)
+    take_gpus("a", lambda there: there)
+    try:
+        assert os.environ[VISIBLE] == ",".join(machine.uuids)
+        assert lock_of_all_users(locks[0]) is lock_of_all_users(locks[1]) is None
+    finally:
+        give_back_gpu()
+    assert all(lock_of_all_users(lock) for lock in locks)
+    assert capsys.readouterr().out.splitlines() == [
+        "a: waiting for 2 GPUs, 1 of 2 are taken",
+        f"a: has GPU 1 and 2 of 2, {', '.join(machine.uuids)}",
+    ]
 
 
 def test_a_command_takes_a_free_gpu_too_and_says_so_beside_its_output(machine):

@@ -34,7 +34,7 @@ _USUAL = ("head.name", "augment.name")
 # Follow from other parameters, or change nothing that is measured here.
 _DULL = (
     "recipe", "backbone.weights_file", "dataset.url", "dataset.files", "evaluate.gallery_class", "schedule.final",
-    "run.data_gb", "run.workers",
+    "run.data_gb", "run.workers", "run.replicas",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def check_values(params: Params, tables: Tables) -> None:
     """
     if params.backend == "jax" and params.device.xla is False:
         raise ParamError("device.xla", False, "auto or true for backend jax, which is built on XLA")
+    _check_replicas(params)
     _check_source(params.dataset, tables)
     _check_backbone(params.backbone, tables)
     _check_warmup(params)
@@ -53,6 +54,16 @@ def check_values(params: Params, tables: Tables) -> None:
     if row.classes is not None:
         _check_images(params, row)
         _check_class_names(params, row.classes)
+
+
+def _check_replicas(params: Params) -> None:
+    replicas = params.run.replicas
+    if replicas == "auto" or replicas == 1:
+        return
+    if params.backend != "jax":
+        raise ParamError("run.replicas", replicas, f"1 or auto for backend {params.backend}; several need backend jax")
+    if params.batch_size % replicas:
+        raise ParamError("batch_size", params.batch_size, f"a multiple of run.replicas, {replicas}, which divide it")
 
 
 def _check_source(dataset: Dataset, tables: Tables) -> None:

@@ -336,7 +336,7 @@ class Device(Section):
 
 
 class RunOptions(Section):
-    """How a run goes: no value here moves a bit of a result, and no stage of dvc.yaml names one."""
+    """How a run goes: no value here changes a result, but for last digits, and no stage of dvc.yaml names one."""
 
     data_gb: Annotated[
         Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"],
@@ -353,6 +353,10 @@ class RunOptions(Section):
 
     workers: Annotated[int, Field(ge=1), Accepted("a whole number from 1 up")]
     """Processes that extract the activations side by side, each on a GPU of its own where there are any."""
+
+    replicas: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], Accepted("auto, or a whole number from 1 up")]
+    """Devices that train head and phases together, each on its share of every batch, with backend jax; auto: all GPUs
+    there are, else 1. The order of sums changes: results are equal to about 6 digits, and no stage runs again."""
 
 
 class Params(Section):

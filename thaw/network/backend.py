@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from thaw.config.schema import Device
 from thaw.errors import ParamError
+from thaw.network.replicas import active_replicas
 from thaw.runtime.gpus import give_back_gpu
 from thaw.runtime.progress import in_terminal
 
@@ -208,7 +209,7 @@ def provenance() -> dict[str, object]:
 
     No time, path or host name is among them: two equal runs write equal files.
     """
-    device = _active
+    device, replicas = _active, active_replicas().count
     packages = ("keras", device.backend, "numpy")
     return {
         "backend": device.backend,
@@ -218,6 +219,7 @@ def provenance() -> dict[str, object]:
         "precision": device.precision,
         "cores": cores(),
         "processor": platform.machine(),
+        **({"replicas": replicas} if replicas > 1 else {}),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
 

@@ -1,4 +1,4 @@
-"""GPUs are shared out among the stages that run at the same time: each takes one, by a lock, while it runs.
+"""GPUs are shared out among the stages that run at the same time: each takes one or more, by locks, while it runs.
 
 A lock is an empty file in /tmp, named by the GPU's UUID: the one folder that all checkouts and users of a machine
 share, whatever TMPDIR says, and a name that no order of devices changes.
@@ -8,9 +8,9 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 from thaw.runtime.locks import lock_of_all_users
 
@@ -24,47 +24,68 @@ _PERIOD = 0.2
 # Seconds after which a driver that does not answer is taken for none.
 _PATIENCE = 60
 
-# The lock of the GPU that this process has.
-held: IO[bytes] | None = None
+# The locks of the GPUs that this process has.
+held: ExitStack | None = None
 # VISIBLE as it was before that.
 _asked: str | None = None
 
 
 def take_gpu(stage: str) -> None:
-    """Wait for a free GPU and make it the only one that the backend will see, which is not loaded yet.
+    """Take one GPU, as `take_gpus` does."""
+    take_gpus(stage, lambda there: 1)
 
-    It is held until `give_back`, or until this process ends. Nothing happens where there is no GPU, or none may be
-    used, or no lock can be written.
+
+def take_gpus(stage: str, wanted: Callable[[int], int]) -> None:
+    """Wait for free GPUs and make them the only ones that the backend will see, which is not loaded yet.
+
+    They are held until `give_back_gpu`, or until this process ends. Nothing happens where there is no GPU, or none may
+    be used, or no lock can be written. While some of several are taken, none is held: two stages that wait for each
+    other's would wait for ever.
 
     Args:
-        stage: says that it waits, and which GPU it has.
+        stage: says that it waits, and which GPUs it has.
+        wanted: of the number of GPUs there are, how many to take.
     """
     global held, _asked
     gpus = _usable()
     if not gpus:
         return
-    waits = False
+    count, waits = wanted(len(gpus)), False
     while True:
-        for number, gpu in enumerate(gpus, 1):
-            try:
-                lock = lock_of_all_users(LOCKS / f"thaw-{gpu.replace('/', '-')}.lock")
-            except OSError as error:  # read-only, or full
-                print(f"{stage}: GPUs are not shared out: {LOCKS}: {error.strerror}", flush=True)
-                return
-            if lock:
-                _asked = os.environ.get(VISIBLE)
-                held, os.environ[VISIBLE] = lock, gpu
-                if waits or len(gpus) > 1:
-                    print(f"{stage}: has GPU {number} of {len(gpus)}, {gpu}", flush=True)
-                return
+        try:
+            locks, numbers = _lock(gpus, count)
+        except OSError as error:  # read-only, or full
+            print(f"{stage}: GPUs are not shared out: {LOCKS}: {error.strerror}", flush=True)
+            return
+        if len(numbers) == count:
+            _asked, own = os.environ.get(VISIBLE), [gpus[number] for number in numbers]
+            held, os.environ[VISIBLE] = locks, ",".join(own)
+            if waits or len(gpus) > 1:
+                told = " and ".join(str(number + 1) for number in numbers)
+                print(f"{stage}: has GPU {told} of {len(gpus)}, {', '.join(own)}", flush=True)
+            return
+        locks.close()
         if not waits:
-            print(f"{stage}: waiting for a GPU, {len(gpus)} of {len(gpus)} are taken", flush=True)
+            what = "a GPU" if count == 1 else f"{count} GPUs"
+            print(f"{stage}: waiting for {what}, {len(gpus) - len(numbers)} of {len(gpus)} are taken", flush=True)
             waits = True
         time.sleep(_PERIOD)
 
 
+def _lock(gpus: list[str], count: int) -> tuple[ExitStack, list[int]]:
+    """The locks and the numbers of the first GPUs that are free, `count` at most."""
+    numbers: list[int] = []
+    with ExitStack() as locks:
+        for number, gpu in enumerate(gpus):
+            lock = lock_of_all_users(LOCKS / f"thaw-{gpu.replace('/', '-')}.lock") if len(numbers) < count else None
+            if lock:
+                locks.enter_context(lock)
+                numbers.append(number)
+        return locks.pop_all(), numbers
+
+
 def give_back_gpu() -> None:
-    """Let others have the GPU that was taken, if one was."""
+    """Let others have the GPUs that were taken, if any were."""
     global held
     if held:
         held.close()
