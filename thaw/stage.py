@@ -6,13 +6,16 @@ It checks the parameters, measures time and memory, and ends an expected failure
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 from thaw import paths
 from thaw.backbones import BACKBONES
@@ -26,9 +29,10 @@ from thaw.errors import ParamError, ThawError, out_of_memory
 from thaw.network.backend import provenance, use_backend
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.network.cut import frozen_layers
-from thaw.network.replicas import replica_count, use_replicas
+from thaw.network.replicas import join_processes, replica_count, use_replicas
 from thaw.runtime.files import write_json
 from thaw.runtime.gpus import take_gpus
+from thaw.runtime.launched import ALONE, Processes, launched_processes
 from thaw.runtime.locks import locked
 from thaw.runtime.logs import log_scores, refuse_missing_logs
 from thaw.runtime.memory import PeakMemory
@@ -121,8 +125,15 @@ def run_stage(name: str) -> None:
         refuse_missing_logs(params.run.log)
         if separator and phase not in params.schedule.phases:
             raise ParamError("phase", phase, ", ".join(params.schedule.phases) or "none, as schedule.phases is empty")
-        # TensorFlow has one device: auto is one there.
-        asked = params.run.replicas if stage.trains and params.backend == "jax" else 1
+        replicas = _replicas(name, params)
+        processes = ALONE if replicas == 1 else launched_processes(os.environ)
+        if processes.count > 1 and name == "backbone":
+            raise ParamError("run.replicas", replicas, "1 for this stage, where several processes are started for it")
+        work = partial(_work, name, params, replicas, processes)
+        if not processes.first:
+            with open(os.devnull, "w", encoding="utf-8") as null, redirect_stdout(null):
+                work()
+            return
         # After a killed DVC, a stage of it may still run: two processes must not write the same folder.
         with (
             locked(Path(".dvc/tmp/thaw") / f"{name}.lock", name),
@@ -131,16 +142,7 @@ def run_stage(name: str) -> None:
         ):
             if made:
                 return
-            if stage.keras:
-                take_gpus(name, partial(replica_count, asked, batch_size=params.batch_size))
-            started = time.perf_counter()  # after the wait for a GPU
-            if stage.keras:
-                device = use_backend(params.backend, params.device, params.run.data_gb)
-                replicas = use_replicas(asked, params.batch_size)
-                print(f"{name}: {f'{replicas} replicas, ' if replicas > 1 else ''}{device}", flush=True)
-                write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
-            work = getattr(import_module(stage.module), stage.function)
-            seconds = (work(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started
+            seconds = work()
             if name == "evaluate":
                 scores = json.loads(paths.EVALUATED.read_text(encoding="utf-8"))
                 log_scores(params.run.log, name, flat(params.model_dump()), flat(scores))
@@ -161,6 +163,38 @@ def run_stage(name: str) -> None:
         signal_name = signal.Signals(stopped.number).name
         print(f"{name}: ended by {signal_name}; the next run resumes from saved state", file=sys.stderr, flush=True)
         sys.exit(128 + stopped.number)
+
+
+def _replicas(name: str, params: Params) -> int | Literal["auto"]:
+    """`run.replicas` where the stage trains; TensorFlow has one."""
+    trains = STAGES[name.partition("@")[0]].trains
+    return params.run.replicas if trains and params.backend == "jax" else 1
+
+
+def _work(name: str, params: Params, asked: int | Literal["auto"], processes: Processes) -> float:
+    """Do what a stage is for; its seconds without waiting, with those of the processes that it resumes.
+
+    Args:
+        name: of the stage.
+        params: all parameters.
+        asked: replicas.
+        processes: that do it together.
+    """
+    kind, _, phase = name.partition("@")
+    stage = STAGES[kind]
+    if stage.keras:
+        batch_size = params.batch_size
+        take_gpus(name, partial(replica_count, asked, batch_size=batch_size, processes=processes.count))
+        join_processes(processes)
+    started = time.perf_counter()  # after the wait for a GPU
+    if stage.keras:
+        device = use_backend(params.backend, params.device, params.run.data_gb)
+        count = use_replicas(asked, batch_size, processes, f"{name} {params.model_dump_json()}")
+        print(f"{name}: {f'{count} replicas, ' if count > 1 else ''}{device}", flush=True)
+        if processes.first:
+            write_json(paths.METRICS / "provenance" / f"{name}.json", provenance())
+    function = getattr(import_module(stage.module), stage.function)
+    return (function(params, *([phase] if phase else [])) or 0) + time.perf_counter() - started
 
 
 def _sizes() -> str:

@@ -3,9 +3,10 @@
     python -m tests.helpers.replica_runs FOLDER
 
 runs it on one and on two devices of a CPU, in a process of its own: only one that has not computed yet can be given
-several.
+several. Of several processes each does its part of a run.
 """
 
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -18,8 +19,9 @@ from thaw.config.schema import Device
 from thaw.data.examples import Examples, TrainingData
 from thaw.network import backend
 from thaw.network.backend import active_device, use_backend
-from thaw.network.replicas import active_replicas, use_replicas
+from thaw.network.replicas import active_replicas, is_first_process, join_processes, use_replicas
 from thaw.network.seeds import seed_initialisers
+from thaw.runtime.launched import launched_processes
 from thaw.runtime.resume import State
 from thaw.training.calibration import validation_temperature
 from thaw.training.loop import train_network
@@ -67,17 +69,22 @@ def train(file: Path, state: State | None = None, then: tuple[int, Path] | None 
     print(f"{file.name}: from epoch {starts[0]} on")
     columns = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     layers = [*network.layers(), *network.head.layers]
-    np.savez(
-        file,
-        **{weight.path: weight.numpy() for layer in layers for weight in layer.weights},
-        history=np.array([[row[column] for column in columns] for row in rows[1:]]),
-        temperature=np.array(validation_temperature(network, examples(), "unfreeze@all", BATCH)),
-    )
+    arrays = {weight.path: weight.numpy() for layer in layers for weight in layer.weights}
+    arrays["history"] = np.array([[row[column] for column in columns] for row in rows[1:]])
+    arrays["temperature"] = np.array(validation_temperature(network, examples(), "unfreeze@all", BATCH))
+    if is_first_process():
+        np.savez(file, **arrays)
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    processes = launched_processes(os.environ)
+    join_processes(processes)
     use_backend("jax", Device(xla="auto", precision="float32"))
+    if processes.count > 1:
+        assert use_replicas(2, BATCH, processes, "test") == 2
+        train(folder / "processes.npz")
+        return
     train(folder / "one.npz", State("unfreeze@all", folder / "state"), (1, folder / "half"))
     assert use_replicas(2, BATCH) == active_replicas().count == 2
     train(folder / "devices.npz")

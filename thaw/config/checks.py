@@ -63,7 +63,9 @@ def _check_replicas(params: Params) -> None:
     if params.backend != "jax":
         raise ParamError("run.replicas", replicas, f"1 or auto for backend {params.backend}; several need backend jax")
     if params.batch_size % replicas:
-        raise ParamError("batch_size", params.batch_size, f"a multiple of run.replicas, {replicas}, which divide it")
+        raise ParamError(
+            "batch_size", params.batch_size, f"a multiple of {replicas}, as run.replicas divide each batch"
+        )
 
 
 def _check_source(dataset: Dataset, tables: Tables) -> None:

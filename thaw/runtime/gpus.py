@@ -92,6 +92,11 @@ def give_back_gpu() -> None:
     held = None
 
 
+def holds_gpus() -> bool:
+    """Whether this process has taken GPUs, which VISIBLE names."""
+    return held is not None
+
+
 def choice_of_gpus() -> str | None:
     """VISIBLE for a process that is to take a GPU of its own: as it was before this process took one."""
     return _asked if held else os.environ.get(VISIBLE)

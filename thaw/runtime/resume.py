@@ -50,8 +50,8 @@ class State:
         earlier: seconds that other processes worked on it, up to what they saved last.
     """
 
-    def __init__(self, stage: str, folder: Path) -> None:
-        self.stage, self.folder = stage, folder
+    def __init__(self, stage: str, folder: Path, writes: bool = True) -> None:
+        self.stage, self.folder, self._writes = stage, folder, writes
         self.content: dict[str, Any] | None = None
         self.earlier, self._started = 0.0, time.perf_counter()
         self._hashes: dict[str, str] = {}
@@ -76,6 +76,8 @@ class State:
             arrays: what to write, under names that no earlier save has used.
             keep: names of earlier saves that are still needed; all others are deleted.
         """
+        if not self._writes:
+            return
         hashes = {name: self._hashes[name] for name in map(_file, keep) if name in self._hashes}
         for name, values in arrays.items():
             tensors = {str(number): np.asarray(value, order="C") for number, value in enumerate(values)}
@@ -159,18 +161,8 @@ def open_state(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path]
     Raises:
         ThawError: dvc.yaml or params.yaml is no YAML.
     """
-    watched = read_watched(stage)
-    packages = ["keras", "numpy", *filter(None, [os.environ.get("KERAS_BACKEND")])]
-    parts = {
-        "parameters": dict(parameters) | watched.parameters,
-        "inputs": {path.as_posix(): digest(path) for path in inputs} | watched.inputs,
-        "code": watched.code,
-        "versions": {name: version(name) for name in packages},
-        "machine": machine,
-    }
-    text = json.dumps(parts, sort_keys=True)
-    root = state_home()
-    folder = root / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    parts, folder = _key(stage, parameters, inputs, machine)
+    root = folder.parent
     root.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(f"{folder.name}.lock"), stage) as others_wait:
         if os.environ.get(FRESH):
@@ -181,6 +173,28 @@ def open_state(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path]
         yield state
         if not others_wait():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_state(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path], machine: str) -> State:
+    """The state that another process has open, which `save` does not change; arguments as for `open_state`."""
+    return State(stage, _key(stage, parameters, inputs, machine)[1], writes=False)
+
+
+def _key(
+    stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path], machine: str
+) -> tuple[dict[str, Any], Path]:
+    """The parts of the key of a state, and its folder."""
+    watched = read_watched(stage)
+    packages = ["keras", "numpy", *filter(None, [os.environ.get("KERAS_BACKEND")])]
+    parts = {
+        "parameters": dict(parameters) | watched.parameters,
+        "inputs": {path.as_posix(): digest(path) for path in inputs} | watched.inputs,
+        "code": watched.code,
+        "versions": {name: version(name) for name in packages},
+        "machine": machine,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return parts, state_home() / f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _tell(root: Path, stage: str, folder: Path, parts: dict[str, Any]) -> None:

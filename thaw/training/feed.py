@@ -96,14 +96,19 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, number: int):
         started = time.perf_counter()
         place = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        own = active_replicas().share(self.batch_size)
         if self.plan is None:
             # A slice of a memory map is not read before it is copied.
             inputs: Any = np.array(self.examples.inputs[place])
         else:
-            inputs = self.examples.inputs[self.plan.rows[number]]
+            rows = self.plan.rows[number]
+            inputs = self.examples.inputs[rows[own]]
             if self.plan.partners is not None and self.plan.shares is not None:
-                share = np.full(len(inputs), self.plan.shares[number])
-                inputs = {"own": inputs, "other": inputs[self.plan.partners[number]], "share": share}
+                share, partners = np.full(len(inputs), self.plan.shares[number]), self.plan.partners[number][own]
+                # Other processes have partners of theirs.
+                other = inputs[partners] if len(inputs) == len(rows) else self.examples.inputs[rows[partners]]
+                inputs = {"own": inputs, "other": other, "share": share}
+            place = slice(place.start + own.start, place.start + own.stop)
         self.seconds += time.perf_counter() - started
         return (inputs, self.targets[place]) + (() if self.weights is None else (self.weights[place],))
 
@@ -174,7 +179,8 @@ class WatchLoss(CountBatches):
             self._bad.append(batch + 1)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        if self._bad:
+        # Processes that stopped at different steps would wait for each other for ever.
+        if self._bad and active_replicas().processes.count == 1:
             self.model.stop_training = True
 
 
@@ -183,7 +189,8 @@ class Feed:
 
     Examples of up to `active_device().data_gb` are kept on the device, and batches only name them: the
     step then waits for nothing. What is larger is read batch by batch. Of several replicas each device has all of
-    them: were they divided, too, each step would send its whole batch from each device to all others.
+    them: were they divided, too, each step would send its whole batch from each device to all others. Each of several
+    processes reads its own examples of each batch.
 
     Attributes:
         model: over the weights of the model that it was made for; to be compiled.
@@ -202,7 +209,8 @@ class Feed:
         self.batch_size, self.classes = batch_size, model.output_shape[-1]
         self.seconds = 0.0
         self.bad_step: int | None = None
-        self.rows = Rows(like.inputs) if like.inputs.nbytes <= active_device().data_gb * 1e9 else None
+        fits = like.inputs.nbytes <= active_device().data_gb * 1e9
+        self.rows = Rows(like.inputs) if fits and active_replicas().processes.count == 1 else None
 
         def entry(name: str):
             if self.rows is None:

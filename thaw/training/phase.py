@@ -12,20 +12,20 @@ from thaw.config.schema import HEAD, Head, Params, Phase
 from thaw.data.examples import TrainingData
 from thaw.data.splits import class_names
 from thaw.data.stored import features_origin, phase_data, read_features_info, refuse_other_origin
-from thaw.network.backend import active_device
 from thaw.network.build import Network
 from thaw.network.checkpoint import CheckpointInfo, block_hashes, load_checkpoint, save_checkpoint
 from thaw.network.cut import frozen_layers
 from thaw.network.heads import EarlierHead
 from thaw.network.inference import predict_chunks
+from thaw.network.replicas import is_first_process
 from thaw.network.seeds import seed_initialisers
-from thaw.runtime.resume import open_state
 from thaw.training.calibration import validation_temperature
 from thaw.training.class_weights import class_weight_array, describe_class_weights, weights_by_name
 from thaw.training.loop import Run, train_network
 from thaw.training.moments import load_moments, save_moments
 from thaw.training.record import Recorder, write_metrics
 from thaw.training.reporting import Printer
+from thaw.training.saving import shared_state
 from thaw.training.schedules import with_min_steps
 
 
@@ -60,15 +60,16 @@ def train_phase(params: Params, name: str) -> float:
         print(f"{run.stage}: class weights {weights}", flush=True)
     settings = params.of("batch_size", "class_weights", "seed", "augment") | {"phase": run.training.model_dump()}
     inputs = [start_of(section), *_moments_before(section), paths.FEATURES, *paths.SPLITS_LEARNT]
-    with open_state(run.stage, settings, inputs, str(active_device())) as state:
-        observers = [Recorder(run.stage, name, params), Printer(run.stage, run.training)]
+    with shared_state(run.stage, settings, inputs) as state:
+        observers = [Recorder(run.stage, name, params), Printer(run.stage, run.training)] if is_first_process() else []
         trained = train_network(network, run, phase.data, observers, state)
         info.history += trained.rows
         info.thawed[name] = network.thawed()
         info.temperature = validation_temperature(network, phase.data, run.stage, run.batch_size)
-        save_checkpoint(paths.model(name), info, network)
-        save_moments(paths.moments(name), trained.moments)
-        write_metrics(name, trained.rows, run.training.epochs)
+        if is_first_process():
+            save_checkpoint(paths.model(name), info, network)
+            save_moments(paths.moments(name), trained.moments)
+            write_metrics(name, trained.rows, run.training.epochs)
     return state.earlier
 
 

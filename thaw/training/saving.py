@@ -1,10 +1,37 @@
 """Saved state of a training run: all that the next epoch needs, written after each epoch. Start at `Snapshots`."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import keras
 
+from thaw.network.backend import active_device
 from thaw.network.history import Row
-from thaw.runtime.resume import State
+from thaw.network.replicas import is_first_process, refuse_different
+from thaw.runtime.resume import State, open_state, read_state
 from thaw.training.reporting import EpochEnd, Observer, Position
+
+
+@contextmanager
+def shared_state(stage: str, parameters: Mapping[str, Any], inputs: Sequence[Path]) -> Iterator[State]:
+    """The state of a run of this machine, as `open_state` has it; of several processes the first alone writes it.
+
+    Raises:
+        ThawError: another process does not find what the first one has saved.
+    """
+    key = stage, parameters, inputs, str(active_device())
+    if is_first_process():
+        with open_state(*key) as state:
+            refuse_different("when they opened the state", "open")
+            refuse_different("the saved state that they find", state.content)
+            yield state
+    else:
+        refuse_different("when they opened the state", "open")  # waits until the first one has
+        state = read_state(*key)
+        refuse_different("the saved state that they find", state.content)
+        yield state
 
 
 class Snapshots(Observer):
