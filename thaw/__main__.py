@@ -21,12 +21,14 @@ from thaw.app.commands import (
     report,
     stage,
     summary,
+    sweep,
 )
 from thaw.errors import ThawError, out_of_memory, printable
 from thaw.runtime.process import escape_output
 
 COMMANDS = (
-    params, check, summary, lr_range, depth, demo, fresh, compare, report, predict, export, explain, audit, stage,
+    params, check, summary, lr_range, depth, sweep, demo, fresh, compare, report, predict, export, explain, audit,
+    stage,
 )  # fmt: skip
 
 

@@ -252,7 +252,7 @@ def test_a_lock_is_for_all_users_and_may_be_deleted_while_nobody_has_it(tmp_path
 
 def test_where_no_lock_can_be_written_all_gpus_stay_visible(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpus, "LOCKS", tmp_path / "none")
-    monkeypatch.setattr(gpus, "_usable", lambda: ["GPU-1", "GPU-2"])
+    monkeypatch.setattr(gpus, "usable_gpus", lambda: ["GPU-1", "GPU-2"])
     monkeypatch.delenv(VISIBLE, raising=False)
     take_gpu("a")
     assert held is None

@@ -30,7 +30,7 @@ def compose_params(overrides: list[str], output: Path = paths.PARAMS, conf: Path
         compose_and_dump(str(output), folder, None, "config", folder, overrides)
     # ValueError: a group that is null or a number, or a file that is no UTF-8.
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        if (runs := len(_expand(overrides))) > 1:
+        if (runs := len(expand(overrides))) > 1:
             raise ParamError(
                 "overrides", Words(f"a grid of {runs} runs"), "one run; dvc exp run --queue takes a grid"
             ) from None
@@ -60,7 +60,7 @@ def check_grid(overrides: list[str], check: Callable[[list[str]], object]) -> in
     Returns:
         Number of runs; 1 where no override has several values.
     """
-    grid = _expand(overrides)
+    grid = expand(overrides)
     for run in grid:
         try:
             check(run)
@@ -71,7 +71,7 @@ def check_grid(overrides: list[str], check: Callable[[list[str]], object]) -> in
     return len(grid)
 
 
-def _expand(overrides: list[str]) -> list[list[str]]:
+def expand(overrides: list[str]) -> list[list[str]]:
     """The overrides of each run of a grid; themselves where they are unreadable, as composing them tells."""
     from dvc.exceptions import InvalidArgumentError
     from dvc.utils.hydra import get_hydra_sweeps, to_hydra_overrides

@@ -47,7 +47,7 @@ def take_gpus(stage: str, wanted: Callable[[int], int]) -> None:
         wanted: of the number of GPUs there are, how many to take.
     """
     global held, _asked
-    gpus = _usable()
+    gpus = usable_gpus()
     if not gpus:
         return
     count, waits = wanted(len(gpus)), False
@@ -102,7 +102,7 @@ def choice_of_gpus() -> str | None:
     return _asked if held else os.environ.get(VISIBLE)
 
 
-def _usable() -> list[str]:
+def usable_gpus() -> list[str]:
     """UUIDs of the GPUs and MIG devices that this process may use."""
     asked = os.environ.get(VISIBLE)
     if asked == "":

@@ -1,0 +1,280 @@
+"""One experiment on its host: a clone of its own, `dvc exp run` in it, and what goes home. Start at `run_experiment`.
+
+Arguments and results are texts, numbers and bytes of git. Clones lie where those of DVC's queue do, so that stages that
+experiments share run once on a host (thaw/runtime/once.py).
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thaw.app.git import git
+from thaw.errors import ThawError
+from thaw.runtime.locks import locked
+
+# Where the clones of DVC's queue lie; what else is the sweep's, such as logs.
+CLONES = Path(".dvc/tmp/exps")
+OURS = Path(".dvc/tmp/thaw/sweep")
+# Names the folder for clones and cache of a host that shall use a disk of its own.
+FOLDER = "THAW_SWEEP_FOLDER"
+# Environment variables with a number of threads: of TensorFlow, of JAX on a CPU, of NumPy and SciPy.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Seconds between two looks at the log.
+_PERIOD = 0.3
+# Bytes at the end of a log that are looked at.
+_TAIL = 8192
+_STAGE = re.compile(rb"^(?:Running stage|Stage) '(.+?)'", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Home:
+    """The checkout that the sweep was started in, as a host sees it.
+
+    Attributes:
+        folder: its path.
+        token: of the sweep; a file of that name lies in OURS, where the host shares the disk.
+        commit: that the experiments stand on.
+        bundle: that commit for git, for hosts that do not share the disk.
+        cache: DVC's cache.
+        config: DVC's local configuration, by section.
+        author: name and e-mail of the experiments' commits.
+        threads: of each experiment, whose number moves bits.
+    """
+
+    folder: str
+    token: str
+    commit: str
+    bundle: bytes
+    cache: str
+    config: dict[str, Any]
+    author: tuple[str, str]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an experiment.
+
+    Attributes:
+        bundle: its commit for git, where it has succeeded.
+        log: host and path of what DVC and the stages have written.
+        last_line: of the log.
+        seconds: of the whole, and of the clone before `dvc exp run`.
+        shared: whether its data lies in the cache at home.
+    """
+
+    bundle: bytes | None
+    log: str
+    last_line: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    shared: bool = True
+
+
+def shares_disk(home: Home) -> bool:
+    """Whether this host reaches the checkout, and is not to use a disk of its own."""
+    return FOLDER not in os.environ and (Path(home.folder) / OURS / home.token).is_file()
+
+
+def run_experiment(home: Home, name: str, overrides: tuple[str, ...], say: Callable[[str], None]) -> Result:
+    """Run an experiment in a clone, or go on with what a killed attempt has left of it.
+
+    Args:
+        home: the checkout.
+        name: of the experiment.
+        overrides: as `-S` takes them.
+        say: gets each new last line.
+    """
+    started = time.perf_counter()
+    shared = shares_disk(home)
+    say("clones")
+    base = Path(home.folder) if shared else _own_base(home)
+    (base / OURS).mkdir(parents=True, exist_ok=True)
+    clone, log, lock = base / CLONES / name, base / OURS / f"{name}.log", base / OURS / f"{name}.lock"
+    with locked(lock.with_suffix(".clone"), "sweep"):
+        with locked(lock, "sweep"):  # an earlier attempt is over
+            _prepare(home, base, clone, shared)
+        cloned = time.perf_counter()
+        code = 0
+        if not _reference(clone, name):
+            sets = [part for override in overrides for part in ("-S", override)]
+            code = _run(["exp", "run", "--name", name, *sets], clone, lock, log, home.threads, say)
+        if not code and not shared:
+            say("pushes")
+            code = _run(["push"], clone, lock, log, home.threads, say)
+        where = f"{socket.gethostname()}:{log}"
+        if code:
+            return Result(None, where, last_line(log) or f"exit code {code}")
+        bundle = _bundle(clone, "^" + home.commit, _reference(clone, name))
+        shutil.rmtree(clone, ignore_errors=True)
+    seconds = {"clone": cloned - started, "all": time.perf_counter() - started}
+    return Result(bundle, where, last_line(log), seconds, shared)
+
+
+def _own_base(home: Home) -> Path:
+    """A clone for all experiments of the checkout on a host that does not share its disk; with a cache of its own."""
+    root = Path(os.environ.get(FOLDER) or Path.home() / ".cache/thaw/sweep")
+    base = root / f"{Path(home.folder).name}-{home.commit[:12]}"
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / f"{base.name}.lock", "sweep"):
+        if not (base / ".git").is_dir():
+            with tempfile.TemporaryDirectory(dir=root) as temporary:
+                bundle = Path(temporary) / "bundle"
+                bundle.write_bytes(home.bundle)
+                folder = Path(temporary) / "base"
+                git("sweep", "init", "--quiet", str(folder))
+                git("sweep", "fetch", "--quiet", "--update-shallow", str(bundle), "HEAD", folder=folder)
+                git("sweep", "checkout", "--quiet", "--detach", home.commit, folder=folder)
+                folder.rename(base)
+    return base
+
+
+def _prepare(home: Home, base: Path, clone: Path, shared: bool) -> None:
+    """A clean checkout of the commit; what a killed attempt has left stays, as stages resume from it."""
+    if not (clone / ".git").is_dir():
+        shutil.rmtree(clone, ignore_errors=True)
+        clone.parent.mkdir(parents=True, exist_ok=True)
+        beside = clone.with_name(f"{clone.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        git("sweep", "clone", "--quiet", "--no-checkout", str(base), str(beside), folder=base)
+        beside.rename(clone)
+    for reference in git("sweep", "for-each-ref", "--format=%(refname)", "refs/exps/exec", folder=clone).splitlines():
+        git("sweep", "update-ref", "-d", reference, folder=clone)  # of a killed attempt
+    (clone / ".git/index.lock").unlink(missing_ok=True)
+    git("sweep", "checkout", "--quiet", "--force", "--detach", home.commit, folder=clone)
+    for key, value in zip(("user.name", "user.email"), home.author, strict=True):
+        git("sweep", "config", key, value, folder=clone)
+    downloads = base / "downloads"
+    downloads.mkdir(exist_ok=True)
+    if not (clone / "downloads").exists():
+        (clone / "downloads").symlink_to(downloads)
+    _configure(clone / ".dvc", home.config, home.cache if shared else str(base / ".dvc/cache"))
+
+
+def _configure(folder: Path, config: dict[str, Any], cache: str) -> None:
+    from dvc.config import Config
+
+    with Config(str(folder)).edit("local") as local:
+        local.update(config)
+        local.setdefault("cache", {})["dir"] = cache
+
+
+def _reference(clone: Path, name: str) -> str:
+    """The reference of a finished experiment; empty where there is none."""
+    names = git("sweep", "for-each-ref", "--format=%(refname)", "refs/exps", folder=clone).splitlines()
+    return next((reference for reference in names if reference.endswith(f"/{name}")), "")
+
+
+def _run(arguments: list[str], clone: Path, lock: Path, log: Path, threads: int, say: Callable[[str], None]) -> int:
+    """Run DVC in a clone and tell the last line of its log; its exit code."""
+    leash = [sys.executable, "-m", "thaw.app.sweep.leash", str(lock), str(log), str(clone)]
+    process = subprocess.Popen(
+        [*leash, sys.executable, "-m", "dvc", *arguments],
+        env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    told = ""
+    try:
+        while process.poll() is None:
+            if (line := progress(log)) != told:
+                say(line)
+                told = line
+            time.sleep(_PERIOD)
+        return process.returncode
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """This process's, with the number of threads of TensorFlow, JAX and NumPy, and `python` as the stages call it."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | dict.fromkeys(THREADS, str(threads)) | {"PATH": path}
+
+
+def progress(log: Path) -> str:
+    """The stage that runs, or ran last, and the last line of a log."""
+    text = _tail(log)
+    stages = _STAGE.findall(text)
+    stage = stages[-1].decode(errors="replace") if stages else "dvc"
+    return f"{stage}: {_last(text).removeprefix(f'{stage}: ')}"
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that has letters."""
+    return _last(_tail(log))
+
+
+def _tail(log: Path) -> bytes:
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _last(text: bytes) -> str:
+    lines = [line.strip() for line in re.split(rb"[\r\n]+", text)]
+    return next((line.decode(errors="replace") for line in reversed(lines) if re.search(rb"\w", line)), "")
+
+
+def _bundle(folder: Path, *revisions: str) -> bytes:
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "bundle"
+        git("sweep", "bundle", "create", "--quiet", str(path), *revisions, folder=folder)
+        return path.read_bytes()
+
+
+def home_of(commit: str, token: str, threads: int, *, travels: bool) -> Home:
+    """The checkout in the working folder.
+
+    Args:
+        commit: that is checked out.
+        token: of the sweep.
+        threads: of each experiment.
+        travels: whether a host may not share its disk.
+    """
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        cache, config = repo.cache.local_cache_dir, repo.config.read("local")
+    author = tuple(git("sweep", "config", "--default", other, key) for key, other in _AUTHOR.items())
+    bundle = _bundle(Path(), "HEAD") if travels else b""
+    return Home(str(Path.cwd()), token, commit, bundle, cache, config, author, threads)  # type: ignore[arg-type]
+
+
+_AUTHOR = {"user.name": "thaw", "user.email": "thaw@localhost"}
+
+
+def bring_home(result: Result, name: str) -> None:
+    """Put a finished experiment into the repository in the working folder; data of a remote as far as shown."""
+    assert result.bundle is not None
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "bundle"
+        path.write_bytes(result.bundle)
+        references = git("sweep", "bundle", "list-heads", str(path)).splitlines()
+        if not references:
+            raise ThawError(f"sweep: {name} came back without a commit")
+        for reference in (line.split()[1] for line in references):
+            git("sweep", "fetch", "--quiet", "--no-write-fetch-head", str(path), f"{reference}:{reference}")
+    if not result.shared:
+        _fetch_shown(git("sweep", "rev-parse", reference))
+
+
+def _fetch_shown(commit: str) -> None:
+    """Fetch what `thaw compare` reads; weights stay on the remote until `dvc exp apply` and `dvc pull`."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        with repo.switch(commit):
+            names = [out.def_path for out in repo.index.outs if out.def_path.startswith(("metrics/", "plots/"))]
+        repo.fetch(targets=names, revs=[commit])
