@@ -1,40 +1,40 @@
 """What a sweep shows while it runs: one line an experiment, live in a terminal. Start at `Lines`."""
 
-import shutil
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from thaw.errors import printable
 from thaw.runtime.progress import in_terminal
+
+_WAITS = "waiting for a worker"
 
 
 class Lines:
     """One line for each experiment: redrawn in a terminal; in a log, a new one where the experiment gets to a stage.
 
-    A terminal that has fewer lines than experiments shows those that fit, and counts them all in the last one.
+    A terminal with fewer lines than experiments shows those that run first, and all at the end.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = list(names)
+        self._texts = dict.fromkeys(names, _WAITS)
         self._width = max(map(len, names))
-        self._texts = dict.fromkeys(names, "waiting for a worker")
         self._ended: set[str] = set()
-        self._opened = ExitStack()
-        rows = min(len(names), max(1, shutil.get_terminal_size().lines - 3)) if in_terminal() else 0
-        self._rows = [
-            self._opened.enter_context(tqdm(bar_format="{desc}", position=row, dynamic_ncols=True, file=sys.stderr))
-            for row in range(rows + 1 if rows else 0)
-        ]
-        self._draw()
+        console = Console(stderr=True, highlight=False)
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") if in_terminal() else None
 
     def __enter__(self) -> "Lines":
+        if self._live:
+            self._live.start()
+            self._draw()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._opened.close()
+        if self._live:
+            self._draw(all_in_order=True)
+            self._live.stop()
 
     def set(self, name: str, text: str, *, ended: bool = False) -> None:
         """Show another text for an experiment.
@@ -44,27 +44,21 @@ class Lines:
             text: its stage and the last line of its log, or its end.
             ended: whether it is done or has failed.
         """
-        text = printable(text)
+        before, self._texts[name] = self._texts[name], printable(text)
         if ended:
             self._ended.add(name)
-        if text == self._texts[name]:
-            return
-        before, self._texts[name] = self._texts[name], text
-        if self._rows:
+        if self._live:
             self._draw()
         elif ended:
-            print(f"{name}: {text}", flush=True)
-        elif (stage := text.partition(":")[0]) != before.partition(":")[0]:
+            print(f"{name}: {self._texts[name]}", flush=True)
+        elif (stage := self._texts[name].partition(":")[0]) != before.partition(":")[0]:
             print(f"{name}: {stage}", flush=True)
 
-    def _draw(self) -> None:
-        if not self._rows:
-            return
-        *rows, last = self._rows
-        # Those that run come first where not all fit.
-        names = self._names
-        if len(rows) < len(names):
-            names = sorted(names, key=lambda name: (name in self._ended, self._texts[name].startswith("waiting")))
-        for row, name in zip(rows, names, strict=False):
-            row.set_description_str(f"{name:{self._width}}  {self._texts[name]}")
-        last.set_description_str(f"{len(self._ended)} of {len(self._names)} experiments ended")
+    def _draw(self, *, all_in_order: bool = False) -> None:
+        assert self._live is not None
+        names = list(self._texts)
+        if not all_in_order and len(names) >= self._live.console.height:
+            names.sort(key=lambda name: (name in self._ended, self._texts[name] == _WAITS))
+        lines = [f"{len(self._ended)} of {len(names)} experiments ended"]
+        lines += [f"{name:{self._width}}  {self._texts[name]}" for name in names]
+        self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
