@@ -147,11 +147,11 @@ def test_progress_is_the_stage_and_the_last_line_with_letters(tmp_path):
 
 # Stages of the pipeline that make a head; those that a test of a sweep can do without cost as much again.
 STAGES = ("download", "preprocess", "backbone", "extract", "train_head")
-TINY = [*GRID, "dataset.limit=100", "batch_size=16", "head.epochs=2", "augment.views=1"]
+TINY = [*GRID, "dataset.limit=100", "batch_size=16", "min_steps=0", "head.epochs=2", "augment.views=1"]
 VARIED = [(units, seed) for units in (8, 16) for seed in (0, 1)]
 
 
-def _wait(condition, seconds: float = 120):
+def _wait(condition, seconds: float = 600):
     """Wait until a condition holds, and return what it gives."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -186,21 +186,27 @@ class Swept:
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
             tree = psutil.Process(sweep.pid)
-            worker = _wait(lambda: self._worker_of(tree, "stages.train_head"))
-            self.listening = {
-                connection.laddr.ip
-                for process in [tree, *tree.children(recursive=True)]
-                for connection in _connections(process)
-                if connection.status == psutil.CONN_LISTEN
-            }
-            worker.kill()
-            _wait(lambda: b": done: " in Path(output.name).read_bytes())
-            _wait(lambda: self._worker_of(tree, "leash"))
-            children = tree.children(recursive=True)
-            sweep.send_signal(signal.SIGINT)
-            self.code = sweep.wait(timeout=60)
-            self.left = psutil.wait_procs(children, timeout=5)[1]
+            try:
+                self._disturb(sweep, tree, Path(output.name))
+            finally:
+                sweep.kill()  # what it has started ends with it
             return Path(output.name).read_text()
+
+    def _disturb(self, sweep: subprocess.Popen, tree: psutil.Process, output: Path) -> None:
+        worker = _wait(lambda: self._worker_of(tree, "stages.train_head"))
+        self.listening = {
+            connection.laddr.ip
+            for process in [tree, *tree.children(recursive=True)]
+            for connection in _connections(process)
+            if connection.status == psutil.CONN_LISTEN
+        }
+        worker.kill()
+        _wait(lambda: b": done: " in output.read_bytes())
+        _wait(lambda: self._worker_of(tree, "leash"))
+        children = tree.children(recursive=True)
+        sweep.send_signal(signal.SIGINT)
+        self.code = sweep.wait(timeout=60)
+        self.left = psutil.wait_procs(children, timeout=5)[1]
 
     @staticmethod
     def _worker_of(tree: psutil.Process, words: str) -> psutil.Process | None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ ATTEMPTS = 3
 JOBS = 2
 # Seconds: for an address to answer, for a node to tell what it has, for tasks to end, between two looks.
 _ANSWER, _PROBE, _END, _PERIOD = 5.0, 60.0, 25.0, 0.3
-# Before Ray is imported: no report of its use to its makers; no port but on loopback, as on other systems than Linux.
+# Before Ray is imported: no report of its use to its makers; no port but on loopback, as on other systems than Linux;
+# and workers that other programs do not displace: by itself Ray starts them with niceness 15.
 _PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0"}
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 
 
 def run_sweep(overrides: list[str], address: str | None, jobs: int | None, threads: int | None) -> None:
@@ -47,7 +49,7 @@ def run_sweep(overrides: list[str], address: str | None, jobs: int | None, threa
     Raises:
         ThawError: Ray is not installed, does not answer, or experiments cannot run or have failed.
     """
-    os.environ.update(_PRIVATE if address else _PRIVATE | _LOOPBACK)
+    os.environ.update(_PRIVATE if address else _PRIVATE | _LOCAL)
     _refuse_without_ray()
     if address:
         _refuse_silent(address)
@@ -207,6 +209,8 @@ class _Sweep:
         self.running: dict[Any, str] = {}
         self._attempts = dict.fromkeys(self._planned, 0)
         self.failed: dict[str, Result] = {}
+        # The last texts of attempts whose worker died.
+        self._last: dict[str, str] = {}
         for name in self._planned:
             self._start(name, None)
 
@@ -219,8 +223,15 @@ class _Sweep:
         task = self._task.options(name=name, scheduling_strategy=strategy)
         self.running[task.remote(self._home, self._board, name, self._planned[name].overrides)] = name
 
-    def read(self) -> dict[str, tuple[str, str]]:
+    def _read(self) -> dict[str, tuple[str, str]]:
         return self._ray.get(self._board.read.remote())
+
+    def show(self, lines: Lines) -> None:
+        """Show how far the experiments are."""
+        running = set(self.running.values())
+        for name, (_, text) in self._read().items():
+            if name in running and text != self._last.get(name):
+                lines.set(name, text)
 
     def end(self, lines: Lines, reference: Any, name: str) -> None:
         """Take the result of an ended task home, or try again where its worker or node has died."""
@@ -229,18 +240,23 @@ class _Sweep:
         except self._ray.exceptions.RayTaskError as error:  # of ours: a clone that cannot be made
             self._fail(lines, name, Result(None, "no log", _cause(error)))
         except self._ray.exceptions.RayError as error:
-            node, text = self.read().get(name, (None, ""))
+            node, text = self._read().get(name, (None, ""))
             if self._attempts[name] >= ATTEMPTS:
                 what = f"{ATTEMPTS} workers died, the last by {type(error).__name__}"
                 self._fail(lines, name, Result(None, "no log", f"{what}, at: {text}"))
                 return
-            lines.set(name, f"lost its worker ({type(error).__name__}), tried again", ended=False)
+            lines.set(name, f"lost its worker ({type(error).__name__}), tried again")
+            self._last[name] = text
             self._start(name, node)
         else:
             if result.bundle is None:
                 self._fail(lines, name, result)
                 return
-            bring_home(result, name)
+            try:
+                bring_home(result, name)
+            except ThawError as error:
+                self._fail(lines, name, replace(result, last_line=str(error)))
+                return
             seconds = result.seconds
             times = f"{format_duration(seconds['all'])}, {format_duration(seconds['clone'])} of it for the clone"
             lines.set(name, f"done: {times}", ended=True)
@@ -274,10 +290,7 @@ def _run_all(home: Home, planned: Sequence[Planned], threads: int, gpus: bool) -
                 ended, _ = ray.wait(list(sweep.running), timeout=_PERIOD)
                 for reference in ended:
                     sweep.end(lines, reference, sweep.running.pop(reference))
-                alive = set(sweep.running.values())
-                for name, (_, text) in sweep.read().items():
-                    if name in alive:
-                        lines.set(name, text)
+                sweep.show(lines)
                 time.sleep(_PERIOD)
     except BaseException:
         print("sweep: ends all experiments; started again, it runs those that are missing", file=sys.stderr, flush=True)

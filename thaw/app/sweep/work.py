@@ -272,9 +272,15 @@ def bring_home(result: Result, name: str) -> None:
 
 def _fetch_shown(commit: str) -> None:
     """Fetch what `thaw compare` reads; weights stay on the remote until `dvc exp apply` and `dvc pull`."""
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        with repo.switch(commit):
-            names = [out.def_path for out in repo.index.outs if out.def_path.startswith(("metrics/", "plots/"))]
-        repo.fetch(targets=names, revs=[commit])
+    try:
+        with Repo() as repo:
+            with repo.switch(commit):
+                names = [out.def_path for out in repo.index.outs if out.def_path.startswith(("metrics/", "plots/"))]
+            repo.fetch(targets=names, revs=[commit])
+    except DvcException as error:
+        raise ThawError(
+            f"sweep: {' '.join(str(error).split())}; `dvc exp apply` and `dvc pull` fetch its data"
+        ) from None
