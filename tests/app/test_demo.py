@@ -4,11 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.project import Project
 from thaw.app import demo
-from thaw.app.demo import FOLDER, _accuracy, _activation, _git, run_demo
+from thaw.app.demo import FOLDER, _accuracy, _activation, _git, run_demo, write_examples
 from thaw.errors import ThawError
 
 TOLD = "demo/ is not updated: it has {}; for a new demo move it away and run again\n"
@@ -25,6 +26,7 @@ def project(origin, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "_python", played)
     monkeypatch.setattr(demo, "demo_summary", lambda folder: "")
+    monkeypatch.setattr(demo, "write_examples", lambda folder: None)
     return project
 
 
@@ -49,6 +51,12 @@ def test_the_demo_is_a_clone_on_a_branch_with_its_results_committed(project):
     assert git("branch", "--show-current") == "demo"
     assert git("status", "--porcelain") == ""
     assert git("show", "HEAD:dvc.lock") == "schema: '2.0' # seed: 0"
+    assert git("diff", "--name-only", "refs/thaw/source", "HEAD").split() == [
+        "conf/config.yaml", "dvc.lock", "metrics/evaluate.json", "metrics/phases/head.json", "params.yaml"
+    ]  # fmt: skip
+    assert git("diff", "--unified=0", "refs/thaw/source", "HEAD", "--", "conf").splitlines()[-2:] == [
+        "-  - recipe: none", "+  - recipe: demo"
+    ]  # fmt: skip
     assert (
         git("merge-base", "HEAD", project.git("rev-parse", "HEAD").strip()) == project.git("rev-parse", "HEAD").strip()
     )
@@ -172,6 +180,23 @@ def test_a_demo_that_is_no_clone_of_the_checkout_is_refused(project, make):
     with pytest.raises(ThawError, match=r"^demo: demo/ is not a clone of this checkout; move it away and run again$"):
         run_demo()
     assert sorted(Path().rglob("demo/*")) == before
+
+
+def test_three_test_images_come_as_files_that_predict_reads(tmp_path):
+    from thaw.images.read import read_image
+
+    processed = tmp_path / "data/processed"
+    (processed / "test").mkdir(parents=True)
+    (processed / "classes.json").write_text(json.dumps({"classes": list("abcd")}))
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    np.save(processed / "test/images.npy", images)
+    np.save(processed / "test/labels.npy", np.array([0, 2, 1, 3, 1], np.uint8))
+    write_examples(tmp_path)
+    found = {file.name: int(read_image(file, 8).pixels[0, 0, 0]) for file in (tmp_path / "examples").iterdir()}
+    assert found == {"b.png": 2, "c.png": 1, "d.png": 3}
+    (tmp_path / "examples/b.png").write_bytes(b"mine")
+    write_examples(tmp_path)
+    assert (tmp_path / "examples/b.png").read_bytes() == b"mine"
 
 
 def test_an_empty_folder_is_taken(project):

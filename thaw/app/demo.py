@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 
 from thaw import paths
@@ -14,13 +16,19 @@ from thaw.app.git import git
 from thaw.errors import ThawError
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.network.history import best_row, by_phase, kept_start
-from thaw.runtime.files import replacing_folder
+from thaw.runtime.files import replacing, replacing_folder
 from thaw.stage import read_params
 
 FOLDER = Path("demo")
 BRANCH = "demo"
 # The last commit made by the demo; later ones are the user's.
 OWN = "refs/thaw/demo"
+# The commit of the checkout that the demo has.
+SOURCE = "refs/thaw/source"
+# What `dvc exp run` composes without a recipe is that of the demo there.
+DEFAULTS = paths.CONF / "config.yaml"
+# Test images as files, to predict and explain.
+EXAMPLES = Path("examples")
 # Tracked files that a run writes. A killed run leaves them uncommitted; the next one writes them again.
 RESULTS = ("dvc.lock", "metrics/evaluate.json", "metrics/phases")
 AUTHOR = ("-c", "user.name=thaw", "-c", "user.email=thaw@localhost")
@@ -47,12 +55,24 @@ def run_demo() -> None:
         print(f"{FOLDER}/ is not updated: it has {users_work}; for a new demo move it away and run again", flush=True)
     else:
         _update(revision)
-        _python("thaw", "params", "recipe=demo")
-        _commit("Parameters of the demo", paths.PARAMS)
+        _compose_by_default("demo")
+        _python("thaw", "params")
+        _commit("Parameters of the demo", paths.PARAMS, DEFAULTS)
     _python("dvc", "repro")
     if not users_work:
         _commit("Results of the demo", *RESULTS)
+    write_examples(FOLDER)
     print(demo_summary(FOLDER))
+
+
+def _compose_by_default(recipe: str) -> None:
+    """Have conf/ compose to a recipe where none is named."""
+    file = FOLDER / DEFAULTS
+    text = file.read_text(encoding="utf-8")
+    with replacing(file) as beside:
+        beside.write_text(
+            re.sub(r"^(  - recipe: )none$", rf"\g<1>{recipe}", text, flags=re.MULTILINE), encoding="utf-8"
+        )
 
 
 def _python(*command: str) -> None:
@@ -79,7 +99,8 @@ def _clone(revision: str) -> None:
             _git(*command, folder=folder)
         _fetch(revision, folder)
         _git("checkout", "--quiet", "-B", BRANCH, revision, folder=folder)
-        _git("update-ref", OWN, revision, folder=folder)
+        for reference in (OWN, SOURCE):
+            _git("update-ref", reference, revision, folder=folder)
 
 
 def _fetch(revision: str, folder: Path) -> None:
@@ -103,13 +124,15 @@ def _users_work() -> str | None:
 def _update(revision: str) -> None:
     """Merge the checkout into the demo's branch; its files replace the branch's."""
     _fetch(revision, FOLDER)
-    if _git("diff", "--name-only", revision, "HEAD", "--", ".", *_without((str(paths.PARAMS), *RESULTS))):
+    known = _git("for-each-ref", "--format=%(objectname)", SOURCE)
+    if not known or _git("diff", "--name-only", known, revision):
         # Experiments stay on an ancestor of the branch.
         merge = _git(
             *AUTHOR, "commit-tree", f"{revision}^{{tree}}", "-p", "HEAD", "-p", revision, "-m", "The checkout as it is"
         )
         _git("reset", "--quiet", "--hard", merge)
         _git("update-ref", OWN, merge)
+        _git("update-ref", SOURCE, revision)
 
 
 def _commit(message: str, *names: str | Path) -> None:
@@ -146,10 +169,28 @@ def demo_summary(folder: Path) -> str:
         lines.append(f"source task: accuracy {before} before the transfer, {after} after it")
     lines += [
         "",
-        f"Look at {folder / paths.FIGURES / 'phases.png'} and {folder / paths.EVALUATED};",
-        f"{folder}/ is a separate clone to try things in: {_activation()}cd {folder} && dvc plots show",
+        f"Look at {folder / paths.FIGURES / 'phases.png'}. {folder}/ is a separate clone to try things in. Next:",
+        f"    {_activation()}cd {folder}",
+        "    dvc plots show                     # all curves and tables as a page",
+        f"    thaw predict {EXAMPLES}              # what the model says of image files",
+        "    dvc exp run -S head.units=128      # an experiment; then: dvc metrics diff",
     ]
     return "\n".join(lines)
+
+
+def write_examples(folder: Path) -> None:
+    """Write the first test image of three classes of a finished run as PNG files, where there are none yet."""
+    from PIL import Image
+
+    examples = folder / EXAMPLES
+    if examples.exists():
+        return
+    names = json.loads((folder / paths.PROCESSED / "classes.json").read_text(encoding="utf-8"))["classes"]
+    test = folder / paths.PROCESSED / "test"
+    images, labels = (np.load(test / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+    examples.mkdir()
+    for label in np.unique(labels)[-3:].tolist():
+        Image.fromarray(images[int(np.argmax(labels == label))]).save(examples / f"{names[label]}.png")
 
 
 def _activation() -> str:
