@@ -135,7 +135,7 @@ class Killed(Exception):
 
 
 class Opened(State):
-    """State as `open_state` gives it, that is kept."""
+    """State as `shared_state` gives it, that is kept."""
 
     def __enter__(self) -> State:
         return self
@@ -150,7 +150,7 @@ def run_phase(network: Network, monkeypatch) -> None:
     settings = run(training(epochs=2, learning_rate=0.01, average=0.8), batch_norm="train")
     prepared = PreparedPhase(network, info, data(TRAIN, VAL), settings)
     monkeypatch.setattr(phase, "prepare_phase", lambda params, name: prepared)
-    monkeypatch.setattr(phase, "open_state", lambda *given: Opened("unfreeze@all", Path("state")))
+    monkeypatch.setattr(phase, "shared_state", lambda *given: Opened("unfreeze@all", Path("state")))
     train_phase(Params.model_validate(compose(["schedule=full"], ROOT / "conf")), "all")
 
 

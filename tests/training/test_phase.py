@@ -48,7 +48,7 @@ def train(tmp_path, monkeypatch, capsys):
         "read_features_info": {"classes": CLASSES, "pool": "avg"},
         "phase_data": EXAMPLES,
         "class_names": CLASSES,
-        "open_state": Opened("unfreeze@all", Path("state")),
+        "shared_state": Opened("unfreeze@all", Path("state")),
     }
     for name, value in given.items():
         monkeypatch.setattr(phase, name, lambda *arguments, value=value, **options: value)

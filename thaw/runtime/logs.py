@@ -89,6 +89,8 @@ def open_logs(names: Sequence[str], stage: str, phase: str, params: Mapping[str,
     """
     logs = {}
     for name in names:
+        if name == "dvclive" and find_spec(name) is None:  # a stage also runs as a plain module, without DVC
+            continue
         try:
             logs[name] = _open(name, stage, phase, params)
         except Exception as error:
