@@ -52,6 +52,7 @@ CHANGES: dict[str, Any] = {
     "device.xla": True,
     "device.precision": "mixed_bfloat16",
     "run.data_gb": 0,
+    "run.log": ["tensorboard"],
     "run.workers": 2,
     "run.replicas": "auto",  # several are tested in tests/training/test_replicas.py: last digits differ
     "seed": 1,
