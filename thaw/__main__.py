@@ -16,19 +16,21 @@ from thaw.app.commands import (
     export,
     fresh,
     lr_range,
+    new,
     params,
     predict,
     report,
     stage,
     summary,
     sweep,
+    upgrade,
 )
 from thaw.errors import ThawError, out_of_memory, printable
 from thaw.runtime.process import escape_output
 
 COMMANDS = (
-    params, check, summary, lr_range, depth, sweep, demo, fresh, compare, report, predict, export, explain, audit,
-    stage,
+    params, check, summary, lr_range, depth, sweep, demo, new, upgrade, fresh, compare, report, predict, export,
+    explain, audit, stage,
 )  # fmt: skip
 
 

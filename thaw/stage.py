@@ -30,6 +30,7 @@ from thaw.network.backend import provenance, use_backend
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.network.cut import frozen_layers
 from thaw.network.replicas import join_processes, replica_count, use_replicas
+from thaw.runtime.code import refuse_other_code
 from thaw.runtime.files import write_json
 from thaw.runtime.gpus import take_gpus
 from thaw.runtime.launched import ALONE, Processes, launched_processes
@@ -122,6 +123,7 @@ def run_stage(name: str) -> None:
     stage = STAGES[kind]
     try:
         params = _read_processed_params() if stage.keras else read_params()
+        refuse_other_code([name], params.model_dump())
         refuse_missing_logs(params.run.log)
         if separator and phase not in params.schedule.phases:
             raise ParamError("phase", phase, ", ".join(params.schedule.phases) or "none, as schedule.phases is empty")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from thaw import paths
-from thaw.app.lockfile import changed_params
+from thaw.app.lockfile import all_stages, changed_params
 from thaw.app.replaced import keep_edits
 from thaw.backbones import BACKBONES
 from thaw.config.checks import Tables
@@ -24,6 +24,7 @@ from thaw.datasets import DATASETS, Dataset, described
 from thaw.errors import ParamError, ThawError, Words
 from thaw.network.checkpoint import read_checkpoint_info, refuse_damaged
 from thaw.network.cut import frozen_layers
+from thaw.runtime.code import refuse_other_code
 from thaw.runtime.files import Damaged
 from thaw.runtime.logs import refuse_missing_logs
 
@@ -94,6 +95,7 @@ def check_runnable(raw: dict[str, Any], *, reachable: bool) -> None:
     # The tables that thaw.stage hands in; importing that module would take another 0.15 s.
     describe = _described if reachable else None
     checked = check_params(raw, Tables(BACKBONES, DATASETS, frozen_layers, read_checkpoint_info, describe))
+    refuse_other_code(all_stages(raw), raw)
     refuse_missing_logs(checked.run.log)
     if not reachable:
         return

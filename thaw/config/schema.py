@@ -409,6 +409,12 @@ class Params(Section):
     evaluate: Evaluate
     """What the last stage shows."""
 
+    code: Annotated[
+        dict[str, str | dict[str, str]] | None, Accepted("what `thaw new` and `thaw upgrade` write, or no such key")
+    ] = None
+    """Digests of the code of the installed thaw, in a project made by `thaw new`: where they change, the stages that
+    depend on that code run again. A checkout of thaw has none, as DVC watches its files."""
+
     def of(self, *names: str) -> dict[str, Any]:
         """These sections and values, as plain data, without the names of files in conf/."""
         files = {section: {"name"} for section in ("head", "augment", "schedule")}

@@ -20,7 +20,7 @@ from thaw.runtime.files import digest, sha256
 DVC_YAML = Path("dvc.yaml")
 
 # Packages of thaw that decide no number, and are no stage's dependency.
-_FREE = ("app", "config", "runtime")
+FREE = ("app", "config", "runtime")
 
 _VALUE = re.compile(r"\$\{([^}]+)\}")
 
@@ -44,7 +44,7 @@ def read_watched(stage: str) -> Watched:
     """What dvc.yaml names for a stage, with the values of params.yaml.
 
     Where there is no dvc.yaml, or it names no code of ours, the code is that of all packages of the installed thaw
-    that decide numbers.
+    that decide numbers; the dvc.yaml of `thaw new` names digests of code among the parameters.
 
     Args:
         stage: such as extract or unfreeze@all.
@@ -62,9 +62,41 @@ def read_watched(stage: str) -> Watched:
             else:
                 watched.inputs[dep.as_posix()] = digest(dep)
         names = [_resolved(name, values) for name in section.get("params", ())]
-        watched.parameters = {name: _value(name, values) for name in names}
-    watched.code = watched.code or _code_of_packages()
+        watched.parameters = {name: value_of(name, values) for name in names}
+    if not any(name.startswith("code.") for name in watched.parameters):
+        watched.code = watched.code or _code_of_packages()
     return watched
+
+
+def read_definition(stage: str, values: dict[str, Any], dvc_yaml: Path = DVC_YAML) -> dict[str, Any]:
+    """What dvc.yaml says of a stage, resolved, without what it depends on being read.
+
+    Args:
+        stage: such as extract or unfreeze@all.
+        values: the content of params.yaml, of now or of another time.
+        dvc_yaml: the file.
+
+    Returns:
+        `cmd`, `deps` and `outs` as texts, and `params` with their values by name; empty for a stage that it lacks.
+
+    Raises:
+        ThawError: dvc.yaml is no YAML.
+    """
+    section, values = _section(_read_yaml(dvc_yaml)["stages"], stage, values)
+    if not section:
+        return {}
+    return {
+        "cmd": _resolved(str(section.get("cmd")), values),
+        "deps": sorted(_resolved(dep, values) for dep in section.get("deps", ())),
+        "outs": sorted(
+            _resolved(out if isinstance(out, str) else next(iter(out)), values)
+            for kind in ("outs", "metrics")
+            for out in section.get(kind, ())
+        ),
+        "params": {
+            name: value_of(name, values) for name in (_resolved(name, values) for name in section.get("params", ()))
+        },
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -79,16 +111,16 @@ def _section(stages: dict[str, Any], stage: str, values: dict[str, Any]) -> tupl
     name, one_of_many, key = stage.partition("@")
     section = stages.get(name, {})
     if one_of_many and "do" in section:
-        items = _value(section["foreach"].removeprefix("${").removesuffix("}"), values)
+        items = value_of(section["foreach"].removeprefix("${").removesuffix("}"), values)
         section, values = section["do"], values | {"key": key, "item": items[key]}
     return section, values
 
 
 def _resolved(text: str, values: dict[str, Any]) -> str:
-    return _VALUE.sub(lambda match: str(_value(match[1], values)), text)
+    return _VALUE.sub(lambda match: str(value_of(match[1], values)), text)
 
 
-def _value(name: str, values: Any) -> Any:
+def value_of(name: str, values: Any) -> Any:
     """The value of a dotted name; None where there is none."""
     for part in name.split("."):
         values = values.get(part) if isinstance(values, dict) else None
@@ -109,4 +141,4 @@ def _code_files(path: Path) -> Iterator[Path]:
 def _code_of_packages() -> dict[str, str]:
     root = Path(thaw.__file__).parent
     packages = [package for package in sorted(root.iterdir()) if (package / "__init__.py").is_file()]
-    return {f"thaw/{package.name}": _code_hash(package) for package in packages if package.name not in _FREE}
+    return {f"thaw/{package.name}": _code_hash(package) for package in packages if package.name not in FREE}
