@@ -18,7 +18,7 @@ LAID = Path(".thaw.json")
 CODE = paths.CONF / SECTION / "installed.yaml"
 # What DVC watches where there is no file of weights and no folder of images: it has no optional dependencies.
 NOTHING = paths.CONF / "nothing.txt"
-# Files that an upgrade leaves alone: they do no work of thaw's.
+# Files that an upgrade leaves alone, whether they are edited or not.
 ONCE = ("README.md", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", str(paths.PARAMS))
 
 _DVC_HEADER = """\

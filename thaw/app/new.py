@@ -9,7 +9,7 @@ from pathlib import Path
 from thaw import paths
 from thaw.app.demo import AUTHOR
 from thaw.app.git import git
-from thaw.app.layout import LAID, layout
+from thaw.app.layout import LAID, ONCE, layout
 from thaw.config.compose import compose_params
 from thaw.config.load import load_params
 from thaw.datasets import described
@@ -40,8 +40,8 @@ def new_project(folder: Path, images: Path | None) -> None:
         if folder.resolve().is_relative_to(watched):
             raise ParamError(_DIR, received, f"a folder apart from the images in {watched}")
     files = layout(folder.name, None if path is None else str(path))
-    files[str(paths.PARAMS)] = _composed(files)
     files[str(LAID)] = laid_json(files, None if path is None else str(path))
+    files[str(paths.PARAMS)] = _composed(files)
     git("new", "version")  # git is there, before anything is written
     for name, text in files.items():
         write(folder / name, text)
@@ -62,7 +62,7 @@ def _composed(files: dict[str, str]) -> str:
 
 def laid_json(files: dict[str, str], images: str | None) -> str:
     """What `thaw upgrade` compares with, to tell edited files: the hash of each that was laid."""
-    hashes = {name: text_hash(text) for name, text in sorted(files.items())}
+    hashes = {name: text_hash(text) for name, text in sorted(files.items()) if name not in ONCE}
     about = "written by `thaw new` and `thaw upgrade`, to tell which files you have edited"
     return json.dumps({"about": about, "images": images, "files": hashes}, indent=2, ensure_ascii=False) + "\n"
 
