@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 import thaw
 from tests.helpers.project import ROOT
+from thaw.app.layout import layout
 from thaw.config.compose import compose_params
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -97,9 +98,11 @@ def test_the_workflow_tests_the_first_and_the_last_python_that_is_supported():
 def installed(tmp_path_factory) -> Path:
     """A folder with an installed wheel, built from a copy: a build writes beside its sources."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
-    for folder in ("thaw", "stages", "tests", "bench"):
+    for folder in ("thaw", "stages", "tests", "bench", "conf", ".dvc/plots"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in (".dvc/config", ".dvc/.gitignore"):
+        shutil.copy(ROOT / name, source / name)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     # With the environment's setuptools, as the tests need no package index.
@@ -115,7 +118,17 @@ def test_the_wheel_holds_all_of_thaw_and_no_other_package(installed):
     (wheel,) = installed.glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = (file for file in (ROOT / "thaw").rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    assert names == {file.relative_to(ROOT).as_posix() for file in files}
+    laid = {name for name in names if name.startswith("thaw/project/")}
+    assert names - laid == {file.relative_to(ROOT).as_posix() for file in files}
+    assert {"thaw/project/dvc.yaml", "thaw/project/.dvc/plots/page.html", "thaw/project/conf/config.yaml"} <= laid
+
+
+def test_the_wheel_lays_the_project_that_a_checkout_lays(installed, run, tmp_path):
+    run(str(installed / "bin/thaw"), "new", "own")
+    laid = [file for file in (tmp_path / "own").rglob("*") if file.is_file() and ".git" not in file.parts]
+    texts = {file.relative_to(tmp_path / "own").as_posix(): file.read_text(encoding="utf-8") for file in laid}
+    assert texts.pop("params.yaml") and texts.pop(".thaw.json")
+    assert texts == layout("own", None)
 
 
 @pytest.fixture

@@ -38,6 +38,10 @@ _DULL = (
 )  # fmt: skip
 
 
+# Digests, also of backbones that the run does not have.
+_CODE = "code."
+
+
 _NONE = object()
 
 
@@ -114,7 +118,7 @@ def _values(experiment: Experiment) -> dict[str, Any]:
     """Parameters that may distinguish set-ups, the leading ones first."""
     values = flat(experiment.params)
     return {name: values.pop(name) for name in _LEADING if name in values} | {
-        name: value for name, value in values.items() if name not in (*SEEDS, *_DULL)
+        name: value for name, value in values.items() if name not in (*SEEDS, *_DULL) and not name.startswith(_CODE)
     }
 
 
