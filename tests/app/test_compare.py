@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from tests.helpers.project import ROOT
@@ -23,6 +24,7 @@ from thaw.app.lockfile import (
 )
 from thaw.config.compose import compose
 from thaw.errors import ThawError
+from thaw.figures.style import PHASES
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +211,11 @@ def test_the_chart_shows_every_set_up(grid, params, tmp_path):
     for found in (grid[:1], grid, [*grid, Experiment("long", params("backbone=cnn"), 0.6, 90_000)]):
         draw_comparison(tmp_path / "compare.png", group_setups(found)[0])
         with Image.open(tmp_path / "compare.png") as image:
-            assert image.size == (900, 550)
-            # Each backbone has matplotlib's next colour.
+            assert image.size == (1350, 825)
+            # Each backbone has the next colour of phases.
             colors = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
-        assert (31, 119, 180) in colors
-        assert ((255, 127, 14) in colors) == (len(found) > 1)
+        assert tuple(round(255 * share) for share in to_rgb(PHASES[0])) in colors
+        assert (tuple(round(255 * share) for share in to_rgb(PHASES[1])) in colors) == (len(found) > 1)
 
 
 # Of three of each, the mean of numpy lies below the first and above the second.

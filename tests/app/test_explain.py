@@ -94,10 +94,23 @@ def test_a_photograph_is_shown_in_its_own_proportions(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("thaw.app.explain.save_figure", lambda figure, path: drawn.append(figure))
     overlay(tmp_path / "a.png", np.zeros((40, 60, 3), np.uint8), EXAMPLES.inputs[0], np.eye(4), "cat")
+    drawn[0].draw_without_rendering()
+    heights = {round(axes.get_window_extent().height) for axes in drawn[0].axes}
+    assert len(heights) == 1, "of the three panels"
+    scale = drawn[0].axes[2].child_axes[0]
+    assert scale.get_ylabel() == "support for the class" and scale.get_ylim() == (0, 1)
     for axes, ratio in zip(drawn[0].axes, (1.5, 1, 1), strict=True):
         for image in axes.images:
             left, right, bottom, top = image.get_extent()
             assert (right - left) / (top - bottom) == ratio
+
+
+def test_the_image_is_seen_where_nothing_speaks_for_the_class_and_through_the_map_elsewhere(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("thaw.app.explain.save_figure", lambda figure, path: drawn.append(figure))
+    overlay(tmp_path / "a.png", EXAMPLES.inputs[0], EXAMPLES.inputs[0], np.eye(4), "cat")
+    _, heat = drawn[0].axes[2].images
+    assert heat.get_alpha().min() == 0 and 0.3 < heat.get_alpha().max() < 0.8
 
 
 def test_the_probability_is_that_of_a_prediction(tmp_path, monkeypatch, capsys):

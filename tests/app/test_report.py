@@ -23,10 +23,17 @@ from thaw.config.compose import compose
 from thaw.config.naming import flat
 from thaw.config.overrides import overrides_for
 from thaw.errors import ThawError
+from thaw.figures.style import PHASES, PHASES_DARK
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "<script>alert('it's me')</script>"
 TEN = "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+
+def gallery(actual, predicted, side):
+    """Test images with their rows, as evaluate writes them."""
+    row = {"index": "7", "label": "0", "class": actual, "predicted": predicted, "confidence": "0.984"}
+    return [row] * 3, np.full((3, side, side, 3), 200, np.uint8)
 
 
 def png(width, height):
@@ -97,7 +104,8 @@ def run_of(classes, *overrides, matrix=None):
             "confusion": [{"actual": shown[a], "predicted": shown[b]} for a, b in zip(labels, guesses, strict=True)],
             "confused": [{"pair": f"{classes[0]}, {classes[1]}", "images": "7"}],
         },
-        images={"calibration": png(500, 550), "gallery": png(1000, 775), "mistakes": png(1000, 775)},
+        images={"calibration": png(500, 550)},
+        galleries={"gallery": gallery(classes[0], classes[0], 32), "mistakes": gallery(classes[0], classes[1], 300)},
     )  # fmt: skip
 
 
@@ -290,6 +298,18 @@ def test_the_gallery_says_whose_images_it_has(chosen, shown):
     assert f"<h3>Test images of {shown}, the first ones of the split</h3>" in text
 
 
+def test_a_misclassified_image_has_both_classes_in_its_caption(ten):
+    def words(run):
+        return re.sub(r" +", " ", re.sub(r"<[^>]*>", "", render(run)))
+
+    text = words(ten)
+    assert f"predicted {TEN[0]} (98\u00a0%)\n" in text
+    assert f"predicted {TEN[1]} (98\u00a0%), actual {TEN[0]}\n" in text
+    assert "No test image is misclassified" not in text
+    none = ten.galleries | {"mistakes": ([], np.zeros((0, 32, 32, 3), np.uint8))}
+    assert "No test image is misclassified" in words(replace(ten, galleries=none))
+
+
 def test_commands_of_a_workspace_a_commit_and_an_experiment(ten):
     checkout, again = ("git checkout 0123456789ab", "the code"), "dvc exp run -S backbone=mobilenetv2 -S head.units=64"
     assert [command for command, _ in ten.commands()] == [checkout[0], again]
@@ -352,11 +372,12 @@ def test_curves_have_the_colours_of_their_chips_which_the_page_defines_for_light
     assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) == {
         "none", "var(--soft)", "var(--rule)", *(f"var(--p{number})" for number in range(COLORS)),
     }  # fmt: skip
-    style = (ROOT / "thaw/app/report/page.css").read_text(encoding="utf-8")
-    assert all(style.count(f"--p{number}: #") == 2 for number in range(COLORS))
     run = run_of(TEN)
     rows = history(["head", "all"])
     text = render(replace(run, checkpoint=run.checkpoint | {"history": rows}))
+    assert all(
+        f"--p{number}: {color};" in text for colors in (PHASES, PHASES_DARK) for number, color in enumerate(colors)
+    )
     assert re.findall(r'background:var\(--(p\d)\)" aria-hidden="true"></span>(\w+)<', text)[-2:] == [
         ("p0", "head"), ("p1", "all"),
     ]  # fmt: skip
@@ -391,7 +412,7 @@ def test_a_browser_shows_all_of_it_at_either_width_without_scrolling_sideways(te
     assert set(seen) == {(path.name, width) for path in pages for width in (1280, 390)}
     for (_, width), one in seen.items():
         assert one["scroll"] <= width
-        assert one["images"] == [500, 1000, 1000]
+        assert one["images"] == [500, *[32] * 3, *[160] * 3]
         assert one["loaded"] == []
 
 

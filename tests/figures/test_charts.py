@@ -1,5 +1,7 @@
 """Charts of a finished run: what is written on them, and which lines they have."""
 
+from itertools import combinations
+
 import pytest
 
 from thaw.figures import charts
@@ -34,9 +36,13 @@ def rows(phase, first, last):
     ],
 )
 def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_path, history, expected):
-    draw_phases(tmp_path / "phases.png", history, TITLES)
+    draw_phases(tmp_path / "phases.png", history, TITLES, {"head": 0, "all": 1})
     accuracy, _, rate = drawn[0].axes
-    assert {text.get_text(): text.xy[0] for text in accuracy.texts} == expected
+    names = [text for text in accuracy.texts if text.get_text()]
+    assert {text.get_text(): text.xy[0] for text in names} == expected
+    assert not any(text.get_rotation() for text in names)
+    boxes = [text.get_window_extent() for text in names]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     low, high = rate.get_xlim()
     ticks = [tick for tick in rate.get_xticks() if low <= tick <= high]
     assert ticks
@@ -44,10 +50,21 @@ def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_pat
 
 
 def test_of_a_phase_of_one_epoch_training_is_seen_too(drawn, tmp_path):
-    draw_phases(tmp_path / "phases.png", rows("head", 0, 1), TITLES)
+    draw_phases(tmp_path / "phases.png", rows("head", 0, 1), TITLES, {"head": 1})
     for axes in drawn[0].axes[:2]:
         (training,) = (line for line in axes.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 1)
         assert training.get_marker() != "None"
+
+
+def test_the_epoch_that_a_phase_kept_has_a_ring_and_the_title_tells_its_accuracy(drawn, tmp_path):
+    history = rows("head", 0, 2) + rows("all", 2, 4)
+    history[4] |= {"val_accuracy": 0.75, "val_loss": 0.25}
+    draw_phases(tmp_path / "phases.png", history, TITLES, {"head": 0, "all": 1})
+    for axes, values in zip(drawn[0].axes, ([0.5, 0.75], [1.0, 0.25]), strict=False):
+        rings = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+        assert [tuple(line.get_xydata()[0]) for line in rings] == [(0, values[0]), (3, values[1])]
+    title = drawn[0].axes[0].get_title()
+    assert title == "Validation accuracy 0.500 before training, 0.750 after 2 phases"
 
 
 def test_each_corruption_is_a_line_from_the_unchanged_images_on(drawn, tmp_path):
@@ -61,7 +78,9 @@ def test_each_corruption_is_a_line_from_the_unchanged_images_on(drawn, tmp_path)
     (axes,) = drawn[0].axes
     lines = {line.get_label(): list(line.get_xydata().ravel()) for line in axes.lines}
     assert lines == {"gaussian noise": [0, 0.95, 1, 0.8, 5, 0.6], "contrast": [0, 0.95, 1, 0.9, 5, 0.7]}
-    assert axes.get_title() == "Corrupted test images: accuracy 0.750 on average, 0.950 unchanged"
+    low, high = axes.get_ylim()
+    assert 0.5 < low < 0.6 and 0.95 < high < 1, "where the curves are"
+    assert axes.get_title("left") == "Corrupted test images: accuracy 0.750 on average, 0.950 unchanged"
 
 
 def test_calibration_is_drawn_with_its_state_before_beside_it(drawn, tmp_path):
@@ -74,6 +93,7 @@ def test_calibration_is_drawn_with_its_state_before_beside_it(drawn, tmp_path):
     chart, _ = drawn[0].axes
     assert chart.get_title() == "Expected calibration error 0.012, before calibration 0.200"
     assert [bar.get_height() for bar in chart.patches] == [0.75]
+    assert chart.get_xlim() == chart.get_ylim() == (0.5, 1)
     lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in chart.lines}
     assert lines["mean confidence of a bin"] == [(0.7, 0.75)]
     assert lines["before calibration"] == [(0.72, 0.5), (0.98, 0.8)]

@@ -17,6 +17,7 @@ from thaw.app.versions import other_versions
 from thaw.config.naming import flat
 from thaw.errors import ThawError
 from thaw.figures.grids import save_figure
+from thaw.figures.style import INK, RULE, SOFT, new_chart, phase_color, plain
 from thaw.runtime.files import replacing
 
 # Runs that differ by these alone are one point with error bars.
@@ -229,17 +230,18 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
     from the minimum to the maximum; broad pale bars span the 95 % interval. Times far apart get a logarithmic axis.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = new_chart(9, 5.5)
     FigureCanvasAgg(figure)  # measures text
     axes = figure.subplots()
+    plain(axes)
     on_front = _front(setups)
     if len(on_front) > 1:
         axes.plot(
             *zip(*on_front, strict=True),
-            color="0.55", linestyle="--", linewidth=1, drawstyle="steps-post", label="Pareto front", zorder=1,
+            color=SOFT, linestyle="--", linewidth=1, drawstyle="steps-post", zorder=1,
+            label="Pareto front: none is\nboth faster and better",
         )  # fmt: skip
     backbones = sorted({setup.backbone for setup in setups})
     _draw_intervals(axes, setups)
@@ -250,9 +252,10 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
             [setup.accuracy for setup in same],
             _error([[run.accuracy for run in setup.runs] for setup in same]),
             _error([[run.seconds for run in setup.runs] for setup in same]),
-            fmt="o", color=f"C{number % 10}", capsize=2, elinewidth=1, markersize=6, label=backbone,
+            fmt="o", color=phase_color(number), capsize=2, elinewidth=1, markersize=6, label=backbone,
         )  # fmt: skip
     axes.set(xlabel="training time, seconds", ylabel="test accuracy")
+    axes.set_title(_chart_title(setups), fontsize=12, color=INK)
     axes.margins(0.12)
     times = [run.seconds for setup in setups for run in setup.runs]
     if max(times) > 10 * min(times) > 0:
@@ -262,12 +265,21 @@ def draw_comparison(path: Path, setups: list[Setup]) -> None:
     else:
         axes.set_xlim(left=max(0, axes.get_xlim()[0]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.grid(axis="x", color=RULE, linewidth=0.8)
+    # A single backbone, without a front and intervals, needs no word of explanation.
+    handles, _ = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     _annotate(axes, setups)
     save_figure(figure, path)
+
+
+def _chart_title(setups: list[Setup]) -> str:
+    """What the points are; the backbone's name where all have one."""
+    backbones = {setup.backbone for setup in setups}
+    of_backbone = f" of {backbones.pop()}" if len(backbones) == 1 else ""
+    count = "1 set-up" if len(setups) == 1 else f"{len(setups)} set-ups"
+    return f"Test accuracy{of_backbone} by training time, {count}"
 
 
 def _draw_intervals(axes, setups: list[Setup]) -> None:
@@ -298,7 +310,7 @@ def _annotate(axes, setups: list[Setup]) -> None:
         for text, place in product(dict.fromkeys([f"{number} {words}".strip(), str(number)]), _PLACES):
             label = axes.annotate(
                 text, (setup.seconds, setup.accuracy), place[:2], textcoords="offset points", ha=place[2],
-                fontsize=8, color="0.15", path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                fontsize=8, color=INK, path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )  # fmt: skip
             box = label.get_window_extent().extents
             if _within(box, axes.get_window_extent().extents) and not any(_overlap(box, other) for other in taken):

@@ -7,10 +7,14 @@ import keras
 import numpy as np
 
 from thaw.figures.grids import save_figure
+from thaw.figures.style import INK, new_chart
 from thaw.network.build import Network
 
 # Pixels of each image of the figure along a side.
 PANEL = 300
+
+# Colours of a map, and how opaque they are where it is highest.
+_COLORS, _OPAQUE = "plasma", 0.7
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -76,7 +80,9 @@ def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.nda
 
 
 def overlay(path: Path, shown: np.ndarray, image: np.ndarray, heat: np.ndarray, title: str) -> None:
-    """Write a PNG: the image, the network's input, and the input under its map.
+    """Write a PNG: the image, the network's input, and the input under its map, all of one height, and a scale.
+
+    Where the map is 0 the image shows as it is; the more support, the more of the map's colour lies over it.
 
     Args:
         path: of the PNG.
@@ -85,18 +91,36 @@ def overlay(path: Path, shown: np.ndarray, image: np.ndarray, heat: np.ndarray, 
         heat: of `grad_cam`, (h, w).
         title: the class that the map supports.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    for axes, panel, caption in zip(
-        figure.subplots(1, 3), (shown, image, image), ("image", "input of the network", title), strict=True
-    ):
-        height, width, _ = np.shape(panel)
-        axes.imshow(panel, interpolation="nearest", extent=(0, width / height, 0, 1))
+    height, width, _ = np.shape(shown)
+    ratios = (width / height, 1, 1)
+    figure = new_chart(3 * sum(ratios) + 0.9, 3.4)
+    all_axes = figure.subplots(1, 3, width_ratios=ratios)
+    captions = ("image", f"input of the network, {len(image)} x {len(image)} pixels", title)
+    for axes, panel, ratio, caption in zip(all_axes, (shown, image, image), ratios, captions, strict=True):
+        axes.imshow(panel, interpolation="nearest", extent=(0, ratio, 0, 1))
         axes.set(xticks=[], yticks=[])
-        axes.set_title(caption, fontsize=9, parse_math=False)
-    axes.imshow(heat, interpolation="bilinear", cmap="inferno", alpha=0.55, extent=(0, 1, 0, 1), vmin=0, vmax=1)
+        axes.set_title(caption, fontsize=9, color=INK, parse_math=False)
+    _lay_over(all_axes[-1], heat)
     save_figure(figure, path)
+
+
+def _lay_over(axes, heat: np.ndarray) -> None:
+    """Draw a map over an image, the more opaque the higher, and its scale beside it."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    norm = Normalize(0, 1)
+    axes.imshow(
+        heat,
+        interpolation="bilinear",
+        cmap=_COLORS,
+        norm=norm,
+        alpha=_OPAQUE * np.clip(heat, 0, 1),
+        extent=(0, 1, 0, 1),
+    )
+    scale = axes.figure.colorbar(ScalarMappable(norm, _COLORS), cax=axes.inset_axes((1.04, 0, 0.05, 1)))
+    scale.set_label("support for the class", fontsize=8, color=INK)
+    scale.set_ticks([0, 0.5, 1], labels=["none", "half", "most"], fontsize=8)
 
 
 def gradient(function: Callable, x):

@@ -73,16 +73,17 @@ def suggestion(trials: Sequence[Trial]) -> Trial:
 
 def draw_trials(path: Path, name: str, trials: Sequence[Trial]) -> None:
     """Draw validation accuracy by learning rate and mark the best."""
-    from matplotlib.figure import Figure
-
     from thaw.figures.grids import save_figure
+    from thaw.figures.style import INK, new_chart, phase_color, plain
 
     best = suggestion(trials)
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = new_chart(7, 4)
     axes = figure.subplots()
-    axes.plot([trial.rate for trial in trials], [trial.val_accuracy for trial in trials], marker="o")
-    axes.axvline(best.rate, color="C1", label=f"best: {best.rate:g}, {best.val_accuracy:.4f}")
-    axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy", title=f"Phase {name}")
+    plain(axes)
+    color = phase_color(0)
+    axes.plot([trial.rate for trial in trials], [trial.val_accuracy for trial in trials], color=color, marker="o")
+    axes.axvline(best.rate, color=phase_color(2), label=f"best: {best.rate:g}, accuracy {best.val_accuracy:.4f}")
+    axes.set(xscale="log", xlabel="peak learning rate", ylabel="validation accuracy")
+    axes.set_title(f"Phase {name}: validation accuracy by peak learning rate", fontsize=11, color=INK)
     axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)

@@ -22,14 +22,16 @@ def draw_figures(params: Params) -> None:
     """Draw all figures of a finished run; no parameter affects them."""
     history, predictions = _table("history", "phase"), _predictions("predictions")
     bins, evaluated = _table("calibration", "probabilities"), _json(paths.EVALUATED)
-    phases = {row["phase"]: phase_title(row) for row in _table("phases", "phase", "trainable")}
+    phases = _table("phases", "phase", "trainable")
+    titles = {row["phase"]: phase_title(row) for row in phases}
+    kept = {row["phase"]: int(row["best_epoch"]) for row in phases}
     errors = [evaluated[name] for name in ("calibration_error", "calibration_error_uncalibrated")]
     gallery, mistakes = _predictions("gallery"), _predictions("mistakes")
     gallery_images, mistakes_images = (_images(paths.TABLES / f"{name}.npy") for name in ("gallery", "mistakes"))
     views, classes = _images(paths.VIEWS / "images.npy"), _json(paths.VIEWS / "classes.json")
     view_names = ["view 0:\nunaugmented", *(f"view {number}" for number in range(1, len(views)))]
     with replacing_folder(paths.FIGURES) as folder:
-        draw_phases(folder / "phases.png", history, phases)
+        draw_phases(folder / "phases.png", history, titles, kept)
         draw_calibration(folder / "calibration.png", bins, *errors)
         draw_predictions(folder / "gallery.png", gallery_title(gallery, predictions), gallery_images, gallery)
         draw_predictions(folder / "mistakes.png", mistakes_title(mistakes, predictions), mistakes_images, mistakes)

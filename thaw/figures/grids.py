@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from thaw.figures.style import CORRECT, WRONG
 from thaw.runtime.files import replacing
 
 # Characters per line of a caption, as wide as an image.
 CAPTION_WIDTH = 23
 
-# Pixels of a figure per inch.
+# Pixels of a grid of images per inch.
 DPI = 100
 
 # Side in pixels up to which an image is enlarged with sharp pixels, and above which it is drawn no larger.
@@ -35,7 +36,9 @@ def draw_grid(path: Path, title: str, rows: np.ndarray, row_titles: list[str], c
     from matplotlib.figure import Figure
 
     inches = _inches(rows, 1.0)
-    figure = Figure(figsize=(inches * len(column_titles) + 0.8, inches * len(rows) + 0.7), layout="constrained")
+    figure = Figure(
+        figsize=(inches * len(column_titles) + 0.8, inches * len(rows) + 0.7), dpi=DPI, layout="constrained"
+    )
     figure.suptitle(title, fontsize=9, parse_math=False)
     for r, (images, row_title) in enumerate(zip(rows, row_titles, strict=True)):
         for c, (image, column_title) in enumerate(zip(images, column_titles, strict=True)):
@@ -79,13 +82,15 @@ def draw_captioned(
 
     rows = math.ceil(len(images) / columns)
     inches, (height, width) = _inches(images, 10 / columns), images.shape[1:3]
-    figure = Figure(figsize=(inches * columns, (inches * height / width + 0.3) * rows + 0.4), layout="constrained")
+    figure = Figure(
+        figsize=(inches * columns, (inches * height / width + 0.3) * rows + 0.4), dpi=DPI, layout="constrained"
+    )
     figure.suptitle(title, fontsize=11, parse_math=False)
     for number, (image, text) in enumerate(zip(images, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         _show(axes, image)
         axes.set(xticks=[], yticks=[])
-        color = "#1a7f37" if green[number] else "#c62828"
+        color = CORRECT if green[number] else WRONG
         axes.set_title(text, fontsize=7, color=color, parse_math=False)
         for spine in axes.spines.values():
             spine.set(color=color, linewidth=2)
@@ -112,11 +117,11 @@ def caption(prediction: dict[str, Any]) -> str:
 
 
 def save_figure(figure, path: Path) -> None:
-    """Write a figure as a PNG, with the same bytes in each run."""
+    """Write a figure as a PNG of its own resolution, with the same bytes in each run."""
     png = io.BytesIO()  # on a full disk, Pillow itself would say only "encoder error -2"
     with warnings.catch_warnings():
         # Of a class name with emoji, say, a letter is a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(png, format="png", dpi=figure.dpi, metadata={"Software": None})
     with replacing(path) as beside:
         beside.write_bytes(png.getvalue())

@@ -4,16 +4,18 @@ import io
 from typing import Any
 from xml.etree import ElementTree
 
-from thaw.network.history import by_phase
+from thaw.figures.style import PHASES
+from thaw.network.history import best_row, by_phase
 
-# matplotlib writes colours as numbers. Each stands for a variable of page.css, which differs for light and dark pages.
-_SOFT, _RULE, *_PHASES = (f"#{number:06x}" for number in range(1, 11))
+# matplotlib writes colours as numbers. Each stands for a variable of the page, which differs for light and dark pages.
+_SOFT, _RULE, *_PHASES = (f"#{number:06x}" for number in range(1, 3 + len(PHASES)))
 _VARIABLES = {_SOFT: "soft", _RULE: "rule"} | {color: f"p{number}" for number, color in enumerate(_PHASES)}
-# Number of phase colours: --p0 and on in page.css.
+# Number of phase colours: --p0 and on in the page.
 COLORS = len(_PHASES)
 
 _SOLID: dict[str, Any] = {"marker": "o", "markersize": 4}
 _DOTTED: dict[str, Any] = {"marker": "x", "markersize": 3.5, "markeredgewidth": 0.8, "linestyle": (0, (0.6, 2))}
+_KEPT: dict[str, Any] = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": "none"}
 _TEXT: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -31,7 +33,7 @@ ElementTree.register_namespace("xlink", _XLINK)
 def draw_curves(
     history: list[dict[str, Any]], title: str, solid: str, dotted: str | None = None, zoom: bool = True
 ) -> str | None:
-    """Draw one or two columns of a history over epochs, each phase in its colour.
+    """Draw one or two columns of a history over epochs, each phase in its colour, with a ring at the epoch it kept.
 
     Args:
         history: rows of all phases, as thaw.training writes them.
@@ -67,6 +69,9 @@ def draw_curves(
                 line, color = f"{phase}, {column}", _PHASES[number % COLORS]
                 axes.plot(*zip(*points, strict=True), color=color, linewidth=1.6, clip_on=False, gid=line, **style)
                 tooltips[line] = [f"{phase}, epoch {epoch}: {value:.4g}" for epoch, value in points]
+            kept = best_row(rows)
+            if kept[solid] is not None and low <= kept[solid] <= high:
+                axes.plot(kept["epoch"], kept[solid], color=_PHASES[number % COLORS], clip_on=False, **_KEPT)
         drawing = io.StringIO()
         figure.savefig(drawing, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     label = f"{title} by epoch, phases {', '.join(phases)}; the numbers are in the table of phases"

@@ -1,11 +1,14 @@
 """The page of a report: the values that report.html.j2 shows, computed from a run. Start at `render`."""
 
 import base64
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from thaw.app.experiments import format_interval
 from thaw.app.lockfile import training_stages
@@ -15,6 +18,8 @@ from thaw.app.versions import other_versions, recorded_versions
 from thaw.config.naming import flat
 from thaw.config.schedule import stage_of
 from thaw.config.schema import HEAD
+from thaw.figures.grids import LARGEST, SHARP
+from thaw.figures.style import PHASES, PHASES_DARK
 from thaw.network.backend import what_computes
 from thaw.network.history import best_row, by_phase, kept_start
 from thaw.runtime.progress import format_duration
@@ -71,6 +76,8 @@ def render(run: Run) -> str:
         confusion=_confusion(run),
         confused=_confused(run),
         gallery_class=_gallery_class(run),
+        galleries={name: _gallery(rows, images) for name, (rows, images) in run.galleries.items()},
+        colors={"light": PHASES, "dark": PHASES_DARK},
         facts=_facts(run),
         other_versions=other_versions(recorded_versions(run.provenance.values())),
         parameters=_parameters(run),
@@ -215,6 +222,28 @@ def _gallery_class(run: Run) -> str:
         label = run.classes[label]
     # The class of the lowest F1, of those with test images.
     return label or [row["class"] for row in run.tables["per_class"] if int(row["images"])][-1]
+
+
+def _gallery(rows: list[dict[str, str]], images: np.ndarray) -> list[dict[str, Any]]:
+    """Test images as PNG, with the actual and the predicted class and the confidence."""
+    return [
+        {
+            "actual": row["class"],
+            "predicted": row["predicted"],
+            "confidence": f"{float(row['confidence']):.0%}".replace("%", "\u00a0%"),
+            "png": _png(image),
+            "small": len(image) <= SHARP,
+        }
+        for row, image in zip(rows, images, strict=True)
+    ]
+
+
+def _png(image: np.ndarray) -> bytes:
+    """An image, reduced where it is larger than the page shows it."""
+    content, picture = io.BytesIO(), Image.fromarray(image)
+    picture.thumbnail((LARGEST, LARGEST))
+    picture.save(content, "png")
+    return content.getvalue()
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from thaw import paths
 from thaw.app.experiments import EVALUATED, open_revision
 from thaw.app.git import git, refuse_other_owner
@@ -21,7 +23,9 @@ from thaw.errors import ThawError
 from thaw.stage import read_params
 
 # Names of outputs: of the stage figures, in plots/figures, and of evaluate, in plots/tables.
-IMAGES = ("calibration", "gallery", "mistakes")
+IMAGES = ("calibration",)
+# Of evaluate: a table of predictions each, and their images.
+GALLERIES = ("gallery", "mistakes")
 TABLES = ("scores", "per_class", "confusion", "confused")
 # Longer commands are split into lines, one for each option.
 _LINE = 80
@@ -50,6 +54,7 @@ class Run:
         classes: names of the dataset's classes, in the order of their numbers.
         tables: rows of plots/tables/<name>.csv, by name.
         images: bytes of plots/figures/<name>.png, by name.
+        galleries: rows of plots/tables/<name>.csv and their test images, uint8 (n, side, side, 3), by name.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Run:
     classes: list[str]
     tables: dict[str, list[dict[str, str]]]
     images: dict[str, bytes]
+    galleries: dict[str, tuple[list[dict[str, str]], np.ndarray]]
 
     def commands(self) -> list[tuple[str, str]]:
         """Commands that reproduce this run, and the purpose of each."""
@@ -155,6 +161,7 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             classes=json.loads(fs.read_text(f"{paths.PROCESSED}/classes.json"))["classes"],
             tables={name: _rows(fs.read_text(f"{paths.TABLES}/{name}.csv")) for name in TABLES},
             images={name: fs.read_bytes(f"{paths.FIGURES}/{name}.png") for name in IMAGES},
+            galleries={name: _gallery(fs, f"{paths.TABLES}/{name}") for name in GALLERIES},
         )
     except FileNotFoundError as error:
         file = error.filename or str(error).split(": ")[-1].strip("'")
@@ -169,6 +176,11 @@ def _read(fs, revision: str | None, commit: str | None, base: str) -> Run:
             f"report: {revision or 'the workspace'} has results of another version of thaw (no {error}); "
             "`dvc repro` makes results anew"
         ) from None
+
+
+def _gallery(fs, path: str) -> tuple[list[dict[str, str]], np.ndarray]:
+    images = np.load(io.BytesIO(fs.read_bytes(f"{path}.npy")), allow_pickle=False)
+    return _rows(fs.read_text(f"{path}.csv")), images
 
 
 def _frozen(pipeline: dict[str, Any]) -> list[str]:
