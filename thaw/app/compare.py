@@ -307,7 +307,8 @@ def _annotate(axes, setups: list[Setup]) -> None:
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     for number, setup in enumerate(setups, 1):
         words = ", ".join(_short(name, value) for name, value in setup.label.items() if name != "backbone")
-        for text, place in product(dict.fromkeys([f"{number} {words}".strip(), str(number)]), _PLACES):
+        texts = [f"{number}: {words}", str(number)] if words else [str(number)]
+        for text, place in product(texts, _PLACES):
             label = axes.annotate(
                 text, (setup.seconds, setup.accuracy), place[:2], textcoords="offset points", ha=place[2],
                 fontsize=8, color=INK, path_effects=[withStroke(linewidth=2.5, foreground="white")],
