@@ -5,9 +5,12 @@ The versions are those that DVC's own page loads (dvc_render.vega.VegaRenderer.S
     for p in vega@5.20.2 vega-lite@5.2.0 vega-embed@6.18.2; do npm pack $p; done
     for p in vega-5.20.2 vega-lite-5.2.0 vega-embed-6.18.2; do mkdir $p; tar xzf $p.tgz -C $p; done
     python .dvc/plots/make_page.py .
+
+Without a folder, the scripts and their license stay those of page.html: for a change of page.css or page.js.
 """
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -18,7 +21,7 @@ SCRIPTS = (
     ("vega-embed", "6.18.2", "1ba9826431ddc9805e815ad92acc811c819f2bfd32bda2a128b8c4b5070fab5e"),
 )
 # DVC replaces {plot_divs} by its plots and {refresh_tag} by its refresh tag; without {scripts} it adds no addresses to
-# load. Its images stand in tables below the charts.
+# load. page.js comes after Vega, which it wraps, and before the plots.
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -27,21 +30,21 @@ PAGE = """<!DOCTYPE html>
 {refresh_tag}
 <title>thaw: plots</title>
 <style>
-body { font: 15px/1.4 system-ui, sans-serif; color: #222; margin: 1.5rem; }
-body > div { display: inline-block; vertical-align: top; margin: 0 1.5rem 1.5rem 0; max-width: 100%; overflow-x: auto; }
-img { max-width: 100%; height: auto; }
-td, th { text-align: left; vertical-align: top; padding: 0 1rem 0.5rem 0; }
-</style>
+STYLE</style>
 <!--
 The scripts are Vega, Vega-Lite and Vega-Embed, unchanged, under this license:
 
 LICENSE-->
-SCRIPTS</head>
+SCRIPTS<script>
+CODE</script>
+</head>
 <body>
 {plot_divs}
 </body>
 </html>
 """
+for place, name in (("STYLE", "page.css"), ("CODE", "page.js")):
+    PAGE = PAGE.replace(place, Path(__file__).with_name(name).read_text(encoding="utf-8"), 1)
 
 
 def page(folder: Path) -> str:
@@ -57,5 +60,16 @@ def page(folder: Path) -> str:
     return PAGE.replace("LICENSE", license, 1).replace("SCRIPTS", scripts, 1)
 
 
+def page_again(old: str) -> str:
+    """The template, with the scripts and the license that this page has."""
+    license = re.search(r"under this license:\n\n(.*?)-->", old, re.DOTALL)
+    scripts = re.findall(r"<script>/\* .*?</script>\n", old, re.DOTALL)
+    if license is None or len(scripts) != len(SCRIPTS):
+        raise SystemExit("page.html: no scripts or no license; name the folder of the packages")
+    return PAGE.replace("LICENSE", license.group(1), 1).replace("SCRIPTS", "".join(scripts), 1)
+
+
 if __name__ == "__main__":
-    Path(__file__).with_name("page.html").write_text(page(Path(sys.argv[1])), encoding="utf-8")
+    file = Path(__file__).with_name("page.html")
+    made = page(Path(sys.argv[1])) if sys.argv[1:] else page_again(file.read_text(encoding="utf-8"))
+    file.write_text(made, encoding="utf-8")

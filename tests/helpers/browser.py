@@ -45,7 +45,8 @@ def measured(pages: list[Path], widths: tuple[int, ...]) -> dict[tuple[str, int]
     frames = []
     for page in pages:
         inside = page.with_name(f"inside-{page.name}")
-        inside.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+        # The last one: scripts of a page may hold the word too.
+        inside.write_text(script.join(page.read_text(encoding="utf-8").rsplit("</body>", 1)), encoding="utf-8")
         frames += [
             f'<iframe src="{inside.name}#{page.name}" style="border:0;width:{width}px"></iframe>' for width in widths
         ]
