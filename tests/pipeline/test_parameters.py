@@ -108,6 +108,7 @@ CHANGES: dict[str, Any] = {
     "evaluate.gallery_class": 7,
     "evaluate.views": 3,
     "evaluate.corruptions": True,
+    "code": {"training": "x0"},
     **{f"{section}.name": "other" for section in ("head", "augment", "schedule")},
     **{
         f"{run}.{key}": value
