@@ -20,6 +20,7 @@ from thaw.app.commands import (
     params,
     predict,
     report,
+    serve,
     stage,
     summary,
     sweep,
@@ -30,7 +31,7 @@ from thaw.runtime.process import escape_output
 
 COMMANDS = (
     params, check, summary, lr_range, depth, sweep, demo, new, upgrade, fresh, compare, report, predict, export,
-    explain, audit, stage,
+    explain, serve, audit, stage,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from tests.helpers.examples import example_images, measure_statistics
 from tests.helpers.project import ROOT
 from thaw.__main__ import main
 from thaw.app.commands import predict
+from thaw.app.explain import grad_cam
 from thaw.app.predict import BATCH, BatchSizes
 from thaw.images.read import read_image
 from thaw.network.build import build_network
@@ -161,6 +162,23 @@ def test_features_of_a_deeper_cut_are_pooled(project, classifier):
     found = classifier.features(files, depth=2)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.asarray(maps).mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # from inside Keras
+def test_maps_are_those_of_grad_cam_for_a_class_or_for_the_most_probable_one(project, classifier):
+    network, _ = load_checkpoint(project / "models/all")
+    best = classifier.predict(EXAMPLES[:5]).argmax(axis=1)
+    found = classifier.grad_cam(EXAMPLES[:5])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, grad_cam(network, EXAMPLES[:5], best), atol=1e-4)
+    dogs = grad_cam(network, EXAMPLES[:5], np.full(5, 1))
+    for _ in range(2):  # what is made once keeps nothing of the image before
+        np.testing.assert_allclose(classifier.grad_cam(EXAMPLES[:5], of="dog"), dogs, atol=1e-4)
+    assert classifier.grad_cam([]).shape == (0, *found.shape[1:])
+    files = sorted((project / "holiday").glob("*.png"))
+    assert classifier.grad_cam(files, "cat").shape == (len(files), *found.shape[1:])
+    with pytest.raises(thaw.ThawError, match="^of: received 'bird'; accepted: cat, dog, long-eared owl$"):
+        classifier.grad_cam(EXAMPLES[0], of="bird")
 
 
 def test_a_backbone_without_a_head_has_features_and_no_classifier(project):

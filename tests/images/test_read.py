@@ -355,9 +355,22 @@ def blocks() -> int:
 # What is no image
 
 
-@pytest.mark.parametrize(
-    "content", [b"text", bytes(5000), b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"II*\x00"]
-)
+NO_IMAGES = [b"text", bytes(5000), b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"II*\x00"]
+
+
+@pytest.mark.parametrize("content", [b"", *NO_IMAGES])
+def test_the_content_of_a_file_is_read_as_the_file_is(tmp_path, content):
+    file = tmp_path / "a.png"
+    for good in (saved(gradient(90, 60), tmp_path / "b.jpg"), saved(gradient(), tmp_path / "b.webp")):
+        np.testing.assert_array_equal(read_image(good.read_bytes(), 32).pixels, pixels(good))
+    file.write_bytes(content)
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(content, 32)
+    assert caught.value.why == why_not(file)
+    assert str(caught.value) == f"image: {caught.value.why}"
+
+
+@pytest.mark.parametrize("content", NO_IMAGES)
 def test_a_file_that_is_no_image_is_refused_in_one_line(tmp_path, content):
     for name in ("a.png", "a.jpg", "a.tga"):
         (tmp_path / name).write_bytes(content)

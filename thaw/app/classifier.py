@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.app.metadata import model_name
-from thaw.app.predict import BATCH, BatchSizes, Predictor, image_batches
+from thaw.app.predict import BATCH, BatchSizes, Predictor, class_number, image_batches
 from thaw.backbones import BACKBONES
 from thaw.config.schema import Device
 from thaw.errors import ParamError, ThawError, Words
@@ -27,6 +27,7 @@ from thaw.network.checkpoint import CHECKPOINT_JSON, CheckpointInfo, load_checkp
 if TYPE_CHECKING:
     from keras import Model
 
+    from thaw.app.explain import GradCam
     from thaw.network.build import Network
 
 __all__ = ["Backend", "Classifier", "Images", "UnreadableImage", "features", "load"]
@@ -78,7 +79,7 @@ def features(path: File, images: Images, depth: int = 0, backend: Backend | None
     with _float32():
         network, _ = load_checkpoint(folder)
         computed = PooledFeatures(network, depth)
-    return _computed(computed, computed.width, images, info.input_size)
+    return _computed(computed, (computed.width,), images, info.input_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,7 @@ class Classifier:
     temperature: float
     _predictor: Predictor = field(repr=False)
     _by_depth: dict[int, "PooledFeatures"] = field(default_factory=dict, repr=False)
+    _explained: list["GradCam"] = field(default_factory=list, repr=False)  # one, from the first map on
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """Calibrated probabilities of the classes, float32 (n, classes): those of `thaw predict`.
@@ -110,7 +112,7 @@ class Classifier:
             UnreadableImage: a file gives no image; the error names it, and no later file is predicted.
             ThawError: images of another shape or type; a folder in place of files.
         """
-        return _computed(self._predictor.probabilities, len(self.classes), images, self.input_size)
+        return _computed(self._predictor.probabilities, (len(self.classes),), images, self.input_size)
 
     def features(self, images: Images, depth: int = 0) -> NDArray[np.float32]:
         """Features of images by the backbone, float32 (n, d), such as for a search for similar images.
@@ -128,7 +130,35 @@ class Classifier:
             with _float32():
                 self._by_depth[depth] = PooledFeatures(self._predictor.network, depth)
         computed = self._by_depth[depth]
-        return _computed(computed, computed.width, images, self.input_size)
+        return _computed(computed, (computed.width,), images, self.input_size)
+
+    def grad_cam(self, images: Images, of: str | None = None) -> NDArray[np.float32]:
+        """How much each region of an image supports a class (Grad-CAM), float32 (n, height, width) from 0 to 1.
+
+        The map is that of the backbone's last convolution, and covers the image. Its maximum is 1, or 0 where nothing
+        supports the class. `thaw explain` draws it.
+
+        Args:
+            images: as for `predict`.
+            of: name of the class; None for the most probable one of each image.
+
+        Raises:
+            ThawError: as `predict`; there is no such class.
+        """
+        label = None if of is None else class_number(of, self.classes, "of")
+        if not self._explained:
+            from thaw.app.explain import GradCam
+
+            with _float32():
+                self._explained.append(GradCam(self._predictor.network))
+        (explained,) = self._explained
+
+        def maps(batch: np.ndarray) -> np.ndarray:
+            if label is not None:
+                return explained(batch, np.full(len(batch), label))
+            return explained(batch, self._predictor.probabilities(batch).argmax(axis=1))
+
+        return _computed(maps, explained.shape, images, self.input_size)
 
     def keras(self) -> "Model":
         """A Keras model from images, uint8 (n, side, side, 3), to probabilities, float32 (n, classes).
@@ -220,11 +250,11 @@ def _float32() -> Iterator[None]:
 
 
 def _computed(
-    compute: Callable[[np.ndarray], np.ndarray], width: int, images: Images, side: int
+    compute: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], images: Images, side: int
 ) -> NDArray[np.float32]:
-    """What `compute` makes of images, float32 (n, width), (0, width) if there are none."""
+    """What `compute` makes of images, float32 (n, *shape), (0, *shape) if there are none."""
     parts = [compute(batch).astype(np.float32) for batch in _batches(images, side)]
-    return np.concatenate([np.zeros((0, width), np.float32), *parts])
+    return np.concatenate([np.zeros((0, *shape), np.float32), *parts])
 
 
 def _batches(images: Images, side: int) -> Iterator[np.ndarray]:

@@ -14,7 +14,7 @@ from thaw.network.build import Network
 PANEL = 300
 
 # Colours of a map, and how opaque they are where it is highest.
-_COLORS, _OPAQUE = "plasma", 0.7
+COLORS, _OPAQUE = "plasma", 0.7
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -25,7 +25,7 @@ class _Offset(keras.layers.Layer):
     The gradient at a tensor inside a graph equals the gradient at an offset of 0, which every backend computes.
     """
 
-    offset = None
+    offset = input_seen = None
 
     def call(self, x):
         self.input_seen = x
@@ -40,6 +40,48 @@ def last_convolution(network: Network) -> keras.Layer:
     return next(layer for layer in reversed(network.blocks[-1].layers) if isinstance(layer, _CONVOLUTIONS))
 
 
+class GradCam:
+    """Grad-CAM of one network: what does not depend on the image is made once."""
+
+    def __init__(self, network: Network) -> None:
+        """Args:
+        network: with a head.
+        """
+        conv, self._offset = last_convolution(network), _Offset()
+
+        def call(layer: keras.Layer, *arguments, **options):
+            y = layer(*arguments, **options)
+            return self._offset(y) if layer is conv else y
+
+        top = keras.models.clone_model(network.blocks[-1], clone_function=lambda layer: layer, call_function=call)
+        self._top = keras.Model(top.input, network.head(network.pooled(top.output)))
+        start, x = network.image_input()
+        for block in network.blocks[:-1]:
+            x = block(x, training=False)
+        self._below = keras.Model(start, x)
+        self.shape: tuple[int, int] = tuple(conv.output.shape[1:3])
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """As `grad_cam`."""
+        x = keras.ops.convert_to_tensor(self._below.predict(images, verbose=0))
+        targets = keras.ops.one_hot(keras.ops.convert_to_tensor(labels), self._top.output.shape[-1])
+
+        def score(value):
+            self._offset.offset = value
+            return keras.ops.sum(self._top(x, training=False) * targets)
+
+        try:
+            self._top(x, training=False)
+            activations = np.asarray(self._offset.input_seen, np.float32)
+            slopes = np.asarray(gradient(score, keras.ops.zeros(activations.shape)), np.float32)
+        finally:  # on JAX, these are of that gradient alone
+            self._offset.offset = self._offset.input_seen = None
+        weights = slopes.mean(axis=(1, 2), keepdims=True)
+        maps = np.maximum((weights * activations).sum(axis=-1), 0)
+        largest = maps.max(axis=(1, 2), keepdims=True)
+        return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
+
+
 def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How much each position of the last convolution's map supports a class.
 
@@ -52,31 +94,7 @@ def grad_cam(network: Network, images: np.ndarray, labels: np.ndarray) -> np.nda
         float32 (n, height, width) of that map, from 0 to 1; the maximum of each image is 1, or 0 where no
         position supports the class.
     """
-    conv, offset = last_convolution(network), _Offset()
-
-    def call(layer: keras.Layer, *arguments, **options):
-        y = layer(*arguments, **options)
-        return offset(y) if layer is conv else y
-
-    top = keras.models.clone_model(network.blocks[-1], clone_function=lambda layer: layer, call_function=call)
-    model = keras.Model(top.input, network.head(network.pooled(top.output)))
-    start, x = network.image_input()
-    for block in network.blocks[:-1]:
-        x = block(x, training=False)
-    x = keras.ops.convert_to_tensor(keras.Model(start, x).predict(images, verbose=0))
-    targets = keras.ops.one_hot(keras.ops.convert_to_tensor(labels), model.output.shape[-1])
-
-    def score(value):
-        offset.offset = value
-        return keras.ops.sum(model(x, training=False) * targets)
-
-    model(x, training=False)
-    activations = np.asarray(offset.input_seen, np.float32)
-    slopes = np.asarray(gradient(score, keras.ops.zeros(activations.shape)), np.float32)
-    weights = slopes.mean(axis=(1, 2), keepdims=True)
-    maps = np.maximum((weights * activations).sum(axis=-1), 0)
-    largest = maps.max(axis=(1, 2), keepdims=True)
-    return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
+    return GradCam(network)(images, labels)
 
 
 def overlay(path: Path, shown: np.ndarray, image: np.ndarray, heat: np.ndarray, title: str) -> None:
@@ -113,12 +131,12 @@ def _lay_over(axes, heat: np.ndarray) -> None:
     axes.imshow(
         heat,
         interpolation="bilinear",
-        cmap=_COLORS,
+        cmap=COLORS,
         norm=norm,
         alpha=_OPAQUE * np.clip(heat, 0, 1),
         extent=(0, 1, 0, 1),
     )
-    scale = axes.figure.colorbar(ScalarMappable(norm, _COLORS), cax=axes.inset_axes((1.04, 0, 0.05, 1)))
+    scale = axes.figure.colorbar(ScalarMappable(norm, COLORS), cax=axes.inset_axes((1.04, 0, 0.05, 1)))
     scale.set_label("support for the class", fontsize=8, color=INK)
     scale.set_ticks([0, 0.5, 1], labels=["none", "half", "most"], fontsize=8)
 

@@ -22,15 +22,15 @@ from thaw.runtime.progress import unseen
 BATCH = 64
 
 
-def class_number(name: str, classes: list[str]) -> int:
-    """Number of a class by its name.
+def class_number(name: str, classes: list[str], parameter: str = "--of") -> int:
+    """Number of a class by its name, which `parameter` has.
 
     Raises:
         ThawError: the model has no such class.
     """
     if name not in classes:
         known = ", ".join(classes) if len(classes) <= 10 else f"a class of the model, such as {classes[0]}"
-        raise ThawError(f"--of: received {name!r}; accepted: {known}")
+        raise ThawError(f"{parameter}: received {name!r}; accepted: {known}")
     return classes.index(name)
 
 

@@ -3,6 +3,7 @@
 Imports neither Keras nor TensorFlow. Safe in threads, and Pillow decodes and resizes in several at once.
 """
 
+import io
 import math
 import os
 from collections import deque
@@ -11,6 +12,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -40,8 +42,9 @@ class UnreadableImage(ThawError):
         why: the message without the file's name.
     """
 
-    def __init__(self, file: Path, why: str) -> None:
-        super().__init__(f"{printable(str(file))}: {why}")
+    def __init__(self, file: Path | bytes, why: str) -> None:
+        name = "image" if isinstance(file, bytes) else printable(str(file))
+        super().__init__(f"{name}: {why}")
         self.why = why
 
 
@@ -95,14 +98,14 @@ def _files_of(folder: str, names: list[str]) -> Iterator[Path]:
             yield file
 
 
-def read_image(file: Path, side: int, max_pixels: int = MAX_PIXELS) -> ReadImage:
+def read_image(file: Path | bytes, side: int, max_pixels: int = MAX_PIXELS) -> ReadImage:
     """Read an image as the network takes it: the central square of the upright image, on white, (side, side, 3).
 
     A file of that size is not resized. JPEG is decoded at 1/2, 1/4 or 1/8 where `side` pixels are left; other images
     of more than `LARGE` pixels are averaged over blocks to three times that. The rest is one step of Lanczos' filter.
 
     Args:
-        file: of any format that Pillow reads; the first of several frames is taken.
+        file: of any format that Pillow reads, or its content; the first of several frames is taken.
         side: of the square, in pixels.
         max_pixels: limit for a file. WebP, AVIF and HEIC may have half of it and JPEG 2000 a quarter, since their
             decoders take more memory. A JPEG file may have more: it counts as it is decoded, and a progressive one by
@@ -153,10 +156,14 @@ def read_images(
     yield from map_ahead(read, files, threads)
 
 
-def _read(file: Path, max_pixels: int, short_side: Callable[[tuple[int, int]], int], resize: Resize) -> ReadImage:
+def _read(
+    file: Path | bytes, max_pixels: int, short_side: Callable[[tuple[int, int]], int], resize: Resize
+) -> ReadImage:
     """Read a file, with `short_side` from the size of the image to the pixels of its short side that `resize` keeps."""
     try:
-        if os.path.exists(file) and not os.path.isfile(file):  # reading a pipe would wait
+        if (
+            not isinstance(file, bytes) and os.path.exists(file) and not os.path.isfile(file)
+        ):  # reading a pipe would wait
             raise Refused("a folder that cannot be listed" if os.path.isdir(file) else "not a file")
         return _open_and_decode(file, max_pixels, short_side, resize)
     # Pillow fails in many ways on damaged files: SyntaxError, ValueError, struct.error, DecompressionBombError.
@@ -167,13 +174,17 @@ def _read(file: Path, max_pixels: int, short_side: Callable[[tuple[int, int]], i
 
 
 def _open_and_decode(
-    file: Path, max_pixels: int, short_side: Callable[[tuple[int, int]], int], resize: Resize
+    file: Path | bytes, max_pixels: int, short_side: Callable[[tuple[int, int]], int], resize: Resize
 ) -> ReadImage:
-    with open(file, "rb") as stream, open_image(stream, max_pixels) as image:
+    with _stream(file) as stream, open_image(stream, max_pixels) as image:
         short = short_side(image.size)
         extent = shrink(image, short, max_pixels)
         with _one_large if math.prod(image.size) > LARGE else nullcontext(), closing(image):
             return _decode(image, short, extent, resize)
+
+
+def _stream(file: Path | bytes) -> IO[bytes]:
+    return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")
 
 
 def _decode(image: ImageFile.ImageFile, short: int, extent: tuple[float, float], resize: Resize) -> ReadImage:
@@ -235,7 +246,7 @@ def _frames(image: ImageFile.ImageFile) -> list[str]:
     return [f"first frame of {frames}"] if frames > 1 else []
 
 
-def _reason(file: Path, error: Exception, max_pixels: int) -> str:
+def _reason(file: Path | bytes, error: Exception, max_pixels: int) -> str:
     if isinstance(error, Refused):
         return str(error)
     if isinstance(error, FileNotFoundError):
@@ -248,8 +259,8 @@ def _reason(file: Path, error: Exception, max_pixels: int) -> str:
     return f"not a readable image ({why})"
 
 
-def _unidentified(file: Path) -> str:
-    with open(file, "rb") as stream:
+def _unidentified(file: Path | bytes) -> str:
+    with _stream(file) as stream:
         start = stream.read(12)
     if not start:
         return "not a readable image (0 bytes)"
