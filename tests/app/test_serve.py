@@ -52,11 +52,13 @@ def row(phase: str, accuracy: float) -> dict:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """Folder of a backbone and of two phases, of which the later one comes first by name."""
+    """Folder of a backbone, one of a source task and two phases, of which the later one comes first by name."""
     folder = tmp_path_factory.mktemp("project") / "models"
     seed_initialisers(0, "test")
     network = build_network(**BACKBONE)
-    save_checkpoint(folder / "backbone", CheckpointInfo(BACKBONE, {}), network)
+    save_checkpoint(folder / "features", CheckpointInfo(BACKBONE, {}), network)
+    network.attach(**HEAD, classes=2)
+    save_checkpoint(folder / "backbone", CheckpointInfo(BACKBONE, {}, HEAD, ["bee", "ant"]), network)
     history = []
     for phase, accuracy in (("head", 0.5), ("all", 0.75)):
         network.attach(**HEAD, classes=len(CLASSES))
@@ -96,6 +98,7 @@ def pixels(data_url: str) -> np.ndarray:
 def test_the_checkpoints_are_those_with_a_head_in_the_order_of_training(models, url):
     assert [path.name for path in find_checkpoints([models])] == ["head", "all"]
     assert find_checkpoints([models / "all"]) == [models / "all"]
+    assert find_checkpoints([models / "backbone"]) == [models / "backbone"], "if it is named"
     told = requests.get(url + "checkpoints").json()
     assert told["max_bytes"] == MAX_BYTES
     assert told["checkpoints"] == [
@@ -107,7 +110,7 @@ def test_the_checkpoints_are_those_with_a_head_in_the_order_of_training(models, 
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["backbone", "none"])
+@pytest.mark.parametrize("name", ["features", "none"])
 def test_a_folder_without_a_checkpoint_of_a_phase_is_refused_in_one_line(models, name):
     message = f"{models / name}: no checkpoint of a phase there; run `dvc repro` first, or name its folder"
     with pytest.raises(ThawError, match=f"^{re.escape(message)}$"):
@@ -356,6 +359,7 @@ def test_a_browser_shows_what_each_checkpoint_sees_in_a_dropped_image(models, ur
         assert all(one.startswith(url) for one in tab.loaded) and tab.said == []
         for other, message in (
             (text, "notes <i>.txt: not a readable image"),
+            (tmp_path, f"{tmp_path.name}: the browser cannot read it; accepted: an image file, no folder"),
             (large, "large.png: a file of 0.2 MB; accepted: 0.2 MB, by --max-mb"),
         ):
             tab.drop(other, "#drop")

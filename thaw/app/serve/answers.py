@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from thaw import paths
 from thaw.app.classifier import Backend, Classifier, load
 from thaw.app.predict import class_number
 from thaw.errors import ThawError
@@ -57,12 +58,15 @@ class Checkpoint:
 def find_checkpoints(folders: Sequence[Path]) -> list[Path]:
     """The checkpoints with a head, which each folder is or holds, in the order in which phases were trained.
 
+    Of a folder that holds several, models/backbone is left out: a source task has other classes.
+
     Raises:
         ThawError: a folder has none, or one is damaged.
     """
     found: dict[Path, CheckpointInfo] = {}
     for folder in folders:
-        candidates = [folder, *sorted(folder.iterdir())] if folder.is_dir() else []
+        held = sorted(folder.iterdir()) if folder.is_dir() else []
+        candidates = [folder, *(path for path in held if path.name != paths.BACKBONE.name)]
         infos = {path: read_checkpoint_info(path) for path in candidates if (path / CHECKPOINT_JSON).is_file()}
         own = {path: info for path, info in infos.items() if info.head is not None}
         if not own:

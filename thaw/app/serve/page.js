@@ -9,6 +9,7 @@ let maxBytes = 0;
 let chosen = 0;
 // Name of the class whose regions are shown; null for the most probable one.
 let explained = null;
+// Its name and content; null without one.
 let image = null;
 // Promises of answers to `image`, and the answers that are here, by `key`.
 let asked = new Map();
@@ -27,31 +28,31 @@ const classFor = (number) => (checkpoints[number].classes.includes(explained) ? 
 const key = (number, of) => JSON.stringify([number, of]);
 const current = () => key(chosen, classFor(chosen));
 
-async function post(number, of, file) {
+async function post(number, of, content) {
   const query = of === null ? "" : `?of=${encodeURIComponent(of)}`;
   let response;
   try {
-    response = await fetch(`ask/${number}${query}`, { method: "POST", body: file });
+    response = await fetch(`ask/${number}${query}`, { method: "POST", body: content });
   } catch {
     throw new Error("the server does not answer; is `thaw serve` still running?");
   }
   const text = await response.text();
-  let content = {};
+  let answer = {};
   try {
-    content = JSON.parse(text);
+    answer = JSON.parse(text);
   } catch {
     // Told below by the status.
   }
-  if (!response.ok) throw new Error(content.error || `the server failed (${response.status})`);
-  return content;
+  if (!response.ok) throw new Error(answer.error || `the server failed (${response.status})`);
+  return answer;
 }
 
 function ask(number, of) {
   const name = key(number, of);
   if (!asked.has(name)) {
-    const [file, here, failed] = [image, answers, failures];
+    const [content, here, failed] = [image.content, answers, failures];
     failed.delete(name);
-    asked.set(name, post(number, of, file).then(
+    asked.set(name, post(number, of, content).then(
       (answer) => here.set(name, answer),
       (error) => {
         failed.set(name, error.message);
@@ -65,17 +66,22 @@ function ask(number, of) {
 
 async function take(file) {
   if (!file || !checkpoints.length) return;
-  image = file;
-  explained = null;
+  [image, explained] = [null, null];
   [asked, answers, failures] = [new Map(), new Map(), new Map()];
-  if (file.size > maxBytes) {
-    image = null;
-    fail(`${file.name}: a file of ${(file.size / 1e6).toFixed(1)} MB; accepted: ${maxBytes / 1e6} MB, by --max-mb`);
-    draw();
+  const here = answers;
+  const size = `${file.name}: a file of ${(file.size / 1e6).toFixed(1)} MB; accepted: ${maxBytes / 1e6} MB, by --max-mb`;
+  fail(file.size > maxBytes ? size : null);
+  draw();
+  if (file.size > maxBytes) return;
+  let content;
+  try {
+    content = await file.arrayBuffer();
+  } catch {
+    if (here === answers) fail(`${file.name}: the browser cannot read it; accepted: an image file, no folder`);
     return;
   }
-  fail(null);
-  const here = answers;
+  if (here !== answers) return; // another image has come since
+  image = { name: file.name, content };
   draw();
   await ask(chosen, null);
   if (here !== answers) return;
