@@ -261,7 +261,7 @@ def test_where_no_lock_can_be_written_all_gpus_stay_visible(tmp_path, monkeypatc
 
 
 def test_a_stage_of_two_gpus_waits_for_both_and_holds_none_meanwhile(machine, monkeypatch, capsys):
-    monkeypatch.setattr(gpus, "_usable", lambda: machine.uuids)
+    monkeypatch.setattr(gpus, "usable_gpus", lambda: machine.uuids)
     monkeypatch.setenv(VISIBLE, "all")
     locks = [LOCKS / f"thaw-{name}.lock" for name in machine.uuids]
     second = lock_of_all_users(locks[1])
