@@ -16,11 +16,7 @@ pytestmark = pytest.mark.slow
 # Runs a module as `python -m` does, where the packages named first are not installed.
 WITHOUT = """
 import runpy, sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Missing())
+sys.modules.update(dict.fromkeys({blocked!r}))
 sys.argv = sys.argv[1:]
 sys.path.insert(0, "")
 runpy.run_module(sys.argv[0], run_name="__main__")

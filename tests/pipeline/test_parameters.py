@@ -108,7 +108,6 @@ CHANGES: dict[str, Any] = {
     "evaluate.gallery_class": 7,
     "evaluate.views": 3,
     "evaluate.corruptions": True,
-    "code": {"training": "x0"},
     **{f"{section}.name": "other" for section in ("head", "augment", "schedule")},
     **{
         f"{run}.{key}": value
