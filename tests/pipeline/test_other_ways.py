@@ -16,7 +16,12 @@ pytestmark = pytest.mark.slow
 # Runs a module as `python -m` does, where the packages named first are not installed.
 WITHOUT = """
 import runpy, sys
-sys.modules.update(dict.fromkeys({blocked!r}))
+from importlib.machinery import PathFinder
+class Others(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in {blocked!r} else super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Others
 sys.argv = sys.argv[1:]
 sys.path.insert(0, "")
 runpy.run_module(sys.argv[0], run_name="__main__")

@@ -24,7 +24,7 @@ from thaw.runtime.progress import in_terminal
 _BFLOAT16 = (8, 0)
 
 # Packages that Keras and TensorFlow import if they are there, for parts that thaw does not use: 2 of 5 s.
-_UNUSED = {"tensorflow": ("sklearn", "matplotlib", "jax"), "jax": ("sklearn", "matplotlib")}
+_UNUSED = {"tensorflow": ("sklearn", "matplotlib", "pandas", "jax"), "jax": ("sklearn", "matplotlib", "pandas")}
 
 # TensorFlow's switch for oneDNN.
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
