@@ -17,11 +17,13 @@ TINY = [
     "schedule.phases.all.epochs=1",
     "augment.views=2",
 ]
-# The demo with one phase after the head's, and fewer images: where it is enough that there is a run.
-SHORT = [
+# The demo with one phase after the head's: enough to learn something.
+SMALL = [
     "recipe=demo", "~schedule.phases.all", "schedule.final=top", "backbone.source.epochs=1", "head.epochs=2",
-    "schedule.phases.top.epochs=1", "augment.views=2", "dataset.limit=200",
+    "schedule.phases.top.epochs=1", "augment.views=2",
 ]  # fmt: skip
+# And fewer images: where it is enough that there is a run.
+SHORT = [*SMALL, "dataset.limit=200"]
 
 
 class Project:

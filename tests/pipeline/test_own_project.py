@@ -6,20 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import ROOT, TINY, Project, ran
+from tests.helpers.project import ROOT, SMALL, Project, ran
 
 pytestmark = pytest.mark.slow
-
-# The demo with one phase after the head's. It learns as much as another dropout takes to be seen in the metrics.
-SMALL = [
-    "recipe=demo",
-    "~schedule.phases.all",
-    "schedule.final=top",
-    *TINY[:1],
-    *TINY[2:3],
-    "augment.views=2",
-    "head.epochs=4",
-]
 
 
 class OwnProject(Project):
