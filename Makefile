@@ -33,9 +33,12 @@ test: $(INSTALLED_DEV) ## style, types and the quick tests
 	@$(IN_VENV) mypy --no-error-summary
 	@$(PYTEST) -m "not slow"
 
-# The files that take longest first, so that all workers end at about the same time.
+# The folders that take longest first, so that all workers end at about the same time; pytest keeps this order only of
+# paths of which none is in another.
+LONG = tests/pipeline tests/bench tests/app
+REST = $(filter-out $(LONG) %/helpers %/__pycache__,$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
 test-all: test ## the slow tests too
-	@$(PYTEST) --no-loadscope-reorder -m slow tests/pipeline tests/bench tests
+	@$(PYTEST) --no-loadscope-reorder -m slow $(LONG) $(REST)
 
 KILLS ?= 50
 SEED ?= 0
