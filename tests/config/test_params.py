@@ -268,8 +268,9 @@ def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recip
     raw = composed(*chosen("recipe", recipe), f"schedule={schedule}", "augment=strong")
     check_params(raw, TABLES)
     backbone = raw["backbone"]
-    rates = [f"backbone.{key}={backbone[key]}" for key in ("learning_rate", "learning_rate_all")]
-    usual = composed(f"schedule={schedule}", f"backbone={backbone['name']}", *rates)
+    # What phases take from the backbone.
+    taken = [f"backbone.{key}={backbone[key]}" for key in ("learning_rate", "learning_rate_all", "batch_norm")]
+    usual = composed(f"schedule={schedule}", f"backbone={backbone['name']}", *taken)
     assert raw["schedule"] == usual["schedule"]
     augment = composed("augment=strong", f"backbone={backbone['name']}")["augment"] | (
         {"flip": False} if recipe == "demo" else {}
