@@ -17,13 +17,13 @@ TINY = [
     "schedule.phases.all.epochs=1",
     "augment.views=2",
 ]
-# The demo with one phase after the head's: enough to learn something.
-SMALL = [
+# The demo with one phase after the head's, and fewer images: where it is enough that there is a run.
+SHORT = [
     "recipe=demo", "~schedule.phases.all", "schedule.final=top", "backbone.source.epochs=1", "head.epochs=2",
-    "schedule.phases.top.epochs=1", "augment.views=2",
+    "schedule.phases.top.epochs=1", "augment.views=2", "dataset.limit=200",
 ]  # fmt: skip
-# And fewer images: where it is enough that there is a run.
-SHORT = [*SMALL, "dataset.limit=200"]
+# Or with the head's phase alone.
+HEAD_ONLY = ["recipe=demo", "schedule=head-only", "backbone.source.epochs=1", "head.epochs=2", "augment.views=2"]
 
 
 class Project:

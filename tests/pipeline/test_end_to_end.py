@@ -211,7 +211,7 @@ def test_a_second_repro_runs_nothing(project):
     seconds = time.perf_counter() - started
     assert ran(output) == []
     assert "up to date" in output
-    assert seconds < 12  # 3 on a quiet machine, and this one may be busy
+    assert seconds < 6  # the goal is 3; this machine may be busy
 
 
 @pytest.mark.parametrize(

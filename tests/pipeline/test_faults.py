@@ -282,11 +282,11 @@ def test_a_full_disk_is_told_by_every_stage_and_it_goes_on_when_there_is_room(tm
         "download": [8],
         "preprocess": [60, 1000],
         "backbone": [8, 1000],
-        "extract": [8, 250, 1000],
-        "train_head": [8, 1000],
-        "unfreeze@top": [24],
+        "extract": [8, 120, 250, 1000],
+        "train_head": [8, 120, 1000],
+        "unfreeze@top": [24, 1000],
         "unfreeze@all": [2000],
-        "evaluate": [24],
+        "evaluate": [0, 24],
         "figures": [0, 24],
     }
     with disk(tmp_path / "disk") as small:

@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import ROOT, Project, ran
+from tests.helpers.project import HEAD_ONLY, ROOT, Project, ran
 
 pytestmark = pytest.mark.slow
-
-# The demo without the phases after the head's: what a project is made of is in the other stages, too.
-SMALL = ["recipe=demo", "schedule=head-only", "backbone.source.epochs=1", "head.epochs=2", "augment.views=2"]
 
 
 class OwnProject(Project):
@@ -31,7 +28,7 @@ def typed() -> list[list[str]]:
     """The commands of the page's first block, with a small composition in place of the whole demo."""
     text = (ROOT / "docs/your-own-project.md").read_text(encoding="utf-8")
     lines = re.search(r"(?:^    .*\n)+", text, re.MULTILINE)[0].splitlines()
-    small = {"thaw": SMALL, "dvc": [part for override in SMALL for part in ("-S", override)][1:]}
+    small = {"thaw": HEAD_ONLY, "dvc": [part for override in HEAD_ONLY for part in ("-S", override)][1:]}
     commands = []
     for line in lines:
         words = shlex.split(line)

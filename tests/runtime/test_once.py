@@ -14,7 +14,7 @@ import dvc
 import psutil
 import pytest
 
-from tests.helpers.project import ROOT, Project
+from tests.helpers.project import HEAD_ONLY, ROOT, Project
 from thaw.runtime.once import _OURS, made_elsewhere
 
 # Two copies of a checkout, as DVC's queue makes them, each with a dvc of its own; the stage ends when it is told to.
@@ -266,8 +266,7 @@ def test_who_waits_can_be_ended(queue):
 @pytest.mark.slow
 def test_a_sweep_in_the_queue_makes_what_is_shared_once(tmp_path):
     project = Project(tmp_path)
-    settings = ["recipe=demo", "dataset.limit=200", "augment.views=2", "backbone.source.epochs=1", "head.epochs=2"]
-    settings += ["schedule=head-only", "head.units=8,16"]
+    settings = [*HEAD_ONLY, "dataset.limit=200", "head.units=8,16"]
     project.dvc("exp", "run", "--queue", *(part for setting in settings for part in ("-S", setting)))
     project.dvc("queue", "start", "--jobs", "2")
     deadline = time.monotonic() + 900

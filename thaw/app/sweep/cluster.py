@@ -6,7 +6,6 @@ as long as the sweep, and listens on loopback only.
 
 import os
 import secrets
-import signal
 import socket
 import sys
 import time
@@ -280,57 +279,24 @@ def _cause(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """What Ctrl-C sends, in a list: an exception raised within a call of Ray, or while it deletes an object, is lost.
-
-    The second one is raised, and ends the wait for the end of all tasks too.
-    """
-    received: list[int] = []
-
-    def receive(number: int, _frame: object) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, receive)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _run_all(home: Home, planned: Sequence[Planned], threads: int, gpus: bool) -> dict[str, Result]:
     """Run experiments; those that failed."""
-    with _interrupts() as interrupts:
-        sweep = _Sweep(home, planned, threads, gpus)
-        try:
-            _follow(sweep, interrupts)
-        except BaseException:
-            told = "sweep: ends all experiments; started again, it runs those that are missing"
-            print(told, file=sys.stderr, flush=True)
-            sweep.cancel()
-            raise
-    return sweep.failed
-
-
-def _follow(sweep: _Sweep, interrupts: list[int]) -> None:
-    """Show the experiments and take their results until all have ended.
-
-    Raises:
-        KeyboardInterrupt: there is an interrupt.
-    """
     import ray
 
-    with Lines(list(sweep.running.values())) as lines:
-        while sweep.running:
-            if interrupts:
-                raise KeyboardInterrupt
-            ended, _ = ray.wait(list(sweep.running), timeout=_PERIOD)
-            for reference in ended:
-                sweep.end(lines, reference, sweep.running.pop(reference))
-            sweep.show(lines)
-            time.sleep(_PERIOD)
+    sweep = _Sweep(home, planned, threads, gpus)
+    try:
+        with Lines([experiment.name for experiment in planned]) as lines:
+            while sweep.running:
+                ended, _ = ray.wait(list(sweep.running), timeout=_PERIOD)
+                for reference in ended:
+                    sweep.end(lines, reference, sweep.running.pop(reference))
+                sweep.show(lines)
+                time.sleep(_PERIOD)
+    except BaseException:
+        print("sweep: ends all experiments; started again, it runs those that are missing", file=sys.stderr, flush=True)
+        sweep.cancel()
+        raise
+    return sweep.failed
 
 
 def _tell(planned: Sequence[Planned], failed: dict[str, Result]) -> None:
