@@ -1,6 +1,7 @@
 """What is decided for a device, and what the parameters may say against it."""
 
 import dataclasses
+import gc
 import os
 import platform
 import subprocess
@@ -144,6 +145,11 @@ def test_a_backend_is_loaded_without_packages_that_only_its_other_parts_use():
         [sys.executable, "-c", UNUSED, backend], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == (["jax"] if backend == "jax" else [])
+
+
+def test_what_keras_brings_is_never_looked_through_for_garbage():
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 100_000
 
 
 def loaded(code: str, **variables: str) -> str:

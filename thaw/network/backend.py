@@ -5,6 +5,7 @@ them: they decide the last bits of every result.
 """
 
 import faulthandler
+import gc
 import os
 import platform
 import sys
@@ -161,7 +162,7 @@ def _load(backend: str) -> None:
     os.environ["KERAS_BACKEND"] = backend
     prefer_onednn(os.environ)
     try:
-        with quiet(), hidden(*_UNUSED[backend]):
+        with quiet(), hidden(*_UNUSED[backend]), uncollected():
             import keras  # noqa: F401, imports the backend, too
     except ModuleNotFoundError as error:
         project = {"tensorflow": ".", "jax": '".[jax]"'}[backend]
@@ -240,6 +241,23 @@ def hidden(*packages: str) -> Iterator[None]:
     finally:
         for name in names:
             del modules[name]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Have the garbage collector never look at what the first import of Keras makes, which stays to the end.
+
+    The import takes a fifth less time, and so does each trace of a model after it.
+    """
+    if not gc.isenabled() or "keras" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager
