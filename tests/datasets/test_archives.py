@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from tests.helpers import official
 from thaw.datasets import DATASETS, Archive, Dataset, LabelledImages
@@ -437,3 +438,40 @@ def test_damaged_digits_are_refused(digits, tmp_path, name, content):
     (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
     text = refusal(read, tmp_path)
     assert re.search(r"no readable digits; delete data/raw", text)
+
+
+@pytest.fixture(scope="module")
+def photodigits(tmp_path_factory):
+    """The digits over photographs, as the download stage leaves them, and the two splits."""
+    folder = tmp_path_factory.mktemp("photodigits")
+    DATASETS["photodigits"].source.copy(folder)
+    return SimpleNamespace(folder=folder, splits=DATASETS["photodigits"].source.read(folder))
+
+
+def test_digits_over_photographs_are_as_many_and_every_third_is_a_test_image(photodigits, digits):
+    train, test = photodigits.splits
+    assert len(train.labels) == DATASETS["photodigits"].train_count == 1_195
+    assert len(test.labels) == DATASETS["photodigits"].test_count == 602
+    for split in (train, test):
+        assert split.images.shape == (len(split.labels), 32, 32, 3)
+        assert split.images.dtype == split.labels.dtype == np.uint8
+    both = np.concatenate([train.labels, test.labels])
+    np.testing.assert_array_equal(np.bincount(both), np.bincount(digits.labels))
+
+
+def test_around_a_digit_there_is_the_photograph(photodigits, digits):
+    """And the same each time."""
+    from sklearn.datasets import load_sample_images
+
+    images = np.load(photodigits.folder / "images.npy")
+    colours = [set(map(tuple, photograph.reshape(-1, 3).tolist())) for photograph in load_sample_images().images]
+    for number in range(0, len(images), 100):
+        paper = np.kron(digits.images[number] == 0, np.ones((4, 4))).astype(bool)
+        # Ink spreads over a pixel of the small image when it is enlarged,.
+        inside = ndimage.minimum_filter(paper, 9)
+        found = set(map(tuple, images[number][inside].tolist()))
+        assert found <= colours[number % 2]
+    again = photodigits.folder / "again"
+    again.mkdir()
+    DATASETS["photodigits"].source.copy(again)
+    np.testing.assert_array_equal(np.load(again / "images.npy"), images)

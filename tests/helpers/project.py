@@ -11,6 +11,7 @@ from tools import clones
 ROOT = Path(__file__).parents[2]
 # Enough to run every stage, not to learn much.
 TINY = [
+    "dataset.classes=[7,8,9]",
     "backbone.source.epochs=1",
     "head.epochs=2",
     "schedule.phases.top.epochs=1",
@@ -20,7 +21,7 @@ TINY = [
 # The demo with one phase after the head's, and fewer images: where it is enough that there is a run.
 SHORT = [
     "recipe=demo", "~schedule.phases.all", "schedule.final=top", "backbone.source.epochs=1", "head.epochs=2",
-    "schedule.phases.top.epochs=1", "augment.views=2", "dataset.limit=200",
+    "schedule.phases.top.epochs=1", "augment.views=2", "dataset.classes=[7,8,9]", "dataset.limit=200",
 ]  # fmt: skip
 # Or with the head's phase alone.
 HEAD_ONLY = ["recipe=demo", "schedule=head-only", "backbone.source.epochs=1", "head.epochs=2", "augment.views=2"]

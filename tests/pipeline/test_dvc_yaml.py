@@ -10,6 +10,7 @@ import yaml
 
 from tests.helpers.import_graph import closure, imports
 from thaw.backbones import BACKBONES
+from thaw.datasets import DATASETS
 from thaw.stage import STAGES as WORK
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +28,11 @@ FREE = (
 )  # fmt: skip
 
 
-BACKBONE = "thaw/backbones/${backbone.name}.py"
-# What the modules of backbones share.
-SHARED = {"thaw/backbones/resnets.py"}
+# Modules that are found by name, and what they share.
+SHARED = {
+    "thaw/backbones/${backbone.name}.py": {"thaw/backbones/resnets.py"},
+    "thaw/datasets/${dataset.name}.py": {"thaw/datasets/embedded.py"},
+}
 
 
 def stage(name: str) -> dict:
@@ -66,7 +69,7 @@ def test_what_a_stage_imports_lies_within_what_it_depends_on_or_decides_nothing(
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_no_package_that_it_does_not_import(name):
     reached = closure(module_of(name), ROOT)
-    found_by_name = {BACKBONE, "thaw/datasets/${dataset.name}.py"} | (SHARED if BACKBONE in code(name) else set())
+    found_by_name = {file for one in SHARED.keys() & code(name) for file in (one, *SHARED[one])}
     unused = {
         dep
         for dep in code(name) - found_by_name - {f"stages/{name}.py"}
@@ -75,12 +78,14 @@ def test_a_stage_depends_on_no_package_that_it_does_not_import(name):
     assert not unused
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_what_a_backbone_imports_is_a_dependency_of_each_stage_that_builds_it(name):
-    file = f"thaw/backbones/{name}.py"
-    shared = {imported for imported in closure(file, ROOT) - {file} if not imported.startswith(FREE)}
-    assert shared <= SHARED
-    assert all(code(stage) >= SHARED for stage in STAGES if BACKBONE in code(stage))
+@pytest.mark.parametrize("name", SHARED)
+def test_what_a_module_found_by_name_imports_is_a_dependency_of_each_stage_that_names_it(name):
+    package = Path(name).parent
+    for known in {"backbones": BACKBONES, "datasets": DATASETS}[package.name]:
+        file = f"{package}/{known}.py"
+        shared = {imported for imported in closure(file, ROOT) - {file} if not imported.startswith(FREE)}
+        assert shared <= SHARED[name]
+    assert all(code(stage) >= SHARED[name] for stage in STAGES if name in code(stage))
 
 
 @pytest.mark.parametrize("name", STAGES)

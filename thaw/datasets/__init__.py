@@ -1,7 +1,7 @@
 """The datasets, one file each, found by name in `DATASETS`. A new one is a file here and a YAML in conf/dataset.
 
 Each file defines `DATASET`. This file decides no number: a stage depends on the file of its dataset alone.
-archives.py, fetch.py and download.py fetch, unpack and read official archives.
+archives.py, fetch.py and download.py fetch, unpack and read official archives, embedded.py what a library contains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -172,5 +172,5 @@ def described(section: Section) -> Dataset:
 
 
 DATASETS: Mapping[str, Dataset] = ModuleTable(
-    __name__, __path__, "DATASET", leave_out=("archives", "download", "fetch")
+    __name__, __path__, "DATASET", leave_out=("archives", "download", "embedded", "fetch")
 )

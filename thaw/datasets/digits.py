@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.datasets import Dataset, Embedded, LabelledImages
-from thaw.errors import ThawError
-from thaw.runtime.files import save_array
+from thaw.datasets.embedded import read_arrays, save_arrays
 
 
 def copy(folder: Path) -> None:
@@ -14,8 +13,7 @@ def copy(folder: Path) -> None:
     from sklearn.datasets import load_digits  # imported here, since it takes a second
 
     digits = load_digits()
-    save_array(folder / "images.npy", digits.images.astype(np.uint8))
-    save_array(folder / "labels.npy", digits.target.astype(np.uint8))
+    save_arrays(folder, digits.images.astype(np.uint8), digits.target)
 
 
 def read(folder: Path) -> tuple[LabelledImages, LabelledImages]:
@@ -26,17 +24,13 @@ def read(folder: Path) -> tuple[LabelledImages, LabelledImages]:
     Raises:
         ThawError: a file is missing or damaged.
     """
-    try:
-        images = np.load(folder / "images.npy", allow_pickle=False)
-        labels = np.load(folder / "labels.npy", allow_pickle=False)
-    except Exception:  # a damaged header makes numpy raise various exceptions
-        raise ThawError(f"{folder}: no readable digits; delete data/raw and run again") from None
+    train, test = read_arrays(folder, every=5)
+    return train._replace(images=_enlarged(train.images)), test._replace(images=_enlarged(test.images))
+
+
+def _enlarged(images: np.ndarray) -> np.ndarray:
     large = (images * (255 / 16)).round().astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
-    large = np.repeat(large[..., None], 3, axis=-1)
-    test = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        test[np.flatnonzero(labels == label)[::5]] = True
-    return LabelledImages(large[~test], labels[~test]), LabelledImages(large[test], labels[test])
+    return np.repeat(large[..., None], 3, axis=-1)
 
 
 DATASET = Dataset(classes=tuple("0123456789"), train_count=1_433, test_count=364, source=Embedded(copy=copy, read=read))
