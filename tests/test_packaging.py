@@ -153,5 +153,5 @@ def test_stages_need_no_checkout(installed, run, tmp_path):
     compose_params(["recipe=demo"], tmp_path / "params.yaml", ROOT / "conf")
     for stage in ("download", "preprocess"):
         run(str(installed / "bin/thaw"), "stage", stage)
-    assert len(np.load(tmp_path / "data/processed/test/labels.npy")) == 364
+    assert len(np.load(tmp_path / "data/processed/test/labels.npy")) == 602
     assert (tmp_path / "metrics/time/preprocess.json").is_file()

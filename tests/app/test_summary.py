@@ -60,7 +60,7 @@ def test_bytes_at_a_cut_are_those_that_extraction_writes(tmp_path, cuts):
     settings = chosen("recipe=demo", *small, f"extract.cuts={cuts}")
     one = build_untrained(settings)
     own = count_images(settings, settings.dataset.classes)
-    assert (own.train, own.val) == (60, 9)  # 3 of 10 classes
+    assert (own.train, own.val) == (120, 14)  # 6 of 10 classes
     train, val = example_images(own.train), example_images(own.val)
     of = extraction(train, val, settings.extract, pool=settings.head.pool, augment=settings.augment)
     extract_features(tmp_path / "features", one, of)

@@ -438,7 +438,7 @@ BAD = [
     Bad("batch_size", 45_001),
     Bad("batch_size", 101, base=("dataset.limit=100", "batch_size=100")),
     Bad("batch_size", 9_001, base=("dataset.classes=[cat,dog]",)),
-    Bad("batch_size", 345, base=DEMO),
+    Bad("batch_size", 383, base=DEMO),
     Bad("backbone.source.classes", [0, 1], "batch_size", (*DEMO, "batch_size=300")),
     # dataset
     *each("dataset.name", "cifar", "CIFAR10", "", None, 10),
