@@ -1,15 +1,17 @@
 """Whole runs of recipes and of schedules, each in a clone of this checkout, and their results. Start at `main`.
 
-A run is a file in bench/results/recipes or bench/results/robustness; one whose file exists is skipped.
+A run is a file in bench/results/recipes, bench/results/robustness or bench/results/story; one whose file exists is
+skipped.
 
 python -m bench.runs recipes --seeds 0 1 --on dataset.url=...
 python -m bench.runs class-split class-split-scratch --seeds 0 1 2 --on dataset.url=...
 python -m bench.runs robustness --seeds 0 1 --on dataset.url=... backbone.weights=...
+python -m bench.runs story --seeds 0 1 2
 python -m bench.runs vgg16-gradual --in runs --on dataset.url=... backbone.weights=...
 
 The runs of robustness also classify corrupted test images. They check a claim of Kumar et al., "Fine-Tuning can Distort
 Pretrained Features and Underperform Out-of-Distribution" (2022): training the head first, and then all, is more robust
-than training all at once.
+than training all at once. Those of the story are of the demo: what its head alone reaches, and what is gained by thawing.
 """
 
 import argparse
@@ -36,21 +38,37 @@ from tools import clones
 # Folder of the results, and the word for all recipes.
 ALL = "recipes"
 
-# Folder of the results, and the word for the runs that compare the robustness of schedules.
-ROBUSTNESS = "robustness"
-
-# The overrides of each of them; `at-once` trains all from an untrained head, which reads no stored view.
-SCHEDULES = {
-    "head-only": ["schedule=head-only"],
-    "gradual": ["schedule=recipe/mobilenetv2-gradual"],
-    "full": ["schedule=full"],
-    "at-once": ["schedule=full", "head.epochs=0", "augment.views=1"],
+# Folders of the results, and the words for runs that are compared: the overrides of all, and of each by its name.
+ROBUSTNESS, STORY = "robustness", "story"
+COMPARED = {
+    ROBUSTNESS: (
+        ["recipe=mobilenetv2-gradual", "evaluate.corruptions=true"],
+        {
+            "head-only": ["schedule=head-only"],
+            "gradual": ["schedule=recipe/mobilenetv2-gradual"],
+            "full": ["schedule=full"],
+            # All from an untrained head, which reads no stored view.
+            "at-once": ["schedule=full", "head.epochs=0", "augment.views=1"],
+        },
+    ),
+    STORY: (
+        ["recipe=demo"],
+        {
+            "head": ["schedule=head-only"],
+            "head-twice": ["schedule=head-only", "head.epochs=60"],
+            "gradual": [],
+            "too-fast": [f"schedule.phases.{phase}.learning_rate=0.01" for phase in ("top", "all")],
+            # As many epochs of thawed blocks as gradual has.
+            "at-once": ["schedule=full", "head.epochs=0", "augment.views=1", "schedule.phases.all.epochs=10"],
+        },
+    ),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words = f"{ALL} for all of them, or {ROBUSTNESS} for the schedules {', '.join(SCHEDULES)}"
+    sets = (f"{bench} for {', '.join(of_name)}" for bench, (_, of_name) in COMPARED.items())
+    words = f"{ALL} for all of them, {', or '.join(sets)}"
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"a recipe, {words}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--on", nargs="+", default=[], metavar="KEY=VALUE", help="for every run, as -S takes them")
@@ -58,7 +76,7 @@ def main() -> None:
     parser.add_argument("--in", dest="kept", type=Path, metavar="FOLDER", help=words)
     parser.add_argument("--again", action="store_true", help="replace the results that are there")
     arguments = parser.parse_args()
-    accepted = [ALL, ROBUSTNESS, *recipes()]
+    accepted = [ALL, *COMPARED, *recipes()]
     if unknown := set(arguments.names) - set(accepted):
         parser.error(f"received {', '.join(sorted(unknown))}; accepted: {', '.join(accepted)}")
     for seed in arguments.seeds:
@@ -69,17 +87,18 @@ def main() -> None:
             result = store.once(bench, f"{name} seed {seed}", overrides, measure, arguments.again)
             print(f"{name}, seed {seed}: test {describe_accuracy(result['metrics'])}", flush=True)
     print(table(results()))
-    if compared := by_name(store.read(ROBUSTNESS), list(SCHEDULES)):
-        print("", robustness_table(compared), sep="\n")
+    for bench, told in ((ROBUSTNESS, robustness_table), (STORY, table)):
+        if compared := by_name(store.read(bench), list(COMPARED[bench][1])):
+            print("", told(compared), sep="\n")
 
 
 def planned(names: list[str]) -> list[tuple[str, str, list[str]]]:
-    """Folder of the results, name and overrides of each run, for names of recipes, ALL and ROBUSTNESS."""
-    of_recipes = recipes() if ALL in names else [name for name in names if name != ROBUSTNESS]
+    """Folder of the results, name and overrides of each run, for names of recipes, ALL and those of COMPARED."""
+    of_recipes = recipes() if ALL in names else [name for name in names if name not in COMPARED]
     runs = [(ALL, name, [f"recipe={name}"]) for name in of_recipes]
-    if ROBUSTNESS in names:
-        common_to_all = ["recipe=mobilenetv2-gradual", "evaluate.corruptions=true"]
-        runs += [(ROBUSTNESS, name, [*common_to_all, *of_name]) for name, of_name in SCHEDULES.items()]
+    for bench, (of_all, by_name) in COMPARED.items():
+        if bench in names:
+            runs += [(bench, name, [*of_all, *of_name]) for name, of_name in by_name.items()]
     return runs
 
 

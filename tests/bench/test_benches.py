@@ -194,7 +194,9 @@ def test_whole_runs_are_told_by_seed_with_their_source_tasks(tmp_path):
 
 def test_the_schedules_whose_robustness_is_compared_differ_in_what_is_trained_and_when():
     planned = runs.planned([runs.ROBUSTNESS])
-    assert {(bench, name) for bench, name, _ in planned} == {("robustness", name) for name in runs.SCHEDULES}
+    assert {(bench, name) for bench, name, _ in planned} == {
+        ("robustness", name) for name in runs.COMPARED["robustness"][1]
+    }
     params = {name: composed_params(overrides) for _, name, overrides in planned}
     trained = {
         name: [("head", one.head.epochs > 0), *((phase, row.depth) for phase, row in one.schedule.phases.items())]
@@ -208,6 +210,19 @@ def test_the_schedules_whose_robustness_is_compared_differ_in_what_is_trained_an
     }
     assert all(one.evaluate.corruptions for one in params.values())
     assert len({(one.backbone.model_dump_json(), one.dataset.model_dump_json()) for one in params.values()}) == 1
+
+
+def test_the_runs_of_the_story_are_of_the_demo_and_differ_in_the_head_or_in_how_it_is_thawed():
+    planned = {name: composed_params(overrides) for _, name, overrides in runs.planned([runs.STORY])}
+    demo = composed_params(["recipe=demo"])
+    assert planned["gradual"] == demo
+    assert planned["head"].head == demo.head and not planned["head"].schedule.phases
+    assert planned["head-twice"].head == demo.head.model_copy(update={"epochs": 2 * demo.head.epochs})
+    thawed = [phase.epochs for phase in demo.schedule.phases.values()]
+    (all_at_once,) = planned["at-once"].schedule.phases.values()
+    assert all_at_once.epochs == sum(thawed) and planned["at-once"].head.epochs == 0
+    assert {phase.learning_rate for phase in planned["too-fast"].schedule.phases.values()} == {0.01}
+    assert len({one.backbone.model_dump_json() + one.dataset.model_dump_json() for one in planned.values()}) == 1
 
 
 def test_a_recipe_that_is_named_is_planned_and_all_are_with_recipes():
