@@ -11,7 +11,7 @@ python -m bench.runs vgg16-gradual --in runs --on dataset.url=... backbone.weigh
 
 The runs of robustness also classify corrupted test images. They check a claim of Kumar et al., "Fine-Tuning can Distort
 Pretrained Features and Underperform Out-of-Distribution" (2022): training the head first, and then all, is more robust
-than training all at once. Those of the story are of the demo: what its head alone reaches, and what is gained by thawing.
+than training all at once. Those of the story are of the demo: what its head alone reaches, and what thawing gains.
 """
 
 import argparse
