@@ -65,7 +65,7 @@ def test_what_has_run_is_compared_and_nothing_twice(project):
         f"{metrics['accuracy']:.4f}", f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}",
     ]  # fmt: skip
     # On the same test images, whose predictions lie in DVC's cache alone.
-    (best,) = re.findall(r"Against (\S+), the most accurate on these 107 test images", output)
+    (best,) = re.findall(r"Against (\S+), the most accurate on these 178 test images", output)
     assert {best, *(row[0] for row in pairs)} == {branch, "wide", "other-seed"}
     assert all(row[-1] in ("yes", "not shown") for row in pairs)
     assert "Left out: 1 queued." in output
@@ -86,7 +86,7 @@ def test_two_experiments_are_compared_by_name_also_where_predictions_are_not_in_
         texts[name] = dvc.api.read("plots/tables/predictions.csv", str(project.folder), rev=commit)
         predictions = csv.DictReader(io.StringIO(texts[name]))
         right[name] = {row["index"] for row in predictions if row["class"] == row["predicted"]}
-    (best,) = re.findall(r"Against (\S+), the most accurate on these 107 test images", output)
+    (best,) = re.findall(r"Against (\S+), the most accurate on these 178 test images", output)
     (other,) = set(names) - {best}
     assert len(right[best]) >= len(right[other])
     counts = [str(len(right[other] - right[best])), str(len(right[best] - right[other]))]
