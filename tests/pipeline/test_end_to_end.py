@@ -508,7 +508,7 @@ def test_training_is_measured_again_and_leaves_the_same_bits(project):
 def test_an_untrained_head_alone_is_a_valid_run(project):
     settings = ["schedule=head-only", "backbone.source.epochs=1", "augment.views=2", "head.epochs=0"]
     # The cuts of the schedule before: what is stored serves.
-    output = project.exp_run(*BASE[:1], *settings, "extract.cuts=[0,1]")
+    output = project.exp_run(*BASE[:2], *settings, "extract.cuts=[0,1]")
     assert ran(output) == ["train_head", "evaluate", "figures"]
     assert [row["epoch"] for row in rows(project.folder / "plots/tables/history.csv")] == ["0"]
     project.git("checkout", "--", ".")
