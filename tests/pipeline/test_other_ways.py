@@ -37,7 +37,7 @@ def test_the_demo_runs_on_jax_and_as_plain_modules_without_tensorflow_dvc_and_dv
     # What is run twice is compiled once.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(project.folder.parent / "compiled"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    output = project.exp_run("recipe=demo", *TINY, "backend=jax")
+    output = project.exp_run("recipe=demo", *TINY, "head.epochs=8", "backend=jax")
     assert ran(output)[-2:] == ["evaluate", "figures"]
     assert all(line.startswith(f"{name}: ") for name, lines in told(output).items() for line in lines), output
     metrics = project.folder / "metrics/evaluate.json"
