@@ -28,6 +28,7 @@ TINY = [
     "backbone.source.classes=[0,1]", "backbone.image_size=16", "batch_size=4", "augment.views=2", "extract.cuts=[0,1]",
     "evaluate.gallery_class=8", "evaluate.views=2", *(f"{run}.epochs=1" for run in ("backbone.source", "head")),
     *(f"schedule.phases.{phase}.epochs=1" for phase in PHASES),
+    "schedule.phases.top.learning_rate=0.0005", "schedule.phases.all.learning_rate=0.0002",
 ]  # fmt: skip
 RUNS = ("backbone.source", "head", *(f"schedule.phases.{phase}" for phase in PHASES))
 PLAIN = ["backbone.source=null", "backbone.image_size=32"]
