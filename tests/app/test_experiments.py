@@ -58,10 +58,10 @@ def test_what_has_run_is_compared_and_nothing_twice(project):
     # The last commit, which is also what the workspace holds, and the two of the other head.
     branch = project.git("branch", "--show-current").strip()
     assert {(row[1], row[2], tuple(sorted(row[6].split(", ")))) for row in rows[2:]} == {
-        ("64", "0", (branch,)), ("16", "0, 1", ("other-seed", "wide")),
+        ("null", "0", (branch,)), ("16", "0, 1", ("other-seed", "wide")),
     }  # fmt: skip
     metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
-    assert next(row[3:5] for row in rows[2:] if row[1] == "64") == [
+    assert next(row[3:5] for row in rows[2:] if row[1] == "null") == [
         f"{metrics['accuracy']:.4f}", f"{metrics['accuracy_low']:.4f} to {metrics['accuracy_high']:.4f}",
     ]  # fmt: skip
     # On the same test images, whose predictions lie in DVC's cache alone.
