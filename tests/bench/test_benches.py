@@ -1,12 +1,13 @@
 """The benchmarks as far as they run in a moment: what they make of their measurements, and toy runs of them."""
 
 import json
+import statistics
 from pathlib import Path
 
 import keras
 import pytest
 
-from bench import common, gpu, runs, scale, schedule, steps, torch_peer, workers
+from bench import common, gpu, runs, scale, schedule, steps, store, torch_peer, workers
 from tests.helpers.project import ROOT
 from thaw.stage import composed_params
 
@@ -252,6 +253,19 @@ def test_the_speed_of_reading_in_docs_is_that_which_was_measured():
         f"in {photos['peak_gb']:.1f} GB of memory, and "
         f"{small['images']:,} images of 32 x 32 in {small['seconds']:.0f} seconds in {small['peak_gb']:.1f} GB"
     ) in text
+
+
+def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
+    text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    found = runs.by_name(store.read(runs.STORY), list(runs.COMPARED[runs.STORY][1]))
+    mean = {}
+    for name, of_name in found.items():
+        accuracies = [run["metrics"]["accuracy"] for run in of_name]
+        mean[name] = statistics.mean(accuracies)
+        assert f"| {' | '.join(f'{value:.3f}' for value in (*accuracies, mean[name]))} |\n" in text, name
+    # What the demo is to show.
+    assert mean["gradual"] > mean["head"] + 0.05 > mean["head-twice"] + 0.04
+    assert mean["too-fast"] < mean["gradual"] - 0.05
 
 
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
