@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 PHASES = ("top", "all")
 TINY = [
-    f"backend={BACKEND}", "recipe=demo", "dataset=digits", "head.units=64", "head.dropout=0.3", "head.learning_rate=0.001",
-    "head.patience=5", "dataset.limit=60", "dataset.val_fraction=0.05", "dataset.classes=[7,8]",
+    f"backend={BACKEND}", "recipe=demo", "dataset=digits", "dataset.limit=60", "dataset.val_fraction=0.05",
+    "dataset.classes=[7,8]", "head.units=64", "head.dropout=0.3", "head.learning_rate=0.001", "head.patience=5",
     "backbone.source.classes=[0,1]", "backbone.image_size=16", "batch_size=4", "augment.views=2", "extract.cuts=[0,1]",
     "evaluate.gallery_class=8", "evaluate.views=2", *(f"{run}.epochs=1" for run in ("backbone.source", "head")),
     *(f"schedule.phases.{phase}.epochs=1" for phase in PHASES),
