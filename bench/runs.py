@@ -96,9 +96,9 @@ def planned(names: list[str]) -> list[tuple[str, str, list[str]]]:
     """Folder of the results, name and overrides of each run, for names of recipes, ALL and those of COMPARED."""
     of_recipes = recipes() if ALL in names else [name for name in names if name not in COMPARED]
     runs = [(ALL, name, [f"recipe={name}"]) for name in of_recipes]
-    for bench, (of_all, by_name) in COMPARED.items():
+    for bench, (of_all, of_each) in COMPARED.items():
         if bench in names:
-            runs += [(bench, name, [*of_all, *of_name]) for name, of_name in by_name.items()]
+            runs += [(bench, name, [*of_all, *of_name]) for name, of_name in of_each.items()]
     return runs
 
 

@@ -467,7 +467,7 @@ def test_around_a_digit_there_is_the_photograph(photodigits, digits):
     colours = [set(map(tuple, photograph.reshape(-1, 3).tolist())) for photograph in load_sample_images().images]
     for number in range(0, len(images), 100):
         paper = np.kron(digits.images[number] == 0, np.ones((4, 4))).astype(bool)
-        # Ink spreads over a pixel of the small image when it is enlarged,.
+        # Ink spreads over a pixel of the small image when it is enlarged.
         inside = ndimage.minimum_filter(paper, 9)
         found = set(map(tuple, images[number][inside].tolist()))
         assert found <= colours[number % 2]

@@ -7,11 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.helpers.project import Project, ran, told
+from tests.helpers.project import HIDDEN, Project, ran, told
 
 pytestmark = pytest.mark.slow
 
-SHORT = ["recipe=demo", "dataset=digits", "backbone.source=null", "~schedule.phases.all", "schedule.final=top"]
+SHORT = [
+    "recipe=demo", "dataset=digits", *HIDDEN, "backbone.source=null", "~schedule.phases.all", "schedule.final=top",
+]  # fmt: skip
 OLD = [0, 1, 2, 3, 4, 5, 6, 7]
 FIRST = [*SHORT, f"dataset.classes={OLD}".replace(" ", "")]
 # Relative to the checkout, with the slash that a shell completes; the new class comes first.
@@ -55,7 +57,7 @@ def test_what_is_kept_is_told_and_nothing_is_downloaded_again(project):
     assert ran(project.second) == AGAIN
     lines = told(project.second)
     assert "backbone: weights of a checkpoint, with its head for 8 classes" in lines["backbone"]
-    kept = "train_head: keeps the output of 0, 1, 2, 3, 4, 5, 6, 7; new classes: 9"
+    kept = "train_head: keeps the hidden layer and the output of 0, 1, 2, 3, 4, 5, 6, 7; new classes: 9"
     assert kept in lines["train_head"]
     metrics = json.loads((project.folder / "metrics/evaluate.json").read_text(encoding="utf-8"))
     assert metrics["accuracy"] > 0.7

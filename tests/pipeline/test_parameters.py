@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.project import HIDDEN
 from tests.helpers.stage_runs import Runs, entries, named
 from thaw.config.schema import Device
 from thaw.network.backend import use_backend
@@ -24,7 +25,7 @@ BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 PHASES = ("top", "all")
 TINY = [
     f"backend={BACKEND}", "recipe=demo", "dataset=digits", "dataset.limit=60", "dataset.val_fraction=0.05",
-    "dataset.classes=[7,8]", "head.units=64", "head.dropout=0.3", "head.learning_rate=0.001", "head.patience=5",
+    "dataset.classes=[7,8]", *HIDDEN,
     "backbone.source.classes=[0,1]", "backbone.image_size=16", "batch_size=4", "augment.views=2", "extract.cuts=[0,1]",
     "evaluate.gallery_class=8", "evaluate.views=2", *(f"{run}.epochs=1" for run in ("backbone.source", "head")),
     *(f"schedule.phases.{phase}.epochs=1" for phase in PHASES),
