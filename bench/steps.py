@@ -53,10 +53,35 @@ def main() -> None:
 
 def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps: int) -> float:
     """Images per second of thaw."""
+    use_tensorflow()
+    _, seconds = epoch_seconds("mobilenetv2", image_size, alpha, None, batch_norm, batch_size, steps, epochs=2)
+    return batch_size * steps / seconds
+
+
+def use_tensorflow() -> None:
+    """Compute as stages do, before anything imports Keras."""
     from thaw.config.schema import Device
     from thaw.network.backend import use_backend
 
     use_backend("tensorflow", Device(xla="auto", precision="float32"))
+
+
+def epoch_seconds(
+    backbone: str,
+    image_size: int,
+    alpha: float | None,
+    depth: int | None,
+    batch_norm: str,
+    batch_size: int,
+    steps: int,
+    epochs: int,
+) -> list[float]:
+    """Seconds of each epoch of a backbone with a head, the first with all that comes before the first step.
+
+    Args:
+        depth: the blocks to train, of stored activations; None trains all, of images.
+        batch_norm: mode of BatchNorm, inference or train.
+    """
     import time
 
     import numpy as np
@@ -68,18 +93,23 @@ def rate(image_size: int, alpha: float, batch_size: int, batch_norm: str, steps:
     from thaw.training.feed import BatchPlan, Feed
 
     seed_initialisers(0, "bench")
-    built = build_network("mobilenetv2", image_size, alpha, 32)
+    built = build_network(backbone, image_size, alpha, 32)
     built.attach("avg", 256, 0.3, 10)
-    built.freeze(0)
+    built.freeze_below(len(built.blocks) if depth is None else depth)
+    model = built.classifier(depth, None, batch_norm)
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (batch_size * steps, 32, 32, 3), dtype=np.uint8)
-    examples = Examples(images, generator.integers(0, 10, len(images)))
-    feed = Feed(built.classifier(None, None, batch_norm), examples, batch_size, mixes=False)
+    inputs = generator.integers(0, 256, (batch_size * steps, *model.input.shape[1:]), dtype=np.uint8)
+    if depth is not None:
+        inputs = inputs.astype(np.float16)
+    examples = Examples(inputs, generator.integers(0, 10, len(inputs)))
+    feed = Feed(model, examples, batch_size, mixes=False)
     feed.compile(Adam(1e-3))
-    feed.fit(examples, BatchPlan.draw(min(5, steps) * batch_size, batch_size, 0.0, 0))
-    started = time.perf_counter()
-    feed.fit(examples, BatchPlan.draw(len(examples), batch_size, 0.0, 1))
-    return len(examples) / (time.perf_counter() - started)
+    seconds = []
+    for epoch in range(epochs):
+        started = time.perf_counter()
+        feed.fit(examples, BatchPlan.draw(len(examples), batch_size, 0.0, epoch))
+        seconds.append(time.perf_counter() - started)
+    return seconds
 
 
 def table(rates: dict[str, dict[str, list[float]]]) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import keras
 
+from thaw.network.convolution import convolve
+
 # Keras derives depthwise, separable and transposed convolutions from other classes than Conv2D.
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -37,19 +39,14 @@ class Folded(keras.layers.Layer):
         bias = bias * scale
         if norm.center:
             bias = bias + norm.beta
-        options = {
-            "strides": conv.strides,
-            "padding": conv.padding,
-            "data_format": conv.data_format,
-            "dilation_rate": conv.dilation_rate,
-        }
+        options = {"strides": conv.strides, "padding": conv.padding, "dilation_rate": conv.dilation_rate}
         kernel = ops.cast(conv.kernel, scale.dtype)
         if isinstance(conv, keras.layers.DepthwiseConv2D):
             # The kernel is (height, width, channels, outputs per channel): outputs of one channel are adjacent.
             kernel = ops.cast(kernel * ops.reshape(scale, (*kernel.shape[2:],)), x.dtype)
-            y = ops.depthwise_conv(x, kernel, **options)
+            y = ops.depthwise_conv(x, kernel, data_format="channels_last", **options)
         else:
-            y = ops.conv(x, ops.cast(kernel * scale, x.dtype), **options)
+            y = convolve(x, ops.cast(kernel * scale, x.dtype), **options)
         return ops.add(y, ops.cast(bias, y.dtype))
 
     def compute_output_shape(self, input_shape):
@@ -96,7 +93,32 @@ class Fused(keras.layers.Layer):
         return input_shape
 
 
-class Depthwise(keras.layers.Layer):
+class Convolution(keras.layers.Layer):
+    """A convolution that `convolve` computes.
+
+    Args:
+        conv: Conv2D that `is_convolution`.
+    """
+
+    def __init__(self, conv: keras.layers.Conv2D) -> None:
+        super().__init__(name=f"{conv.name}_{type(self).__name__.lower()}")
+        self.conv = conv
+
+    def call(self, x):
+        ops, conv = keras.ops, self.conv
+        y = self.product(x)
+        return conv.activation(ops.add(y, ops.cast(conv.bias, y.dtype)) if conv.use_bias else y)
+
+    def product(self, x):
+        """What comes before the bias and the activation."""
+        conv = self.conv
+        return convolve(x, keras.ops.cast(conv.kernel, x.dtype), conv.strides, conv.padding, conv.dilation_rate)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
+
+
+class Depthwise(Convolution):
     """A convolution with one group for each channel, computed by the backend's depthwise operation.
 
     Keras has TensorFlow compute grouped convolutions with XLA, which takes 40 to 500 times as long on a CPU: a forward
@@ -106,19 +128,11 @@ class Depthwise(keras.layers.Layer):
         conv: Conv2D that `is_depthwise`.
     """
 
-    def __init__(self, conv: keras.layers.Conv2D) -> None:
-        super().__init__(name=f"{conv.name}_depthwise")
-        self.conv = conv
-
-    def call(self, x):
+    def product(self, x):
         ops, conv = keras.ops, self.conv
         # From (height, width, 1, channels) to (height, width, channels, 1).
         kernel = ops.cast(ops.swapaxes(conv.kernel, 2, 3), x.dtype)
-        y = ops.depthwise_conv(x, kernel, conv.strides, conv.padding, conv.data_format, conv.dilation_rate)
-        return conv.activation(ops.add(y, ops.cast(conv.bias, y.dtype)) if conv.use_bias else y)
-
-    def compute_output_shape(self, input_shape):
-        return self.conv.compute_output_shape(input_shape)
+        return ops.depthwise_conv(x, kernel, conv.strides, conv.padding, conv.data_format, conv.dilation_rate)
 
 
 def is_depthwise(layer: keras.layers.Layer) -> bool:
@@ -128,6 +142,11 @@ def is_depthwise(layer: keras.layers.Layer) -> bool:
         and layer.data_format == "channels_last"
         and layer.groups == layer.filters == layer.input.shape[-1]
     )
+
+
+def is_convolution(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a Conv2D, channels last, without groups."""
+    return isinstance(layer, keras.layers.Conv2D) and layer.data_format == "channels_last" and layer.groups == 1
 
 
 def foldable_pairs(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -160,8 +179,8 @@ def _is_plain(conv: keras.layers.Layer) -> bool:
 def fold(model: keras.Model, pairs: dict[str, keras.layers.Layer], keep: Sequence[str] = ()) -> keras.Model:
     """The same model over the same weights, computed faster.
 
-    BatchNorm is folded or, if kept, fused; Dropout is left out, if not kept; a convolution with one group for each
-    channel is computed as a depthwise one.
+    BatchNorm is folded or, if kept, fused; Dropout is left out, if not kept; `convolve` computes convolutions, and
+    those with one group for each channel are computed as depthwise ones.
 
     Args:
         model: functional.
@@ -182,6 +201,8 @@ def fold(model: keras.Model, pairs: dict[str, keras.layers.Layer], keep: Sequenc
             return Fused(layer)(*arguments)
         if is_depthwise(layer):
             return Depthwise(layer)(*arguments)
+        if is_convolution(layer):
+            return Convolution(layer)(*arguments)
         return layer(*arguments, **options)
 
     return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
