@@ -11,7 +11,8 @@ import numpy as np
 
 from thaw.data.examples import Examples
 from thaw.network.backend import active_device
-from thaw.network.inference import CountBatches, compiles
+from thaw.network.batches import CountBatches, in_batches
+from thaw.network.inference import compiles
 from thaw.network.replicas import active_replicas, predict_divided
 from thaw.network.seeds import random_generator
 from thaw.runtime.progress import unseen
@@ -282,8 +283,9 @@ class Feed:
             if plan.partners is not None and plan.shares is not None:
                 other = np.take_along_axis(plan.rows, plan.partners, axis=1).reshape(-1).astype(np.int32)
                 start = {"own": start, "other": other, "share": np.repeat(plan.shares, self.batch_size)}
+            arrays = in_batches(self.batch_size, start, targets, weights)
             self.seconds += time.perf_counter() - started
-            logs = self.model.fit(start, targets, self.batch_size, sample_weight=weights, **options).history
+            logs = self.model.fit(**arrays, **options).history
         self.bad_step = watch.step
         return {name: values[0] for name, values in logs.items()}
 
@@ -302,7 +304,7 @@ class Feed:
             return self.model.evaluate(batches, **options)
         self.rows.load(examples.inputs)
         numbers = np.arange(len(examples), dtype=np.int32)
-        return self.model.evaluate(numbers, targets, self.batch_size, **options)
+        return self.model.evaluate(**in_batches(self.batch_size, numbers, targets), **options)
 
     def _evaluate_logits(self, examples: Examples, reach: Callable[[int], None]) -> dict[str, float]:
         """As `evaluate`: its last batch may be one that the replicas do not divide, which Keras refuses."""
