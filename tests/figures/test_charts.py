@@ -49,6 +49,31 @@ def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_pat
     assert all(tick == round(tick) for tick in ticks)
 
 
+def test_no_line_of_a_phase_goes_through_the_name_of_another(drawn, tmp_path):
+    """A short phase between long ones: its name reaches beyond the start of the next."""
+    titles = {"head": "head: nothing but the head", "top": "top: block4", "all": "all: all blocks"}
+    history = rows("head", 0, 60) + rows("top", 60, 65) + rows("all", 65, 100)
+    draw_phases(tmp_path / "phases.png", history, titles, dict.fromkeys(titles, 0))
+    accuracy = drawn[0].axes[0]
+    names, lines = ([text for text in accuracy.texts if bool(text.get_text()) is named] for named in (True, False))
+    drawn[0].draw_without_rendering()
+    boxes = [text.get_window_extent() for text in names]
+    assert len({box.y0 for box in boxes}) == 2
+    bars = [line.arrow_patch.get_window_extent() for line in lines]
+    assert all(bar.height > 9 for bar in bars)
+    assert not any(bar.overlaps(box) for bar in bars for box in boxes)
+
+
+@pytest.mark.parametrize(("rate", "scale"), [(0.01, "linear"), (0.0001, "log")])
+def test_rates_far_apart_are_drawn_on_a_logarithmic_axis(drawn, tmp_path, rate, scale):
+    history = rows("head", 0, 2) + [row | {"learning_rate": row["learning_rate"] and rate} for row in rows("all", 2, 4)]
+    draw_phases(tmp_path / "phases.png", history, TITLES, {"head": 0, "all": 1})
+    axes = drawn[0].axes[2]
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert low < rate < history[1]["learning_rate"] < high
+
+
 def test_of_a_phase_of_one_epoch_training_is_seen_too(drawn, tmp_path):
     draw_phases(tmp_path / "phases.png", rows("head", 0, 1), TITLES, {"head": 1})
     for axes in drawn[0].axes[:2]:

@@ -107,11 +107,11 @@ def test_real_images_and_real_weights_are_learned_phase_by_phase(project):
 
     project.exp_run(
         "backbone=mobilenetv2", "backbone.alpha=0.35", f"backbone.weights={weights}", f"dataset.url={archive.as_uri()}",
-        f"dataset.sha256={sha256(archive)}", "dataset.limit=2000", "dataset.val_fraction=0.04",
+        f"dataset.sha256={sha256(archive)}", "dataset.limit=2000", "dataset.val_fraction=0.04", "min_steps=60",
     )  # fmt: skip
     head = json.loads((project.folder / "metrics/phases/head.json").read_text())["val_accuracy"]["head"]
     metrics = json.loads((project.folder / "metrics/evaluate.json").read_text())
-    # One run gave 0.62 and 0.70; chance is 0.1, and random features stay below 0.4.
-    assert head > 0.57
+    # One run gave 0.67 and 0.77; chance is 0.1, and random features stay below 0.4.
+    assert head > 0.6
     assert metrics["val_accuracy"] > head
-    assert metrics["accuracy"] > 0.63
+    assert metrics["accuracy"] > 0.72

@@ -44,6 +44,7 @@ def draw_phases(path: Path, history: list[Row], titles: dict[str, str], kept: di
     figure.legend(handles=_phase_lines(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     for axes, kind in ((top, "accuracy"), (middle, "loss")):
         _zoom(axes, [row[f"{split}_{kind}"] for row in history[1:] for split in ("val", "train")])
+    _scale_rates(bottom, history)
     figure.align_ylabels(panels)
     rows_above = _name_phases(top, starts, titles)
     # The title has its place above the names, which take none in this layout.
@@ -101,8 +102,9 @@ def _name_phases(axes, starts: dict[str, int], titles: dict[str, str]) -> int:
     FigureCanvasAgg(axes.figure)  # measures text
     axes.figure.draw_without_rendering()
     frame = axes.get_window_extent()
-    row_ends: list[float] = []
-    for number, (name, start) in enumerate(starts.items()):
+    row_starts: list[float] = []
+    # From the last: a name that would run into a later one stands above it, where no line of a phase goes through.
+    for number, (name, start) in reversed(list(enumerate(starts.items()))):
         label = axes.annotate(
             titles[name], (start, 1), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
             fontsize=9, color=INK, parse_math=False,
@@ -110,8 +112,8 @@ def _name_phases(axes, starts: dict[str, int], titles: dict[str, str]) -> int:
         box = label.get_window_extent()
         # What would end outside of the chart ends at its edge.
         left = max(0.0, min(box.x0, frame.x1 - box.width))
-        row = next((row for row, end in enumerate(row_ends) if end < left), len(row_ends))
-        row_ends[row:row + 1] = [left + box.width + 12]  # fmt: skip
+        row = next((row for row, begin in enumerate(row_starts) if left + box.width + 12 < begin), len(row_starts))
+        row_starts[row:row + 1] = [left]  # fmt: skip
         bottom = 4 + _NAME_ROW * row
         label.set_position((3 + (left - box.x0) * 72 / axes.figure.dpi, bottom))
         # From the chart up to the name, in the phase's colour.
@@ -119,7 +121,19 @@ def _name_phases(axes, starts: dict[str, int], titles: dict[str, str]) -> int:
             "", (start, 1), (0, bottom + 9), xycoords=("data", "axes fraction"), textcoords="offset points",
             arrowprops={"arrowstyle": "-", "color": phase_color(number), "linewidth": 2, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-    return len(row_ends)
+    return len(row_starts)
+
+
+def _scale_rates(axes, history: list[Row]) -> None:
+    """Logarithmic where the phases' highest rates lie far apart, so that none is a line on the axis."""
+    highest: dict[str, float] = {}
+    for row in history:
+        if row["learning_rate"]:
+            highest[row["phase"]] = max(highest.get(row["phase"], 0), row["learning_rate"])
+    if highest and max(highest.values()) > 10 * min(highest.values()):
+        axes.set_yscale("log")
+        # Where a rate falls to 0 its curve leaves the chart.
+        axes.set_ylim(min(highest.values()) / 10, max(highest.values()) * 2)
 
 
 def _zoom(axes, values: list[float | None]) -> None:

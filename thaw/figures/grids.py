@@ -89,7 +89,8 @@ def draw_captioned(
     for number, (image, text) in enumerate(zip(images, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         _show(axes, image)
-        axes.set(xticks=[], yticks=[])
+        axes.xaxis.set_visible(False)
+        axes.yaxis.set_visible(False)
         color = CORRECT if green[number] else WRONG
         axes.set_title(text, fontsize=7, color=color, parse_math=False)
         for spine in axes.spines.values():
