@@ -55,7 +55,7 @@ COMPARED = {
         ["recipe=demo"],
         {
             "head": ["schedule=head-only"],
-            "head-twice": ["schedule=head-only", "head.epochs=60"],
+            "head-twice": ["schedule=head-only", "head.epochs=120"],
             "gradual": [],
             "too-fast": [f"schedule.phases.{phase}.learning_rate=0.01" for phase in ("top", "all")],
             # As many epochs of thawed blocks as gradual has.

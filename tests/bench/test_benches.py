@@ -7,8 +7,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from bench import common, gpu, runs, scale, schedule, steps, store, torch_peer, workers
+from bench import common, gpu, runs, scale, schedule, small_maps, steps, store, sweep, torch_peer, workers
 from tests.helpers.project import ROOT
+from thaw.network import convolution
 from thaw.stage import composed_params
 
 
@@ -147,6 +148,17 @@ def test_steps_are_compared_run_by_run():
 
 def test_thaws_side_takes_steps():
     assert steps.rate(32, 0.35, 4, "train", 2) > 0
+
+
+def test_small_maps_are_compared_pair_by_pair():
+    text = small_maps.table({"cnn, 32 px, depth 1": {"backend": [400, 200, 100], "thaw": [100, 100, 80]}})
+    assert "| cnn, 32 px, depth 1 | 400, 200, 100 | 100, 100, 80 | 0.50 (0.25 to 0.80) |" in text
+
+
+@pytest.mark.parametrize("side", small_maps.SIDES)
+def test_either_side_of_small_maps_takes_steps(side, monkeypatch):
+    monkeypatch.setattr(convolution, "SMALL", convolution.SMALL)  # set back after the test
+    assert small_maps.milliseconds("cnn", 32, 1, side, 4, 2) > 0
 
 
 def finished(seed: int, accuracy: float, **more) -> dict:
@@ -289,3 +301,9 @@ def test_the_figures_of_docs_recipes_are_those_that_were_measured():
     told([run["metrics"]["source_after"]["accuracy"] for run in split], "{:.3f}")
     for key in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
         told([run["metrics"]["source"][key] for run in split], "{:.4f}")
+
+
+def test_the_model_of_a_sweep_is_bound_by_the_experiments_at_once_or_by_the_cores():
+    one = {"jobs": 1, "seconds": 110.0, "start-up": 10.0, "processor": 60.0}
+    others = [{"jobs": jobs, "seconds": 0.0, "start-up": 0.0, "processor": 0.0} for jobs in (2, 4, 8)]
+    assert sweep.modelled([one, *others], cores=2) == [110, 60, 40, 40]
