@@ -1,10 +1,14 @@
-"""Seconds of `thaw sweep` with 1 and 2 experiments at once, and what of them is start-up.
+"""Seconds of `thaw sweep` with 1, 2 and 4 experiments at once, what of them is start-up, and a model of them.
 
     python -m bench.sweep                                          # the digits, heads only, 2 x 2
     python -m bench.sweep recipe=demo seed=0,1,2,3 --jobs 1 2 4 --threads 1
 
 Each number of experiments at once has a fresh clone of the last commit, an empty cache and a fresh Ray. Start-up is
-what passes until the first experiment has its clone and starts DVC: checks of the grid, Ray, the clone.
+what passes until the first experiment has its clone and starts DVC: checks of the grid, Ray, the clone. Seconds of the
+processor are those of all processes of the machine, over all cores: nothing else is to run.
+
+A model of the time, from the run with one experiment at once: start-up, and then what is left of its seconds divided by
+the number at once, but not less than its seconds of the processor divided by the cores.
 """
 
 import argparse
@@ -15,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tabulate import tabulate
 
 from bench import common
@@ -26,7 +31,7 @@ SMALL = ["dataset=digits", "backbone=cnn", "schedule=head-only", "head.units=8,1
 def main() -> None:
     parser = argparse.ArgumentParser(description="a sweep, by the number of experiments at once")
     parser.add_argument("overrides", nargs="*", help="of the grid, as `dvc exp run --queue -S` takes them")
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--threads", type=int, default=1, help="of each experiment")
     parser.add_argument("--output", type=Path, default=Path("bench/results/sweep.json"))
     arguments = parser.parse_args()
@@ -37,6 +42,9 @@ def main() -> None:
         print(runs[-1], flush=True)
     machine = common.machine("ray", "dvc", "keras", "tensorflow")
     settings = {"overrides": overrides, "threads": arguments.threads}
+    if 1 in arguments.jobs:
+        for run_of, seconds in zip(runs, modelled(runs, machine["cores"]), strict=True):
+            run_of["model"] = seconds
     common.write(arguments.output, {"machine": machine, "settings": settings, "runs": runs})
     print(tabulate(runs, "keys", "pipe"))
 
@@ -47,7 +55,7 @@ def run(jobs: int, threads: int, overrides: list[str]) -> dict[str, Any]:
         folder = Path(temporary) / "checkout"
         clones.clone("HEAD", folder)
         options = ["--jobs", str(jobs), "--threads", str(threads), *overrides]
-        started = time.perf_counter()
+        started, before = time.perf_counter(), _processor_seconds()
         sweep = subprocess.Popen(
             [sys.executable, "-m", "thaw", "sweep", *options],
             cwd=folder, env=clones.environment(), stdout=subprocess.PIPE, text=True,
@@ -59,6 +67,7 @@ def run(jobs: int, threads: int, overrides: list[str]) -> dict[str, Any]:
                 begun = time.perf_counter() - started
             experiments += ": done: " in line
         seconds = time.perf_counter() - started
+        processor = _processor_seconds() - before
         if sweep.wait() or begun is None:
             raise SystemExit(f"bench.sweep: the sweep of {' '.join(overrides)} failed; see above")
     return {
@@ -68,7 +77,20 @@ def run(jobs: int, threads: int, overrides: list[str]) -> dict[str, Any]:
         "start-up": round(begun, 1),
         "share of start-up": round(begun / seconds, 2),
         "seconds an experiment": round((seconds - begun) / experiments, 1),
+        "processor": round(processor, 1),
     }
+
+
+def _processor_seconds() -> float:
+    times = psutil.cpu_times()
+    return times.user + times.system
+
+
+def modelled(runs: list[dict[str, Any]], cores: int) -> list[float]:
+    """Seconds of each run by the model, from those of one with one experiment at once."""
+    (one,) = (run for run in runs if run["jobs"] == 1)
+    left = one["seconds"] - one["start-up"]
+    return [round(one["start-up"] + max(left / run["jobs"], one["processor"] / cores), 1) for run in runs]
 
 
 if __name__ == "__main__":

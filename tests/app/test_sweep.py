@@ -10,15 +10,24 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 from tests.helpers.project import ROOT, Project
+from tests.helpers.sweeps import (
+    GRID,
+    STAGES,
+    Hosts,
+    computed,
+    made_by,
+    run_one_by_one,
+    short_pipeline,
+    start_sweep,
+    times,
+    worker_above,
+)  # fmt: skip
 from thaw.app.sweep import cluster, work
 from thaw.app.sweep.lines import Lines
-from thaw.app.sweep.plan import finished, plan
+from thaw.app.sweep.plan import finished, plan, shared_stages
 from thaw.errors import ParamError, ThawError
-
-GRID = ["dataset=digits", "backbone=cnn", "schedule=head-only", "head.units=8,16", "seed=0,1"]
 
 
 @pytest.fixture
@@ -62,6 +71,29 @@ def test_a_name_is_of_one_experiment_on_one_commit(checkout):
     assert not {*names} & {experiment.name for experiment in plan(GRID)[1]}
 
 
+def test_stages_that_experiments_share_are_found_by_what_they_follow_from(checkout):
+    shutil.copy(ROOT / "dvc.yaml", checkout)
+    _git(checkout, "add", ".")
+    _git(checkout, "commit", "--quiet", "-m", "pipeline")
+    grid = ["dataset=digits", "backbone=cnn,mobilenetv2", "backbone.weights=none", "schedule=head-only", "seed=0,1"]
+    planned = plan([*grid, "head.units=8,16"])[1]
+    names = [experiment.name for experiment in planned]
+    shared = shared_stages(planned)
+    # First what all have, then what those of one backbone and one seed have.
+    assert [(stages.stages, stages.users) for stages in shared] == [
+        (("download", "preprocess"), frozenset(names)),
+        *((("backbone", "extract"), frozenset(names[n : n + 2])) for n in (0, 2, 4, 6)),
+    ]
+    for stages in shared:
+        assert stages.overrides in [each.overrides for each in planned if each.name in stages.users]
+    assert len({stages.name for stages in shared}) == 5
+    assert shared == shared_stages(planned), "started again, a sweep finds what it has left"
+    # Another rate of the head leaves all that comes before it.
+    (of_all,) = shared_stages(plan([*grid[:1], "backbone=cnn", "schedule=head-only", "head.learning_rate=0.1,0.2"])[1])
+    assert of_all.stages == ("download", "preprocess", "backbone", "extract")
+    assert shared_stages(planned[:1]) == []
+
+
 def test_a_path_of_the_checkout_is_given_in_full(checkout, tmp_path):
     weights = tmp_path / "checkout/weights.h5"
     weights.write_bytes(b"weights")
@@ -102,6 +134,27 @@ def test_without_ray_nothing_else_is_done(checkout, monkeypatch):
         cluster.run_sweep(["no such"], None, None, None)
 
 
+def test_a_cluster_that_is_lost_is_told_in_a_line(monkeypatch, capsys):
+    import ray
+
+    class Sweep:
+        names, running, ended = ["one"], {"reference": "one"}, False
+
+        def cancel(self) -> None:
+            self.ended = True
+
+    def wait(*_, **__):
+        raise ray.exceptions.ActorUnavailableError("the head is gone", None)
+
+    sweep = Sweep()
+    monkeypatch.setattr(cluster, "_Sweep", lambda *_: sweep)
+    monkeypatch.setattr(ray, "wait", wait)
+    with pytest.raises(ThawError, match=r"sweep: the Ray cluster is lost \(ActorUnavailableError\)"):
+        cluster._run_all(None, [], [], 1, False)
+    assert sweep.ended
+    assert "started again, it runs those that are missing" in capsys.readouterr().err
+
+
 def test_a_command_ends_with_the_process_that_started_it_children_included(tmp_path):
     program = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
     leash = subprocess.Popen(
@@ -115,6 +168,31 @@ def test_a_command_ends_with_the_process_that_started_it_children_included(tmp_p
     leash.stdin.close()
     assert leash.wait(timeout=20) == 128 + signal.SIGTERM
     assert not psutil.wait_procs(children, timeout=5)[1]
+
+
+def test_the_lock_is_held_until_the_last_child_has_saved_its_state(tmp_path):
+    stage = tmp_path / "stage.py"
+    stage.write_text(
+        "import pathlib, signal, time\n"
+        "def save(*_):\n"
+        "    time.sleep(1)\n"
+        "    pathlib.Path('saved').touch()\n"
+        "    raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "print('begun', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    # The command ends by SIGTERM at once, as DVC does before its stages.
+    program = f"import subprocess, sys; subprocess.Popen([sys.executable, {str(stage)!r}]).wait()"
+    leash = subprocess.Popen(
+        [sys.executable, "-m", "thaw.app.sweep.leash", str(tmp_path / "lock"), str(tmp_path / "log"), str(tmp_path)]
+        + [sys.executable, "-c", program],
+        cwd=ROOT, stdin=subprocess.PIPE,
+    )  # fmt: skip
+    _wait(lambda: work.last_line(tmp_path / "log") == "begun")
+    leash.stdin.close()
+    assert leash.wait(timeout=20) == 128 + signal.SIGTERM
+    assert (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -145,12 +223,6 @@ def test_progress_is_the_stage_and_the_last_line_with_letters(tmp_path):
     assert work.progress(log) == "train_head: 2"
 
 
-# Stages of the pipeline that make a head; those that a test of a sweep can do without cost as much again.
-STAGES = ("download", "preprocess", "backbone", "extract", "train_head")
-TINY = [*GRID, "dataset.limit=100", "batch_size=16", "min_steps=0", "head.epochs=2", "augment.views=1"]
-VARIED = [(units, seed) for units in (8, 16) for seed in (0, 1)]
-
-
 def _wait(condition, seconds: float = 600):
     """Wait until a condition holds, and return what it gives."""
     end = time.monotonic() + seconds
@@ -164,36 +236,23 @@ class Swept:
     """A sweep of 2 x 2 that lost a worker, was ended by Ctrl-C after its first experiment, and started again."""
 
     def __init__(self, folder: Path) -> None:
-        self.project = Project(folder)
-        file = folder / "dvc.yaml"
-        stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
-        file.write_text(yaml.safe_dump({"stages": {name: stages[name] for name in STAGES}}), encoding="utf-8")
-        self.project.commit("a short pipeline")
+        self.project = short_pipeline(folder)
         self.listening: set[str] = set()
-        self.first = self._interrupted()
-        self.second = self.project.run(*self.command())
+        self.first = self._interrupted(folder.with_suffix(".first.log"))
+        output = folder.with_suffix(".second.log")
+        assert start_sweep(self.project, output, "--jobs", "2").wait(timeout=600) == 0
+        self.second = output.read_text()
 
-    def command(self) -> list[str]:
-        sets = [part for override in TINY for part in ("-S", override)]
-        return ["python", "-m", "thaw", "sweep", "--jobs", "2", "--threads", "1", *sets]
-
-    def _interrupted(self) -> str:
-        environment = work.environment(1)
-        environment.pop("KERAS_BACKEND", None)
-        with open(self.project.folder.parent / "first.log", "w+b") as output:
-            sweep = subprocess.Popen(
-                [sys.executable, *self.command()[1:]], cwd=self.project.folder, env=environment,
-                stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-            tree = psutil.Process(sweep.pid)
-            try:
-                self._disturb(sweep, tree, Path(output.name))
-            finally:
-                sweep.kill()  # what it has started ends with it
-            return Path(output.name).read_text()
+    def _interrupted(self, output: Path) -> str:
+        sweep = start_sweep(self.project, output, "--jobs", "2")
+        try:
+            self._disturb(sweep, psutil.Process(sweep.pid), output)
+        finally:
+            sweep.kill()  # what it has started ends with it
+        return output.read_text()
 
     def _disturb(self, sweep: subprocess.Popen, tree: psutil.Process, output: Path) -> None:
-        worker = _wait(lambda: self._worker_of(tree, "stages.train_head"))
+        worker = _wait(lambda: worker_above(tree.children(recursive=True), "stages.train_head"))
         self.listening = {
             connection.laddr.ip
             for process in [tree, *tree.children(recursive=True)]
@@ -202,35 +261,11 @@ class Swept:
         }
         worker.kill()
         _wait(lambda: b": done: " in output.read_bytes())
-        _wait(lambda: self._worker_of(tree, "leash"))
+        _wait(lambda: worker_above(tree.children(recursive=True), "leash"))
         children = tree.children(recursive=True)
         sweep.send_signal(signal.SIGINT)
         self.code = sweep.wait(timeout=60)
         self.left = psutil.wait_procs(children, timeout=5)[1]
-
-    @staticmethod
-    def _worker_of(tree: psutil.Process, words: str) -> psutil.Process | None:
-        """The worker of Ray above a process with these words in its command."""
-        try:
-            for process in tree.children(recursive=True):
-                if words in " ".join(process.cmdline()):
-                    leash = next(up for up in [process, *process.parents()] if "thaw.app.sweep.leash" in up.cmdline())
-                    return leash.parent()
-        except (psutil.Error, StopIteration):
-            pass
-        return None
-
-    def locks(self, project: Project) -> list[dict[str, str]]:
-        """For each experiment, by its parameters, the hashes of all outputs by path."""
-        found = {}
-        for reference in project.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split():
-            if "/exec/" not in reference:
-                params = yaml.safe_load(project.git("show", f"{reference}:params.yaml"))
-                lock = yaml.safe_load(project.git("show", f"{reference}:dvc.lock"))
-                outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
-                found[params["head"]["units"], params["seed"]] = {out["path"]: out["md5"] for out in outs}
-        assert sorted(found) == sorted(VARIED)
-        return [found[key] for key in VARIED]
 
 
 def _connections(process: psutil.Process) -> list:
@@ -245,34 +280,22 @@ def swept(tmp_path_factory) -> Swept:
     return Swept(tmp_path_factory.mktemp("sweep") / "project")
 
 
+@pytest.fixture(scope="module")
+def alone(swept, tmp_path_factory) -> list[dict[str, str]]:
+    """What the experiments make that run one by one."""
+    project = Project(tmp_path_factory.mktemp("alone"), swept.project.folder)
+    run_one_by_one(project)
+    return [computed(made) for made in made_by(project)]
+
+
 @pytest.mark.slow
-def test_a_sweep_that_was_cut_off_twice_equals_its_experiments_run_one_by_one(swept, tmp_path):
-    alone = Project(_made(tmp_path / "alone"), swept.project.folder)
-    threads = dict.fromkeys(work.THREADS, "1")
-    for units, seed in VARIED:
-        sets = [*GRID[:3], *TINY[len(GRID) :], f"head.units={units}", f"seed={seed}"]
-        options = [part for override in sets for part in ("-S", override)]
-        alone.run("dvc", "exp", "run", "--temp", *options, **threads)
-    assert [_computed(lock) for lock in swept.locks(swept.project)] == [_computed(lock) for lock in swept.locks(alone)]
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def _computed(lock: dict[str, str]) -> dict[str, str]:
-    return {path: md5 for path, md5 in lock.items() if not path.startswith("metrics/time/")}
+def test_a_sweep_that_was_cut_off_twice_equals_its_experiments_run_one_by_one(swept, alone):
+    assert [computed(made) for made in made_by(swept.project)] == alone
 
 
 @pytest.mark.slow
 def test_a_stage_that_experiments_share_runs_once(swept):
-    times = [{path: md5 for path, md5 in lock.items() if "metrics/time" in path} for lock in swept.locks(swept.project)]
-    for stage in STAGES[:2]:  # of all
-        assert len({time[f"metrics/time/{stage}.json"] for time in times}) == 1
-    for first, second in ((0, 2), (1, 3)):  # of one seed
-        assert times[first]["metrics/time/backbone.json"] == times[second]["metrics/time/backbone.json"]
-        assert times[first]["metrics/time/extract.json"] == times[second]["metrics/time/extract.json"]
+    _each_shared_stage_ran_once(swept.project)
     logs = [log.read_text() for log in (swept.project.folder / work.OURS).glob("*.log")]
     ran = [re.findall(r"Running stage '(\w+)'", log) for log in logs]
     taken = [re.findall(r"^(\w+): restored from the cache, as another", log, re.MULTILINE) for log in logs]
@@ -299,3 +322,39 @@ def test_nothing_listens_but_on_loopback(swept):
 @pytest.mark.slow
 def test_the_checkout_stays_as_it_was(swept):
     assert swept.project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_two_hosts_without_a_common_disk_share_stages_and_lose_nothing_when_one_vanishes(swept, alone, tmp_path):
+    (tmp_path / "home").mkdir()
+    project = Project(tmp_path / "home", swept.project.folder)
+    project.dvc("remote", "add", "--default", "both", str(tmp_path / "remote"))
+    project.commit("a remote")
+    output, second = tmp_path / "sweep.log", tmp_path / "second"
+    with Hosts(tmp_path / "first", second) as hosts:
+        sweep = start_sweep(project, output, "--on", hosts.address)
+        try:
+            _wait(lambda: sweep.poll() is not None or _trains(second))
+            hosts.lose(second)
+            code = sweep.wait(timeout=600)
+        finally:
+            sweep.kill()
+    assert code == 0, output.read_text()
+    assert "lost its worker (" in output.read_text()
+    assert "4 experiments done" in output.read_text()
+    assert [computed(made) for made in made_by(project)] == alone
+    assert project.git("status", "--porcelain") == ""
+    _each_shared_stage_ran_once(project)
+
+
+def _trains(folder: Path) -> bool:
+    """Whether a head is trained in an experiment's clone below a folder."""
+    logs = folder.glob(f"*/{work.OURS}/units*.log")  # not below the clones, which vanish meanwhile
+    return any(b"train_head" in log.read_bytes() for log in logs)
+
+
+def _each_shared_stage_ran_once(project: Project) -> None:
+    of_experiment = [times(made) for made in made_by(project)]
+    for stages, same in ((STAGES[:2], [range(4)]), (STAGES[2:4], [(0, 2), (1, 3)])):  # of all, of one seed
+        for numbers in same:
+            assert len({tuple(of_experiment[number][stage] for stage in stages) for number in numbers}) == 1

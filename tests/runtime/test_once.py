@@ -184,14 +184,15 @@ def stage(queue, monkeypatch):
     return copy
 
 
-def entry_of_another_experiment(copy: Path) -> None:
+def entry_of_another_experiment(copy: Path) -> Path:
     """In the run cache, newer than DVC's look into it."""
     with made_elsewhere("work") as made:
         assert not made
     key = (copy / _OURS / "work.made").read_text()
-    entry = copy.parents[2] / "cache/runs" / key[:2] / key / "entry"
+    entry = copy.parents[2] / "cache/runs" / key[:2] / key / (64 * "0")
     entry.parent.mkdir(parents=True)
     entry.write_text("cmd: python stage.py\n")
+    return entry
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def entry_of_another_experiment(copy: Path) -> None:
         (lambda patch: patch.setattr("dvc.stage.cache._get_stage_hash", lambda: ""), "TypeError: "),
         (lambda patch: patch.delattr("dvc.stage.Stage.save_deps"), "AttributeError: 'PipelineStage'"),
         (lambda patch: patch.delattr("dvc.stage.cache.StageCache._create_stage"), "AttributeError: 'StageCache'"),
-        (lambda patch: patch.setattr("dvc.stage.cache.StageCache._load", lambda cache: {}), "TypeError: "),
+        (lambda patch: patch.setattr("dvc.stage.cache.StageCache._load_cache", lambda cache: {}), "TypeError: "),
         (lambda patch: Path(".dvc/tmp/rwlock").unlink(), "FileNotFoundError: "),
     ],
     ids=["no hash", "another hash", "no dependencies", "no stage", "another entry", "no rwlock"],
@@ -215,6 +216,16 @@ def test_where_dvc_has_changed_nothing_is_shared_and_that_is_said(stage, monkeyp
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1
     assert said[0].startswith(f"work: not shared: this DVC ({dvc.__version__}) is not as expected: {told}")
+
+
+def test_what_another_dvc_is_writing_is_neither_read_nor_deleted(stage, capsys):
+    """DVC writes an entry beside its place, and deletes one that it cannot read: the other would find its own gone."""
+    beside = entry_of_another_experiment(stage)
+    beside = beside.rename(beside.with_name(".0123456789abcdefghijkl.tmp"))
+    with made_elsewhere("work") as made:
+        assert not made
+    assert beside.exists()
+    assert capsys.readouterr().out == ""
 
 
 def test_an_error_of_the_stage_itself_is_not_taken_for_one_of_dvc(stage, capsys):

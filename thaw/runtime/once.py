@@ -7,6 +7,7 @@ key in the run cache. Who gets it after another has made the same restores that,
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,6 +24,9 @@ from thaw.runtime.locks import try_lock
 _OURS = Path(".dvc/tmp/thaw")
 
 _RWLOCK = Path(".dvc/tmp/rwlock")
+
+# Names of entries of the run cache: hashes. DVC writes each beside, with another name.
+_ENTRY = re.compile(r"[0-9a-f]{64}").fullmatch
 
 # Seconds between two looks at whether DVC has saved what another run made.
 _PERIOD = 0.2
@@ -121,11 +125,14 @@ class _Wanted:
         from dvc.exceptions import DvcException
 
         cache = self._repo.stage_cache
-        entries = Path(cache.cache_dir, self.key[:2], self.key)
-        if not any(entry.stat().st_mtime_ns > since for entry in entries.glob("*")):
+        # Not what another DVC writes there just now, and would miss: DVC deletes what it cannot read.
+        entries = [path for path in Path(cache.cache_dir, self.key[:2], self.key).glob("*") if _ENTRY(path.name)]
+        times = {path.name: path.stat().st_mtime_ns for path in entries}
+        newest = max(times, key=times.__getitem__, default="")
+        if not newest or times[newest] <= since:
             return False
         # As stage_cache.restore does, which would ask for a lock that the DVC above this process has.
-        made = cache._create_stage(cache._load(self._stage), wdir=self._stage.wdir)
+        made = cache._create_stage(cache._load_cache(self.key, newest), wdir=self._stage.wdir)
         # DVC writes the entry first and moves the files then.
         if not made.outs_cached():
             return False

@@ -6,10 +6,9 @@ as long as the sweep, and listens on loopback only.
 
 import os
 import secrets
-import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,10 @@ import psutil
 
 import thaw
 from thaw.app.sweep.lines import Lines
-from thaw.app.sweep.plan import Planned, finished, plan
-from thaw.app.sweep.work import OURS, Home, Result, bring_home, home_of, run_experiment, shares_disk
+from thaw.app.sweep.plan import Planned, Shared, finished, plan, shared_stages
+from thaw.app.sweep.work import OURS, Home, Result, bring_home, home_of, run_experiment, run_stages, shares_disk
 from thaw.errors import ParamError, ThawError
+from thaw.runtime.cluster import refuse_silent, refuse_without_ray
 from thaw.runtime.gpus import usable_gpus
 from thaw.runtime.progress import format_duration
 
@@ -29,8 +29,8 @@ from thaw.runtime.progress import format_duration
 ATTEMPTS = 3
 # Experiments at once on a host without a GPU.
 JOBS = 2
-# Seconds: for an address to answer, for a node to tell what it has, for tasks to end, between two looks.
-_ANSWER, _PROBE, _END, _PERIOD = 5.0, 60.0, 25.0, 0.3
+# Seconds: for a node to tell what it has, for tasks to end, between two looks.
+_PROBE, _END, _PERIOD = 60.0, 25.0, 0.3
 # Before Ray is imported: no report of its use to its makers; no port but on loopback, as on other systems than Linux;
 # and workers that other programs do not displace: by itself Ray starts them with niceness 15.
 _PRIVATE = {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -50,9 +50,9 @@ def run_sweep(overrides: list[str], address: str | None, jobs: int | None, threa
         ThawError: Ray is not installed, does not answer, or experiments cannot run or have failed.
     """
     os.environ.update(_PRIVATE if address else _PRIVATE | _LOCAL)
-    _refuse_without_ray()
+    refuse_without_ray("sweep")
     if address:
-        _refuse_silent(address)
+        refuse_silent("--on", address)
     commit, planned = plan(overrides)
     there = finished([experiment.name for experiment in planned])
     if there:
@@ -62,31 +62,11 @@ def run_sweep(overrides: list[str], address: str | None, jobs: int | None, threa
         return
     with _token() as token, _ray(address, jobs, threads) as (threads, gpus):
         home = home_of(commit, token, threads, travels=bool(address))
-        if address:
-            _refuse_without_remote(home)
+        shared = shared_stages(missing) if address and _hosts_apart(home) else []
         each = f"{threads} thread{'s' if threads > 1 else ''}{' and a GPU' if gpus else ''} each"
         print(f"{len(missing)} experiments, {each}; another number of threads moves the last digits", flush=True)
-        failed = _run_all(home, missing, threads, gpus)
+        failed = _run_all(home, missing, shared, threads, gpus)
     _tell(missing, failed)
-
-
-def _refuse_without_ray() -> None:
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        raise ThawError('sweep: Ray is not installed; pip install -e ".[ray]"') from None
-
-
-def _refuse_silent(address: str) -> None:
-    """Refuse an address that nobody answers at: Ray would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    accepted = "HOST:PORT of a Ray cluster that runs, as `ray start --head` tells it, or ray://HOST:PORT"
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ParamError("--on", address, accepted)
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER).close()
-    except OSError as error:
-        raise ParamError("--on", address, f"{accepted}; there: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -141,39 +121,41 @@ def _find_this_thaw() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
 
 
-def _refuse_without_remote(home: Home) -> None:
-    """Refuse hosts that do not share the disk where no DVC remote could take their data.
+def _hosts_apart(home: Home) -> list[str]:
+    """Hosts that do not share the disk.
 
     Raises:
-        ThawError: names such a host.
+        ThawError: a host cannot run thaw, or there is no DVC remote that could take the data of these.
     """
     import ray
     from dvc.repo import Repo
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    with Repo() as repo:
-        if repo.config["core"].get("remote"):
-            return
     probe = ray.remote(num_cpus=0)(shares_disk)
     nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
-    asked = {
-        name: probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(home)
+    asked = [
+        (name, probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(home))
         for node, name in nodes.items()
-    }
-    for name, answer in asked.items():
+    ]
+    apart = []
+    for name, answer in asked:
         try:
-            shared = ray.get(answer, timeout=_PROBE)
+            if not ray.get(answer, timeout=_PROBE):
+                apart.append(name)
         except (ray.exceptions.RayError, ImportError) as error:
             raise ThawError(f"sweep: {name} cannot run thaw: {' '.join(str(error).split())[-300:]}") from None
-        if not shared:
-            raise ThawError(
-                f"sweep: {name} does not share the disk of {home.folder}, and there is no DVC remote for its data; "
-                "`dvc remote add --default NAME ADDRESS`, and commit .dvc/config"
-            )
+    if apart:
+        with Repo() as repo:
+            if not repo.config["core"].get("remote"):
+                raise ThawError(
+                    f"sweep: {apart[0]} does not share the disk of {home.folder}, and there is no DVC remote for its "
+                    "data; `dvc remote add --default NAME ADDRESS`, and commit .dvc/config"
+                )
+    return apart
 
 
 class Board:
-    """Where experiments write how far they are; an actor."""
+    """Where tasks write how far they are; an actor."""
 
     def __init__(self) -> None:
         self._texts: dict[str, tuple[str, str]] = {}
@@ -182,36 +164,61 @@ class Board:
         self._texts[name] = node, text
 
     def read(self) -> dict[str, tuple[str, str]]:
-        """The node and the last text of each experiment."""
+        """The node and the last text of each task."""
         return self._texts
 
 
-def task(home: Home, board: Any, name: str, overrides: tuple[str, ...]) -> Result:
-    """One experiment, as Ray runs it."""
+def task(work: Callable[..., Any], board: Any, home: Home, name: str, *arguments: Any) -> Any:
+    """A function of `work`, as Ray runs it."""
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    return run_experiment(home, name, overrides, lambda text: board.write.remote(name, node, text))
+    return work(home, name, *arguments, lambda text: board.write.remote(name, node, text))
 
 
 class _Sweep:
-    """Experiments that run, and what has come of them."""
+    """Tasks that run, or wait for others, and what has come of them.
 
-    def __init__(self, home: Home, planned: Sequence[Planned], threads: int, gpus: bool) -> None:
+    Stages that experiments share come first where hosts do not share a disk: an experiment starts when all of its are
+    done, and shared stages when those are that more experiments have. Where one fails, so will its experiments, each
+    with a log.
+    """
+
+    def __init__(
+        self, home: Home, planned: Sequence[Planned], shared: Sequence[Shared], threads: int, gpus: bool
+    ) -> None:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray: Any = ray
-        self._planned = {experiment.name: experiment for experiment in planned}
+        self._work: dict[str, tuple[Any, ...]] = {
+            **{stages.name: (run_stages, stages.overrides, stages.stages) for stages in shared},
+            **{experiment.name: (run_experiment, experiment.overrides) for experiment in planned},
+        }
+        self._waits = {
+            **{stages.name: {more.name for more in shared if stages.users < more.users} for stages in shared},
+            **{each.name: {stages.name for stages in shared if each.name in stages.users} for each in planned},
+        }
         board: Any = ray.remote(num_cpus=0)(Board)
-        self._board = board.remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board = board.options(scheduling_strategy=here).remote()  # other nodes may vanish
         self._task = ray.remote(num_cpus=threads, num_gpus=int(gpus), max_retries=0, max_calls=1)(task)
         self._home = ray.put(home)
         self.running: dict[Any, str] = {}
-        self._attempts = dict.fromkeys(self._planned, 0)
+        self._attempts = dict.fromkeys(self._work, 0)
         self.failed: dict[str, Result] = {}
         # The last texts of attempts whose worker died.
         self._last: dict[str, str] = {}
-        for name in self._planned:
+        self._start_ready()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all tasks."""
+        return list(self._work)
+
+    def _start_ready(self) -> None:
+        for name in [name for name, others in self._waits.items() if not others]:
+            del self._waits[name]
             self._start(name, None)
 
     def _start(self, name: str, node: str | None) -> None:
@@ -221,13 +228,14 @@ class _Sweep:
         # What a killed attempt has saved lies on its node.
         strategy = NodeAffinitySchedulingStrategy(node, soft=True) if node else "DEFAULT"
         task = self._task.options(name=name, scheduling_strategy=strategy)
-        self.running[task.remote(self._home, self._board, name, self._planned[name].overrides)] = name
+        work, *arguments = self._work[name]
+        self.running[task.remote(work, self._board, self._home, name, *arguments)] = name
 
     def _read(self) -> dict[str, tuple[str, str]]:
         return self._ray.get(self._board.read.remote())
 
     def show(self, lines: Lines) -> None:
-        """Show how far the experiments are."""
+        """Show how far the tasks are."""
         running = set(self.running.values())
         for name, (_, text) in self._read().items():
             if name in running and text != self._last.get(name):
@@ -238,28 +246,40 @@ class _Sweep:
         try:
             result = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # of ours: a clone that cannot be made
-            self._fail(lines, name, Result(None, "no log", _cause(error)))
+            result = Result(None, "no log", _cause(error))
         except self._ray.exceptions.RayError as error:
             node, text = self._read().get(name, (None, ""))
-            if self._attempts[name] >= ATTEMPTS:
-                what = f"{ATTEMPTS} workers died, the last by {type(error).__name__}"
-                self._fail(lines, name, Result(None, "no log", f"{what}, at: {text}"))
+            if self._attempts[name] < ATTEMPTS:
+                lines.set(name, f"lost its worker ({type(error).__name__}), tried again")
+                self._last[name] = text
+                self._start(name, node)
                 return
-            lines.set(name, f"lost its worker ({type(error).__name__}), tried again")
-            self._last[name] = text
-            self._start(name, node)
+            what = f"{ATTEMPTS} workers died, the last by {type(error).__name__}"
+            result = Result(None, "no log", f"{what}, at: {text}")
+        if self._work[name][0] is run_stages:
+            self._end_stages(lines, name, result)
         else:
-            if result.bundle is None:
-                self._fail(lines, name, result)
-                return
-            try:
-                bring_home(result, name)
-            except ThawError as error:
-                self._fail(lines, name, replace(result, last_line=str(error)))
-                return
-            seconds = result.seconds
-            times = f"{format_duration(seconds['all'])}, {format_duration(seconds['clone'])} of it for the clone"
-            lines.set(name, f"done: {times}", ended=True)
+            self._end_experiment(lines, name, result)
+
+    def _end_stages(self, lines: Lines, name: str, result: Result) -> None:
+        failed = result.bundle is None
+        lines.set(name, f"failed: {result.last_line}; log: {result.log}" if failed else "done", ended=True)
+        for others in self._waits.values():
+            others.discard(name)
+        self._start_ready()
+
+    def _end_experiment(self, lines: Lines, name: str, result: Result) -> None:
+        if result.bundle is None:
+            self._fail(lines, name, result)
+            return
+        try:
+            bring_home(result, name)
+        except ThawError as error:
+            self._fail(lines, name, replace(result, last_line=str(error)))
+            return
+        seconds = result.seconds
+        times = f"{format_duration(seconds['all'])}, {format_duration(seconds['clone'])} of it for the clone"
+        lines.set(name, f"done: {times}", ended=True)
 
     def _fail(self, lines: Lines, name: str, result: Result) -> None:
         self.failed[name] = result
@@ -279,22 +299,26 @@ def _cause(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _run_all(home: Home, planned: Sequence[Planned], threads: int, gpus: bool) -> dict[str, Result]:
+def _run_all(
+    home: Home, planned: Sequence[Planned], shared: Sequence[Shared], threads: int, gpus: bool
+) -> dict[str, Result]:
     """Run experiments; those that failed."""
     import ray
 
-    sweep = _Sweep(home, planned, threads, gpus)
+    sweep = _Sweep(home, planned, shared, threads, gpus)
     try:
-        with Lines([experiment.name for experiment in planned]) as lines:
+        with Lines(sweep.names) as lines:
             while sweep.running:
                 ended, _ = ray.wait(list(sweep.running), timeout=_PERIOD)
                 for reference in ended:
                     sweep.end(lines, reference, sweep.running.pop(reference))
                 sweep.show(lines)
                 time.sleep(_PERIOD)
-    except BaseException:
+    except BaseException as error:
         print("sweep: ends all experiments; started again, it runs those that are missing", file=sys.stderr, flush=True)
         sweep.cancel()
+        if isinstance(error, ray.exceptions.RayError | ConnectionError):  # workers that die raise none here
+            raise ThawError(f"sweep: the Ray cluster is lost ({type(error).__name__})") from None
         raise
     return sweep.failed
 

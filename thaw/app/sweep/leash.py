@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,8 @@ from thaw.runtime.locks import locked
 
 # Seconds for a stage to write its state after SIGTERM.
 _PATIENCE = 10.0
+# Seconds between two looks at what runs.
+_INTERVAL = 0.05
 
 
 def main() -> None:
@@ -31,9 +34,12 @@ def main() -> None:
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             preexec_fn=_signals_as_usual,
         )  # fmt: skip
-        threading.Thread(target=_watch, args=(process.pid,), daemon=True).start()
+        worker_gone = threading.Event()
+        threading.Thread(target=_watch, args=(worker_gone,), daemon=True).start()
+        while process.poll() is None and not worker_gone.wait(_INTERVAL):
+            pass
+        _end(psutil.Process().children(recursive=True))
         code = process.wait()
-        _end(_children(os.getpid()))
     sys.exit(code if code >= 0 else 128 - code)
 
 
@@ -43,15 +49,11 @@ def _signals_as_usual() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _watch(process: int) -> None:
+def _watch(worker_gone: threading.Event) -> None:
     # Not by sys.stdin, whose lock Python would want at its end.
     while os.read(0, 1):
         pass
-    _end(_children(os.getpid()))
-
-
-def _children(process: int) -> list[psutil.Process]:
-    return psutil.Process(process).children(recursive=True)
+    worker_gone.set()
 
 
 def _end(processes: list[psutil.Process]) -> None:
@@ -62,7 +64,17 @@ def _end(processes: list[psutil.Process]) -> None:
                 process.send_signal(number)
             except psutil.NoSuchProcess:
                 continue
-        _, processes = psutil.wait_procs(processes, timeout=_PATIENCE)
+        end = time.monotonic() + _PATIENCE
+        while (processes := [process for process in processes if _lives(process)]) and time.monotonic() < end:
+            time.sleep(_INTERVAL)
+
+
+def _lives(process: psutil.Process) -> bool:
+    # psutil's own wait would take the exit code that `main` is to pass on.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":

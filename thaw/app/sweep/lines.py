@@ -59,6 +59,6 @@ class Lines:
         names = list(self._texts)
         if not all_in_order and len(names) >= self._live.console.height:
             names.sort(key=lambda name: (name in self._ended, self._texts[name] == _WAITS))
-        lines = [f"{len(self._ended)} of {len(names)} experiments ended"]
+        lines = [f"{len(self._ended)} of {len(names)} ended"]
         lines += [f"{name:{self._width}}  {self._texts[name]}" for name in names]
         self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)

@@ -1,11 +1,17 @@
-"""The experiments of a sweep: their overrides, their names, and which of them are missing. Start at `plan`."""
+"""The experiments of a sweep: overrides, names, what is missing, and what they share. Start at `plan`."""
 
 import hashlib
 import json
 import re
+import shutil
+import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from thaw import paths
 from thaw.app.git import git
@@ -29,10 +35,29 @@ class Planned:
     Attributes:
         name: of the experiment in DVC; the same for the same overrides on the same commit.
         overrides: as `-S` takes them, for any working folder.
+        params: what they compose to.
     """
 
     name: str
     overrides: tuple[str, ...]
+    params: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Stages that the same experiments have in common.
+
+    Attributes:
+        name: of the stages and of a hash of what they follow from.
+        overrides: of one of the experiments.
+        stages: in the order in which they run.
+        users: names of the experiments.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    stages: tuple[str, ...]
+    users: frozenset[str]
 
 
 def plan(overrides: list[str]) -> tuple[str, list[Planned]]:
@@ -60,7 +85,8 @@ def plan(overrides: list[str]) -> tuple[str, list[Planned]]:
     constant = set.intersection(*map(set, runs))
     names = [_name(commit, run, [override for override in run if override not in constant]) for run in runs]
     planned = {
-        name: Planned(name, _anywhere(run, params)) for name, run, params in zip(names, runs, composed, strict=True)
+        name: Planned(name, _anywhere(run, params), params)
+        for name, run, params in zip(names, runs, composed, strict=True)
     }
     return commit, list(planned.values())
 
@@ -100,3 +126,50 @@ def finished(names: Sequence[str]) -> set[str]:
     """Those of the names that are experiments of this repository."""
     references = git("sweep", "for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
     return {reference.rpartition("/")[2] for reference in references} & set(names)
+
+
+def shared_stages(planned: Sequence[Planned]) -> list[Shared]:
+    """The stages that two and more experiments have in common, grouped by who has them; first what more have."""
+    keys = {experiment.name: _keys(experiment.params) for experiment in planned}
+    users: dict[str, set[str]] = defaultdict(set)
+    for name, of_stage in keys.items():
+        for key in of_stage.values():
+            users[key].add(name)
+    groups: dict[frozenset[str], dict[str, str]] = defaultdict(dict)
+    for of_stage in keys.values():
+        for stage, key in of_stage.items():
+            if len(users[key]) > 1:
+                groups[frozenset(users[key])][stage] = key
+    overrides = {experiment.name: experiment.overrides for experiment in planned}
+    return [
+        Shared(f"{_words(stages[-1])}-{key[:7]}", overrides[min(names)], stages, names)
+        for names, of_stage in sorted(groups.items(), key=lambda group: -len(group[0]))
+        for stages, key in [(tuple(of_stage), list(of_stage.values())[-1])]
+    ]
+
+
+def _keys(composed: dict[str, Any]) -> dict[str, str]:
+    """Of each stage, in the order in which they run, a hash of what its outputs follow from on one commit."""
+    import networkx
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    keys: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        shutil.copy("dvc.yaml", folder)
+        (folder / paths.PARAMS).write_text(yaml.safe_dump(composed), encoding="utf-8")
+        (folder / ".dvc").mkdir()
+        (folder / ".dvc/config").write_text("[core]\nno_scm = true\n", encoding="ascii")
+        with Repo(temporary) as repo:
+            graph = repo.index.graph
+            for stage in reversed(list(networkx.topological_sort(graph))):
+                params = [each for each in stage.deps if isinstance(each, ParamsDependency)]
+                follows = [
+                    stage.cmd,
+                    [each.read_params() for each in params],
+                    [each.def_path for each in stage.deps if each not in params],
+                    sorted(keys[above.name] for above in graph.successors(stage)),
+                ]
+                keys[stage.name] = hashlib.sha256(json.dumps(follows, sort_keys=True).encode()).hexdigest()
+    return keys

@@ -1,7 +1,8 @@
 """One experiment on its host: a clone of its own, `dvc exp run` in it, and what goes home. Start at `run_experiment`.
 
 Arguments and results are texts, numbers and bytes of git. Clones lie where those of DVC's queue do, so that stages that
-experiments share run once on a host (thaw/runtime/once.py).
+experiments share run once on a host (thaw/runtime/once.py). Hosts that share no disk take them from the DVC remote,
+where `run_stages` has put them before.
 """
 
 import os
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,13 @@ from typing import Any
 from thaw.app.git import git
 from thaw.errors import ThawError
 from thaw.runtime.locks import locked
+from thaw.runtime.threads import THREADS
 
 # Where the clones of DVC's queue lie; what else is the sweep's, such as logs.
 CLONES = Path(".dvc/tmp/exps")
 OURS = Path(".dvc/tmp/thaw/sweep")
 # Names the folder for clones and cache of a host that shall use a disk of its own.
 FOLDER = "THAW_SWEEP_FOLDER"
-# Environment variables with a number of threads: of TensorFlow, of JAX on a CPU, of NumPy and SciPy.
-THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Seconds between two looks at the log.
 _PERIOD = 0.3
 # Bytes at the end of a log that are looked at.
@@ -94,29 +95,106 @@ def run_experiment(home: Home, name: str, overrides: tuple[str, ...], say: Calla
         say: gets each new last line.
     """
     started = time.perf_counter()
+    with _clone(home, name, say) as clone:
+        cloned = time.perf_counter()
+        code = 0
+        if not _reference(clone.folder, name):
+            sets = [part for override in overrides for part in ("-S", override)]
+            pull = [] if clone.shared else ["--pull"]
+            code = clone.run("dvc", "exp", "run", *pull, "--name", name, *sets)
+        if not code and not clone.shared:
+            say("pushes")
+            code = clone.run("dvc", "push")
+        if code:
+            return Result(None, clone.where, last_line(clone.log) or f"exit code {code}")
+        bundle = _bundle(clone.folder, "^" + home.commit, _reference(clone.folder, name))
+        shutil.rmtree(clone.folder, ignore_errors=True)
+    seconds = {"clone": cloned - started, "all": time.perf_counter() - started}
+    return Result(bundle, clone.where, last_line(clone.log), seconds, clone.shared)
+
+
+def run_stages(
+    home: Home, name: str, overrides: tuple[str, ...], stages: tuple[str, ...], say: Callable[[str], None]
+) -> Result:
+    """Run stages that experiments share, unless the remote has what they make, and push that.
+
+    Args:
+        home: the checkout.
+        name: of the clone.
+        overrides: of one of the experiments, as `-S` takes them.
+        stages: in the order in which they run.
+        say: gets each new last line.
+
+    Returns:
+        A result without a commit: its bundle is empty.
+    """
+    with _clone(home, name, say) as clone:
+        code = (
+            clone.run("thaw", "params", *overrides)
+            or clone.run("dvc", "repro", "--pull", *stages)
+            or clone.run("thaw.app.sweep.share", *stages)
+        )
+        if code:
+            return Result(None, clone.where, last_line(clone.log) or f"exit code {code}")
+        shutil.rmtree(clone.folder, ignore_errors=True)
+    return Result(b"", clone.where, last_line(clone.log), shared=clone.shared)
+
+
+@dataclass(frozen=True)
+class _Clone:
+    """A clone on this host, and how commands run in it.
+
+    Attributes:
+        folder: its path.
+        shared: whether it lies on the disk of the checkout at home.
+        log: what the commands have written.
+    """
+
+    folder: Path
+    shared: bool
+    log: Path
+    lock: Path
+    threads: int
+    say: Callable[[str], None]
+
+    @property
+    def where(self) -> str:
+        """Host and path of the log."""
+        return f"{socket.gethostname()}:{self.log}"
+
+    def run(self, module: str, *arguments: str) -> int:
+        """Run a module, and tell the last line of its log; its exit code."""
+        leash = [sys.executable, "-m", "thaw.app.sweep.leash", str(self.lock), str(self.log), str(self.folder)]
+        process = subprocess.Popen(
+            [*leash, sys.executable, "-m", module, *arguments],
+            env=environment(self.threads), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        told = ""
+        try:
+            while process.poll() is None:
+                if (line := progress(self.log)) != told:
+                    self.say(line)
+                    told = line
+                time.sleep(_PERIOD)
+            return process.returncode
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+
+@contextmanager
+def _clone(home: Home, name: str, say: Callable[[str], None]) -> Iterator[_Clone]:
+    """A clone of this name, which nobody else uses as long as the block lasts."""
     shared = shares_disk(home)
     say("clones")
     base = Path(home.folder) if shared else _own_base(home)
     (base / OURS).mkdir(parents=True, exist_ok=True)
-    clone, log, lock = base / CLONES / name, base / OURS / f"{name}.log", base / OURS / f"{name}.lock"
+    folder, log, lock = base / CLONES / name, base / OURS / f"{name}.log", base / OURS / f"{name}.lock"
     with locked(lock.with_suffix(".clone"), "sweep"):
         with locked(lock, "sweep"):  # an earlier attempt is over
-            _prepare(home, base, clone, shared)
-        cloned = time.perf_counter()
-        code = 0
-        if not _reference(clone, name):
-            sets = [part for override in overrides for part in ("-S", override)]
-            code = _run(["exp", "run", "--name", name, *sets], clone, lock, log, home.threads, say)
-        if not code and not shared:
-            say("pushes")
-            code = _run(["push"], clone, lock, log, home.threads, say)
-        where = f"{socket.gethostname()}:{log}"
-        if code:
-            return Result(None, where, last_line(log) or f"exit code {code}")
-        bundle = _bundle(clone, "^" + home.commit, _reference(clone, name))
-        shutil.rmtree(clone, ignore_errors=True)
-    seconds = {"clone": cloned - started, "all": time.perf_counter() - started}
-    return Result(bundle, where, last_line(log), seconds, shared)
+            _prepare(home, base, folder, shared)
+        yield _Clone(folder, shared, log, lock, home.threads, say)
 
 
 def _own_base(home: Home) -> Path:
@@ -171,27 +249,6 @@ def _reference(clone: Path, name: str) -> str:
     """The reference of a finished experiment; empty where there is none."""
     names = git("sweep", "for-each-ref", "--format=%(refname)", "refs/exps", folder=clone).splitlines()
     return next((reference for reference in names if reference.endswith(f"/{name}")), "")
-
-
-def _run(arguments: list[str], clone: Path, lock: Path, log: Path, threads: int, say: Callable[[str], None]) -> int:
-    """Run DVC in a clone and tell the last line of its log; its exit code."""
-    leash = [sys.executable, "-m", "thaw.app.sweep.leash", str(lock), str(log), str(clone)]
-    process = subprocess.Popen(
-        [*leash, sys.executable, "-m", "dvc", *arguments],
-        env=environment(threads), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    told = ""
-    try:
-        while process.poll() is None:
-            if (line := progress(log)) != told:
-                say(line)
-                told = line
-            time.sleep(_PERIOD)
-        return process.returncode
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait()
 
 
 def environment(threads: int) -> dict[str, str]:
