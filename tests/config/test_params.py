@@ -427,6 +427,8 @@ BAD = [
     *each("run.log", "dvclive", 1, True, {"mlflow": 1}),
     *(Bad("run.log", ["dvclive", one], "run.log.1") for one in ("wandb", None, 1)),
     *each("run.workers", 0, -1, 1.5, "2", None, True),
+    *each("run.cluster", "host", "host:", ":6379", "http://host:6379", "", 6379, True),
+    Bad("run.cluster", "host:6379"),
     *each("run.replicas", 0, -1, 1.5, "2", None, True, "all"),
     Bad("run.replicas", 2),
     *each("batch_size", 127, base=("backend=jax", "run.replicas=2")),

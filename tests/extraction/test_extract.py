@@ -229,9 +229,9 @@ def test_a_view_runs_the_network_no_further_than_its_cuts_need(tmp_path, monkeyp
 
     def predict(model, *arguments):
         networks.append(model)
-        return inference.predict_rows(model, *arguments)
+        return inference.predict_chunk(model, *arguments)
 
-    monkeypatch.setattr(store, "predict_rows", predict)
+    monkeypatch.setattr(store, "predict_chunk", predict)
     extract(tmp_path / "features", VARIED.model_copy(update={"views": 3}), cuts=[[0, 1], [1], [1]])
     val, first, second, third = [[layer.name for layer in model.layers] for model in networks]
     assert networks[0] is networks[1] is not networks[2] is networks[3]
@@ -264,7 +264,7 @@ def test_a_failure_leaves_the_features_that_were_there(spoilt, monkeypatch):
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(store, "predict_rows", fail)
+    monkeypatch.setattr(store, "predict_chunk", fail)
     with pytest.raises(OSError, match="No space left"):
         extract(spoilt, PLAIN)
     assert content(spoilt) == before
@@ -349,15 +349,15 @@ def test_features_of_another_origin_are_refused_by_name(tmp_path, monkeypatch):
 
 def work_until_killed(of: Extraction, done: Path, connection: Connection, folder: Path, depths: dict) -> None:
     """A worker that is killed in the middle of its second range."""
-    predict = store.predict_rows
+    compute = store.ActivationStore.compute
 
-    def predict_once(*arguments):
+    def compute_once(*arguments):
         if done.exists():
             os.kill(os.getpid(), signal.SIGKILL)
         done.touch()
-        return predict(*arguments)
+        return compute(*arguments)
 
-    store.predict_rows = predict_once
+    store.ActivationStore.compute = compute_once
     ranges = store.ActivationStore(folder, small_network(), of, depths)
     for task in received_tasks(connection):
         connection.send(ranges.write(*task))
@@ -367,15 +367,15 @@ def test_workers_extract_the_same_bytes_also_where_one_is_killed(tmp_path, monke
     monkeypatch.setattr(store, "RANGES", 3)
     of = extraction(TRAIN, VAL, settings(batch_size=2), augment=VARIED)
     extract_features(tmp_path / "expected", small_network(), of)
-    predict, own, done = store.predict_rows, [], tmp_path / "done"
+    compute, own, done = store.ActivationStore.compute, [], tmp_path / "done"
 
-    def predict_after(*arguments):
+    def compute_after(*arguments):
         while not done.exists():  # the worker comes first
             time.sleep(0.1)
-        own.append(arguments[3])
-        return predict(*arguments)
+        own.append(arguments[1])
+        return compute(*arguments)
 
-    monkeypatch.setattr(store, "predict_rows", predict_after)
+    monkeypatch.setattr(store.ActivationStore, "compute", compute_after)
     state = State("extract", tmp_path / "state")
     extract_features(tmp_path / "features", small_network(), of, state, 2, partial(work_until_killed, of, done))
     assert content(tmp_path / "features") == content(tmp_path / "expected")

@@ -30,6 +30,8 @@ TINY = [
     "evaluate.gallery_class=8", "evaluate.views=2", *(f"{run}.epochs=1" for run in ("backbone.source", "head")),
     *(f"schedule.phases.{phase}.epochs=1" for phase in PHASES),
     "schedule.phases.top.learning_rate=0.0005", "schedule.phases.all.learning_rate=0.0002",
+    *(f"schedule.phases.{phase}.{usual}" for phase in PHASES for usual in ("average=0", "final_learning_rate=0")),
+    "schedule.phases.all.moments=zero",
 ]  # fmt: skip
 RUNS = ("backbone.source", "head", *(f"schedule.phases.{phase}" for phase in PHASES))
 PLAIN = ["backbone.source=null", "backbone.image_size=32"]
@@ -57,6 +59,7 @@ CHANGES: dict[str, Any] = {
     "run.data_gb": 0,
     "run.log": ["tensorboard"],
     "run.workers": 2,
+    "run.cluster": None,  # tested in tests/extraction/test_remote.py
     "run.replicas": "auto",  # several are tested in tests/training/test_replicas.py: last digits differ
     "seed": 1,
     "batch_size": 3,

@@ -43,6 +43,8 @@ def check_values(params: Params, tables: Tables) -> None:
     """
     if params.backend == "jax" and params.device.xla is False:
         raise ParamError("device.xla", False, "auto or true for backend jax, which is built on XLA")
+    if params.run.cluster and params.run.workers == 1:
+        raise ParamError("run.cluster", params.run.cluster, "null where run.workers is 1: no process computes there")
     _check_replicas(params)
     _check_source(params.dataset, tables)
     _check_backbone(params.backbone, tables)

@@ -354,6 +354,13 @@ class RunOptions(Section):
     workers: Annotated[int, Field(ge=1), Accepted("a whole number from 1 up")]
     """Processes that extract the activations side by side, each on a GPU of its own where there are any."""
 
+    cluster: Annotated[
+        Annotated[str, Field(pattern=r"^(ray://)?[^\s:/]+:\d+$")] | None,
+        Accepted("null, or HOST:PORT of a Ray cluster"),
+    ]
+    """Where the processes of `run.workers` beside the first compute: HOST:PORT of a Ray cluster whose hosts have thaw
+    (`pip install -e ".[ray]"`); null: on this machine."""
+
     replicas: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], Accepted("auto, or a whole number from 1 up")]
     """Devices that train head and phases together, each on its share of every batch, with backend jax; auto: all GPUs
     there are, else 1. The order of sums changes: results are equal to about 6 digits, and no stage runs again."""

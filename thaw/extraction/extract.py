@@ -8,11 +8,13 @@ from thaw import paths
 from thaw.config.schema import Params
 from thaw.data.stored import FEATURES_JSON
 from thaw.extraction.plan import Extraction, depths_by_view, load_extraction, plan_cuts
+from thaw.extraction.remote import work_remotely
 from thaw.extraction.store import ActivationStore
 from thaw.extraction.views import save_views
 from thaw.extraction.worker import work
 from thaw.network.backend import active_device
 from thaw.network.build import Network
+from thaw.runtime.cluster import refuse_silent, refuse_without_ray
 from thaw.runtime.files import link_or_copy, replacing_folder, save_array, seal_folder
 from thaw.runtime.gpus import choice_of_gpus
 from thaw.runtime.resume import State, open_state
@@ -24,11 +26,17 @@ def extract(params: Params) -> float:
 
     Returns:
         Seconds that earlier processes worked on it.
+
+    Raises:
+        ParamError: nobody answers at `run.cluster`.
     """
+    if params.run.cluster:
+        refuse_without_ray("extract")
+        refuse_silent("run.cluster", params.run.cluster)
     network, extraction = load_extraction(params)
     settings = params.of("augment", "extract") | {"pool": extraction.pool, "classes": extraction.classes}
     inputs = [paths.BACKBONE, *paths.SPLITS_LEARNT]
-    worker = partial(work, params, choice_of_gpus())
+    worker = partial(work_remotely, params) if params.run.cluster else partial(work, params, choice_of_gpus())
     with open_state("extract", settings, inputs, str(active_device())) as state:
         extract_features(paths.FEATURES, network, extraction, state, params.run.workers, worker)
     save_views(paths.VIEWS, extraction.train, extraction.classes, params.augment)
@@ -55,8 +63,8 @@ def extract_features(
         extraction: images and settings.
         state: saves each finished chunk, and is resumed from; None saves nothing.
         workers: processes that compute chunks side by side; their number moves no bit.
-        worker: what each of the others runs: a function of a connection, a folder and depths, such as `work`, of which
-            all else is given.
+        worker: what each of the others runs: a function of a connection, a folder and depths, such as `work` and
+            `work_remotely`, of which all else is given.
     """
     augment, settings = extraction.augment, extraction.settings
     widths = network.widths(extraction.pool)

@@ -13,7 +13,7 @@ from thaw.data.stored import cut_name
 from thaw.extraction.plan import Extraction
 from thaw.network.augmentation import augmentation_inputs
 from thaw.network.build import Network
-from thaw.network.inference import chunk_size, predict_rows
+from thaw.network.inference import chunk_of, chunk_size, predict_chunk
 from thaw.runtime.files import replacing, reserve
 from thaw.runtime.progress import Progress, unseen
 from thaw.runtime.resume import State
@@ -114,20 +114,30 @@ class ActivationStore:
         Returns:
             A checksum of what was written.
         """
-        rows, (arrays, inputs) = slice(start, stop), self._open(view)
-        activations = predict_rows(self._model(view), inputs, self._extraction.settings.batch_size, rows, reach)
-        for array, values in zip(arrays, activations, strict=True):
-            array[rows] = values
+        activations = self.compute(view, self.chunk(view, start, stop), stop - start, reach)
+        return self.put(view, start, stop, activations)
+
+    def chunk(self, view: str, start: int, stop: int) -> Inputs:
+        """The inputs of some rows, up to whole batches."""
+        return chunk_of(self._open(view)[1], self._extraction.settings.batch_size, slice(start, stop))
+
+    def compute(self, view: str, chunk: Inputs, count: int, reach: Callable[[int], None] = unseen) -> list[np.ndarray]:
+        """The activations of the first `count` rows of a chunk, an array for each cut; reads no image and no file."""
+        return predict_chunk(self._model(view), chunk, self._extraction.settings.batch_size, count, reach)
+
+    def put(self, view: str, start: int, stop: int, activations: Sequence[np.ndarray]) -> int:
+        """Write the activations of some rows, an array for each cut; a checksum of them."""
+        for array, values in zip(self._open(view)[0], activations, strict=True):
+            array[start:stop] = values
         return _checksum(activations)
 
     def _images(self, view: str) -> np.ndarray:
         return (self._extraction.val if view == "val" else self._extraction.train).inputs
 
     def _model(self, view: str) -> keras.Model:
-        depths, extraction = self.depths[view], self._extraction
+        depths, of = self.depths[view], self._extraction
         if depths not in self._models:
-            features = self._network.features(depths, extraction.pool, extraction.augment)
-            self._models[depths] = storing(features, extraction.settings.dtype)
+            self._models[depths] = storing(self._network.features(depths, of.pool, of.augment), of.settings.dtype)
         return self._models[depths]
 
     def _size(self, view: str, workers: int) -> int:

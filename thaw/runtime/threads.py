@@ -1,4 +1,4 @@
-"""Work on many items in threads, in order and in little memory."""
+"""Work on many items in threads, in order and in little memory; and what sets the threads of libraries."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +7,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# Environment variables with a number of threads: of TensorFlow, of JAX on a CPU, of NumPy and SciPy.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 # Results that lie in memory, at most.
 _AHEAD = 64
