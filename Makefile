@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak params compare report bench docs fresh check-python
+.PHONY: help demo test test-all soak soak-stages soak-sweeps params compare report bench docs fresh check-python
 
 # The environment: VENV, or .venv; else the active one, or that of the checkout around demo/, if it has thaw.
 BORROWED = $(if $(wildcard .venv/installed),,$(firstword \
@@ -42,8 +42,15 @@ test-all: test ## the slow tests too
 
 KILLS ?= 50
 SEED ?= 0
+soak-stages: KILLS = 1000
 soak: $(INSTALLED_DEV) ## kill the demo at random moments and compare, KILLS=50 SEED=0
 	@$(IN_VENV) python -m tools.soak --kills $(KILLS) --seed $(SEED)
+
+soak-stages: $(INSTALLED_DEV) ## kill stages, many of them in the middle of a write, KILLS=1000
+	@$(IN_VENV) python -m tools.soak_stages --kills $(KILLS) --seed $(SEED)
+
+soak-sweeps: $(INSTALLED_DEV) ## kill workers, hosts and heads of a cluster that runs a sweep, KILLS=50
+	@$(IN_VENV) python -m tools.soak_sweeps --kills $(KILLS) --seed $(SEED)
 
 params: $(INSTALLED) ## compose conf/ into params.yaml, the defaults of `dvc repro`
 	@$(IN_VENV) python -m thaw params
