@@ -6,6 +6,9 @@
 Images are those of data/processed, repeated. One view is extracted at the head's cut. Each process computes with one
 thread: their number changes the last bits, and so each worker may have a core of its own. Each run is in a fresh
 process; of two sizes, the cost of an image is that of the images that the larger one has more.
+
+A model of the time, from the runs with one worker: a start, and then the starts of the other workers and what the
+images cost, divided by the number of workers or, if that is smaller, of cores.
 """
 
 import argparse
@@ -49,8 +52,11 @@ def main() -> None:
             runs.append(common.apart("bench.workers", "--one", images, workers, *arguments.overrides))
             print(runs[-1], flush=True)
     params = composed_params(arguments.overrides)
-    result = {"machine": common.machine("keras", params.backend, "numpy"), "settings": common.settings(params)}
-    common.write(arguments.output, result | {"runs": runs})
+    machine = common.machine("keras", params.backend, "numpy")
+    if 1 in arguments.workers and len({*arguments.images}) > 1:
+        for made, seconds in zip(runs, modelled(runs, machine["cores"]), strict=True):
+            made["model"] = seconds
+    common.write(arguments.output, {"machine": machine, "settings": common.settings(params), "runs": runs})
     print(table(runs))
 
 
@@ -139,13 +145,25 @@ class Peaks:
                 self.gb[process] = max(self.gb.get(process, 0.0), round(gb, 2))
 
 
+def modelled(runs: list[dict[str, Any]], cores: int) -> list[float]:
+    """Seconds of each run by the model, from those with one worker: over the least and the largest number of images."""
+    one = sorted((run["images"], run["seconds"]) for run in runs if run["workers"] == 1)
+    (few, first), (many, last) = one[0], one[-1]
+    cost = (last - first) / (many - few)
+    start = first - few * cost
+    return [
+        round(start + ((run["workers"] - 1) * start + run["images"] * cost) / min(run["workers"], cores), 1)
+        for run in runs
+    ]
+
+
 def table(runs: list[dict[str, Any]]) -> str:
     """The runs in Markdown; of each number of workers the cost of an image, between the least and the largest size."""
     least = min(row["images"] for row in runs)
     first = {row["workers"]: row["seconds"] for row in runs if row["images"] == least}
     lines = [
-        "| images | workers | s | ms an image more | peak GB of each process | bytes |",
-        "|---|---|---|---|---|---|",
+        "| images | workers | s | by the model | ms an image more | peak GB of each process | bytes |",
+        "|---|---|---|---|---|---|---|",
     ]
     bytes_of = {row["images"]: row["sha256"] for row in reversed(runs)}
     for row in runs:
@@ -153,7 +171,9 @@ def table(runs: list[dict[str, Any]]) -> str:
         cost = f"{1e3 * (row['seconds'] - first[row['workers']]) / more:.3f}" if more else ""
         equal = "equal" if row["sha256"] == bytes_of[row["images"]] else "differ"
         peaks = ", ".join(f"{gb:.2f}" for gb in row["peak_gb"])
-        lines.append(f"| {row['images']:,} | {row['workers']} | {row['seconds']:.0f} | {cost} | {peaks} | {equal} |")
+        model = f"{row['model']:.0f}" if "model" in row else ""
+        cells = f"{row['images']:,}", row["workers"], f"{row['seconds']:.0f}", model, cost, peaks, equal
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

@@ -71,7 +71,7 @@ class Cluster:
         first, second = self.folder / "first", self.folder / "second"
         while not count.wrong:
             with sweeps.Hosts(first, second) as hosts:
-                sweep = sweeps.start_sweep(self.project, self.log, "--on", hosts.address)
+                sweep = sweeps.start_sweep(self.project, sweeps.GRID, self.log, "--on", hosts.address)
                 count.starts += 1
                 try:
                     head = False
@@ -139,13 +139,13 @@ def soak(folder: Path, kills: int, seed: int, per_sweep: int) -> Count:
     origin = sweeps.short_pipeline(folder / "origin").folder
     (folder / "alone").mkdir()
     alone = Project(folder / "alone", origin)
-    sweeps.run_one_by_one(alone)
-    expected = [sweeps.computed(made) for made in sweeps.made_by(alone)]
+    sweeps.run_one_by_one(alone, sweeps.OF_GRID)
+    expected = sweeps.computed(sweeps.made_by(alone))
     count, chance = Count(), random.Random(seed)
     while count.kills.total() < kills and not count.wrong:
         cluster = Cluster(folder / f"sweep{count.sweeps}", origin)
         cluster.run(min(per_sweep, kills - count.kills.total()), chance, count)
-        if not count.wrong and [sweeps.computed(made) for made in sweeps.made_by(cluster.project)] != expected:
+        if not count.wrong and sweeps.computed(sweeps.made_by(cluster.project)) != expected:
             count.wrong.append(f"{cluster.folder.name} differs from its experiments run one by one")
         print(count, flush=True)
     return count

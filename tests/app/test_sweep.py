@@ -13,7 +13,10 @@ import pytest
 
 from tests.helpers.project import ROOT, Project
 from tests.helpers.sweeps import (
+    CUBE,
+    EXPERIMENTS,
     GRID,
+    OF_GRID,
     STAGES,
     Hosts,
     computed,
@@ -240,11 +243,11 @@ class Swept:
         self.listening: set[str] = set()
         self.first = self._interrupted(folder.with_suffix(".first.log"))
         output = folder.with_suffix(".second.log")
-        assert start_sweep(self.project, output, "--jobs", "2").wait(timeout=600) == 0
+        assert start_sweep(self.project, GRID, output, "--jobs", "2").wait(timeout=600) == 0
         self.second = output.read_text()
 
     def _interrupted(self, output: Path) -> str:
-        sweep = start_sweep(self.project, output, "--jobs", "2")
+        sweep = start_sweep(self.project, GRID, output, "--jobs", "2")
         try:
             self._disturb(sweep, psutil.Process(sweep.pid), output)
         finally:
@@ -281,16 +284,18 @@ def swept(tmp_path_factory) -> Swept:
 
 
 @pytest.fixture(scope="module")
-def alone(swept, tmp_path_factory) -> list[dict[str, str]]:
+def alone(swept, tmp_path_factory) -> dict:
     """What the experiments make that run one by one."""
     project = Project(tmp_path_factory.mktemp("alone"), swept.project.folder)
-    run_one_by_one(project)
-    return [computed(made) for made in made_by(project)]
+    run_one_by_one(project, EXPERIMENTS)
+    made = computed(made_by(project))
+    assert [*made] == EXPERIMENTS
+    return made
 
 
 @pytest.mark.slow
 def test_a_sweep_that_was_cut_off_twice_equals_its_experiments_run_one_by_one(swept, alone):
-    assert [computed(made) for made in made_by(swept.project)] == alone
+    assert computed(made_by(swept.project)) == {key: alone[key] for key in OF_GRID}
 
 
 @pytest.mark.slow
@@ -332,7 +337,7 @@ def test_two_hosts_without_a_common_disk_share_stages_and_lose_nothing_when_one_
     project.commit("a remote")
     output, second = tmp_path / "sweep.log", tmp_path / "second"
     with Hosts(tmp_path / "first", second) as hosts:
-        sweep = start_sweep(project, output, "--on", hosts.address)
+        sweep = start_sweep(project, CUBE, output, "--on", hosts.address)
         try:
             _wait(lambda: sweep.poll() is not None or _trains(second))
             hosts.lose(second)
@@ -341,8 +346,8 @@ def test_two_hosts_without_a_common_disk_share_stages_and_lose_nothing_when_one_
             sweep.kill()
     assert code == 0, output.read_text()
     assert "lost its worker (" in output.read_text()
-    assert "4 experiments done" in output.read_text()
-    assert [computed(made) for made in made_by(project)] == alone
+    assert "8 experiments done" in output.read_text()
+    assert computed(made_by(project)) == alone
     assert project.git("status", "--porcelain") == ""
     _each_shared_stage_ran_once(project)
 
@@ -354,7 +359,9 @@ def _trains(folder: Path) -> bool:
 
 
 def _each_shared_stage_ran_once(project: Project) -> None:
-    of_experiment = [times(made) for made in made_by(project)]
-    for stages, same in ((STAGES[:2], [range(4)]), (STAGES[2:4], [(0, 2), (1, 3)])):  # of all, of one seed
-        for numbers in same:
-            assert len({tuple(of_experiment[number][stage] for stage in stages) for number in numbers}) == 1
+    of_all, of_seed = set(), set()
+    for (_, seed, _), outs in made_by(project).items():
+        hashes = times(outs)
+        of_all.add(tuple(hashes[stage] for stage in STAGES[:2]))
+        of_seed.add((seed, *(hashes[stage] for stage in STAGES[2:4])))
+    assert (len(of_all), len(of_seed)) == (1, 2)

@@ -122,9 +122,18 @@ def test_workers_are_compared_by_what_an_image_more_costs():
         for images, seconds, digest in ((1_000, 5.0, "a"), (11_000, 10.0, "b"))
     ]
     lines = workers.table([*runs, runs[1] | {"sha256": "c"}]).splitlines()
-    assert lines[2] == "| 1,000 | 2 | 5 |  | 0.50, 0.40 | equal |"
-    assert lines[3] == "| 11,000 | 2 | 10 | 0.500 | 0.50, 0.40 | equal |"
+    assert lines[2] == "| 1,000 | 2 | 5 |  |  | 0.50, 0.40 | equal |"
+    assert lines[3] == "| 11,000 | 2 | 10 |  | 0.500 | 0.50, 0.40 | equal |"
     assert lines[4].endswith("| differ |")
+
+
+def test_the_model_of_workers_divides_starts_and_images_by_the_workers_that_have_a_core():
+    runs = [
+        {"images": images, "workers": count, "seconds": seconds}
+        for images, count, seconds in ((1_000, 1, 6.0), (1_000, 4, 0.0), (11_000, 1, 16.0), (11_000, 2, 0.0))
+    ]
+    # A start takes 5 s, an image 1 ms.
+    assert workers.modelled(runs, cores=2) == [6.0, 5 + (15 + 1) / 2, 16.0, 5 + (5 + 11) / 2]
 
 
 @pytest.mark.skipif(not torch_peer.available(), reason="torch is not installed")

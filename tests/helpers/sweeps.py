@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import yaml
 from tests.helpers.project import Project
 from thaw.app.sweep import work
 
+Experiment = tuple[int, int, float]
 # Stages of the pipeline that make a head; those that a test of a sweep can do without cost as much again.
 STAGES = ("download", "preprocess", "backbone", "extract", "train_head")
 BASE = ["dataset=digits", "backbone=cnn", "schedule=head-only"]
 SMALL = ["dataset.limit=100", "batch_size=16", "min_steps=0", "head.epochs=2", "augment.views=1"]
-# Of the experiments of a grid of 2 x 2.
-VARIED = [(units, seed) for units in (8, 16) for seed in (0, 1)]
 GRID = [*BASE, "head.units=8,16", "seed=0,1"]
+# The same with the default rate and another one; experiments of it, by units, seed and rate.
+CUBE = [*GRID, "head.learning_rate=0.001,0.01"]
+EXPERIMENTS = list(product((8, 16), (0, 1), (0.001, 0.01)))
+OF_GRID = [key for key in EXPERIMENTS if key[2] == 0.001]
 
 
 def short_pipeline(folder: Path) -> Project:
@@ -31,30 +35,33 @@ def short_pipeline(folder: Path) -> Project:
     return project
 
 
-def run_one_by_one(project: Project) -> None:
-    """Run the experiments of the grid without a sweep, with a thread each."""
-    for units, seed in VARIED:
-        sets = [*BASE, *SMALL, f"head.units={units}", f"seed={seed}"]
+def run_one_by_one(project: Project, experiments: list[Experiment]) -> None:
+    """Run experiments without a sweep, with a thread each."""
+    for units, seed, rate in experiments:
+        sets = [*BASE, *SMALL, f"head.units={units}", f"seed={seed}", f"head.learning_rate={rate}"]
         options = [part for override in sets for part in ("-S", override)]
         project.run("dvc", "exp", "run", "--temp", *options, **dict.fromkeys(work.THREADS, "1"))
 
 
-def made_by(project: Project) -> list[dict[str, str]]:
-    """For each experiment of the grid, the hashes of all outputs by path."""
+def made_by(project: Project) -> dict[Experiment, dict[str, str]]:
+    """For each experiment that has run, in the order of EXPERIMENTS, the hashes of all outputs by path."""
     found = {}
     for reference in project.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").split():
         if "/exec/" not in reference:
             params = yaml.safe_load(project.git("show", f"{reference}:params.yaml"))
             lock = yaml.safe_load(project.git("show", f"{reference}:dvc.lock"))
             outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
-            found[params["head"]["units"], params["seed"]] = {out["path"]: out["md5"] for out in outs}
-    assert sorted(found) == sorted(VARIED)
-    return [found[key] for key in VARIED]
+            key = params["head"]["units"], params["seed"], params["head"]["learning_rate"]
+            found[key] = {out["path"]: out["md5"] for out in outs}
+    return {key: found[key] for key in sorted(found)}
 
 
-def computed(made: dict[str, str]) -> dict[str, str]:
+def computed(made: dict[Experiment, dict[str, str]]) -> dict[Experiment, dict[str, str]]:
     """The hashes of what is not a timing."""
-    return {path: md5 for path, md5 in made.items() if not path.startswith("metrics/time/")}
+    return {
+        key: {path: md5 for path, md5 in outs.items() if not path.startswith("metrics/time/")}
+        for key, outs in made.items()
+    }
 
 
 def times(made: dict[str, str]) -> dict[str, str]:
@@ -62,12 +69,12 @@ def times(made: dict[str, str]) -> dict[str, str]:
     return {Path(path).stem: md5 for path, md5 in made.items() if path.startswith("metrics/time/")}
 
 
-def start_sweep(project: Project, output: Path, *options: str) -> subprocess.Popen:
-    """Start `thaw sweep` over the grid, a thread each."""
+def start_sweep(project: Project, grid: list[str], output: Path, *options: str) -> subprocess.Popen:
+    """Start `thaw sweep` over a grid, with a thread for each experiment."""
     environment = work.environment(1)
     for name in ("KERAS_BACKEND", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
-    sets = [part for override in [*GRID, *SMALL] for part in ("-S", override)]
+    sets = [part for override in [*grid, *SMALL] for part in ("-S", override)]
     with open(output, "ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "thaw", "sweep", "--threads", "1", *options, *sets], cwd=project.folder,
