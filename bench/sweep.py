@@ -8,7 +8,7 @@ what passes until the first experiment has its clone and starts DVC: checks of t
 processor are those of all processes of the machine, over all cores: nothing else is to run.
 
 A model of the time, from the run with one experiment at once: start-up, and then what is left of its seconds divided by
-the number at once, but not less than its seconds of the processor divided by the cores.
+the number at once or, if that is smaller, by what all cores are worth (`bench.workers` measures it).
 """
 
 import argparse
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tabulate import tabulate
 
 from bench import common
 from tools import clones
@@ -33,6 +32,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the grid, as `dvc exp run --queue -S` takes them")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--threads", type=int, default=1, help="of each experiment")
+    words = "times as much as one core that all cores do, as bench.workers tells; by default their number"
+    parser.add_argument("--worth", type=float, help=words)
     parser.add_argument("--output", type=Path, default=Path("bench/results/sweep.json"))
     arguments = parser.parse_args()
     overrides = arguments.overrides or SMALL
@@ -41,12 +42,12 @@ def main() -> None:
         runs.append(run(jobs, arguments.threads, overrides))
         print(runs[-1], flush=True)
     machine = common.machine("ray", "dvc", "keras", "tensorflow")
-    settings = {"overrides": overrides, "threads": arguments.threads}
+    settings = {"overrides": overrides, "threads": arguments.threads, "worth": arguments.worth or machine["cores"]}
     if 1 in arguments.jobs:
-        for run_of, seconds in zip(runs, modelled(runs, machine["cores"]), strict=True):
+        for run_of, seconds in zip(runs, modelled(runs, settings["worth"]), strict=True):
             run_of["model"] = seconds
     common.write(arguments.output, {"machine": machine, "settings": settings, "runs": runs})
-    print(tabulate(runs, "keys", "pipe"))
+    print(table(runs))
 
 
 def run(jobs: int, threads: int, overrides: list[str]) -> dict[str, Any]:
@@ -86,11 +87,19 @@ def _processor_seconds() -> float:
     return times.user + times.system
 
 
-def modelled(runs: list[dict[str, Any]], cores: int) -> list[float]:
+def table(runs: list[dict[str, Any]]) -> str:
+    """The runs in Markdown."""
+    columns = {"at once": "jobs", "s": "seconds", "by the model": "model", "of it start-up": "start-up"}
+    columns["s of the processors"] = "processor"
+    lines = [columns, ["---"] * len(columns), *([run.get(key, "") for key in columns.values()] for run in runs)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def modelled(runs: list[dict[str, Any]], worth: float) -> list[float]:
     """Seconds of each run by the model, from those of one with one experiment at once."""
     (one,) = (run for run in runs if run["jobs"] == 1)
     left = one["seconds"] - one["start-up"]
-    return [round(one["start-up"] + max(left / run["jobs"], one["processor"] / cores), 1) for run in runs]
+    return [round(one["start-up"] + left / min(run["jobs"], worth), 1) for run in runs]
 
 
 if __name__ == "__main__":

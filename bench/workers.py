@@ -1,14 +1,16 @@
 """Extraction by several processes: seconds an image, peak memory of each process, and the bytes, by number of images.
 
     python -m bench.workers                        # with the backbone of params.yaml
-    python -m bench.workers backbone=mobilenetv2 backbone.weights=none --images 100000 1000000 --workers 1 2 4
+    python -m bench.workers backbone=mobilenetv2 backbone.weights=none --images 10000 1000000 --workers 1 2
 
 Images are those of data/processed, repeated. One view is extracted at the head's cut. Each process computes with one
 thread: their number changes the last bits, and so each worker may have a core of its own. Each run is in a fresh
-process; of two sizes, the cost of an image is that of the images that the larger one has more.
+process; of two sizes, the cost of an image is that of the images that the larger one has more. Runs that the output
+has, of the same machine and parameters, are not run again.
 
-A model of the time, from the runs with one worker: a start, and then the starts of the other workers and what the
-images cost, divided by the number of workers or, if that is smaller, of cores.
+A model of the time, from the runs with one worker over the two smallest numbers of images: a start, and then the
+starts of the other workers and what the images cost, divided by the number of workers or, if that is smaller, by what
+all cores are worth: as many runs with one worker side by side, in place of one, tell that. They share the memory.
 """
 
 import argparse
@@ -18,7 +20,9 @@ import os
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,7 +41,7 @@ ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP
 def main() -> None:
     parser = argparse.ArgumentParser(description="extraction by several processes")
     parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
-    parser.add_argument("--images", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--output", type=Path, default=Path("bench/results/workers.json"))
     parser.add_argument("--one", nargs=2, type=int, metavar=("IMAGES", "WORKERS"), help=argparse.SUPPRESS)
@@ -46,17 +50,31 @@ def main() -> None:
         print(json.dumps(run(*arguments.one, arguments.overrides)))
         return
     os.environ.update(ONE_THREAD)
-    runs = []
-    for images in arguments.images:
-        for workers in arguments.workers:
+    params = composed_params(arguments.overrides)
+    made = {
+        "machine": common.machine("keras", params.backend, "numpy"),
+        "settings": json.loads(json.dumps(common.settings(params))),
+        "runs": [],
+    }
+    before = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.exists() else made
+    if (before["machine"], before["settings"]) != (made["machine"], made["settings"]):
+        raise SystemExit(f"{arguments.output} is of another machine or of other parameters; name another --output")
+    runs = before["runs"]
+    there = {(run["images"], run["workers"]) for run in runs}
+    for images, workers in product(arguments.images, arguments.workers):
+        if (images, workers) not in there:
             runs.append(common.apart("bench.workers", "--one", images, workers, *arguments.overrides))
             print(runs[-1], flush=True)
-    params = composed_params(arguments.overrides)
-    machine = common.machine("keras", params.backend, "numpy")
-    if 1 in arguments.workers and len({*arguments.images}) > 1:
-        for made, seconds in zip(runs, modelled(runs, machine["cores"]), strict=True):
-            made["model"] = seconds
-    common.write(arguments.output, {"machine": machine, "settings": common.settings(params), "runs": runs})
+            runs.sort(key=lambda run: (run["images"], run["workers"]))
+            common.write(arguments.output, made | {"runs": runs})
+    if len({run["images"] for run in runs if run["workers"] == 1}) > 1:
+        alone = sorted((run["images"], run["seconds"]) for run in runs if run["workers"] == 1)[1]
+        made["cores are worth"] = before.get("cores are worth") or worth(
+            *alone, made["machine"]["cores"], arguments.overrides
+        )
+        for run_of, seconds in zip(runs, modelled(runs, made["cores are worth"]), strict=True):
+            run_of["model"] = seconds
+        common.write(arguments.output, made | {"runs": runs})
     print(table(runs))
 
 
@@ -145,14 +163,21 @@ class Peaks:
                 self.gb[process] = max(self.gb.get(process, 0.0), round(gb, 2))
 
 
-def modelled(runs: list[dict[str, Any]], cores: int) -> list[float]:
-    """Seconds of each run by the model, from those with one worker: over the least and the largest number of images."""
-    one = sorted((run["images"], run["seconds"]) for run in runs if run["workers"] == 1)
-    (few, first), (many, last) = one[0], one[-1]
+def worth(images: int, alone: float, cores: int, overrides: list[str]) -> float:
+    """How many times as much as one core all cores do, each with an extraction that takes `alone` by itself."""
+    with ThreadPoolExecutor() as pool:
+        run_one = partial(common.apart, "bench.workers", "--one", images, 1, *overrides)
+        at_once = [future.result() for future in [pool.submit(run_one) for _ in range(cores)]]
+    return round(cores * alone / max(run["seconds"] for run in at_once), 2)
+
+
+def modelled(runs: list[dict[str, Any]], worth: float) -> list[float]:
+    """Seconds of each run by the model, from those with one worker over the two smallest numbers of images."""
+    (few, first), (many, last), *_ = sorted((run["images"], run["seconds"]) for run in runs if run["workers"] == 1)
     cost = (last - first) / (many - few)
     start = first - few * cost
     return [
-        round(start + ((run["workers"] - 1) * start + run["images"] * cost) / min(run["workers"], cores), 1)
+        round(start + ((run["workers"] - 1) * start + run["images"] * cost) / min(run["workers"], worth), 1)
         for run in runs
     ]
 

@@ -127,13 +127,13 @@ def test_workers_are_compared_by_what_an_image_more_costs():
     assert lines[4].endswith("| differ |")
 
 
-def test_the_model_of_workers_divides_starts_and_images_by_the_workers_that_have_a_core():
+def test_the_model_of_workers_divides_starts_and_images_by_what_the_cores_are_worth():
     runs = [
         {"images": images, "workers": count, "seconds": seconds}
         for images, count, seconds in ((1_000, 1, 6.0), (1_000, 4, 0.0), (11_000, 1, 16.0), (11_000, 2, 0.0))
     ]
     # A start takes 5 s, an image 1 ms.
-    assert workers.modelled(runs, cores=2) == [6.0, 5 + (15 + 1) / 2, 16.0, 5 + (5 + 11) / 2]
+    assert workers.modelled(runs, 1.6) == [6.0, 5 + (15 + 1) / 1.6, 16.0, 5 + (5 + 11) / 1.6]
 
 
 @pytest.mark.skipif(not torch_peer.available(), reason="torch is not installed")
@@ -276,6 +276,15 @@ def test_the_speed_of_reading_in_docs_is_that_which_was_measured():
     ) in text
 
 
+def test_what_several_machines_cost_in_docs_is_what_was_measured():
+    text = (ROOT / "docs/more-machines.md").read_text(encoding="utf-8")
+    made = {name: json.loads((ROOT / f"bench/results/{name}.json").read_text()) for name in ("sweep", "workers")}
+    assert f"\n{sweep.table(made['sweep']['runs'])}\n" in text
+    assert f"\n{workers.table(made['workers']['runs'])}\n" in text
+    assert made["sweep"]["settings"]["worth"] == made["workers"]["cores are worth"]
+    assert f" {made['workers']['cores are worth']} times as much as one" in text
+
+
 def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
     text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
     found = runs.by_name(store.read(runs.STORY), list(runs.COMPARED[runs.STORY][1]))
@@ -312,7 +321,7 @@ def test_the_figures_of_docs_recipes_are_those_that_were_measured():
         told([run["metrics"]["source"][key] for run in split], "{:.4f}")
 
 
-def test_the_model_of_a_sweep_is_bound_by_the_experiments_at_once_or_by_the_cores():
-    one = {"jobs": 1, "seconds": 110.0, "start-up": 10.0, "processor": 60.0}
-    others = [{"jobs": jobs, "seconds": 0.0, "start-up": 0.0, "processor": 0.0} for jobs in (2, 4, 8)]
-    assert sweep.modelled([one, *others], cores=2) == [110, 60, 40, 40]
+def test_the_model_of_a_sweep_is_bound_by_the_experiments_at_once_or_by_what_the_cores_are_worth():
+    one = {"jobs": 1, "seconds": 110.0, "start-up": 10.0}
+    others = [{"jobs": jobs, "seconds": 0.0, "start-up": 0.0} for jobs in (2, 4, 8)]
+    assert sweep.modelled([one, *others], 2.5) == [110, 60, 50, 50]
