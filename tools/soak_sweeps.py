@@ -28,7 +28,7 @@ from tests.helpers import sweeps
 from tests.helpers.project import Project
 
 # Seconds before a kill, at most; within which a sweep ends whose head has died; and within which one ends at all.
-LONGEST, LOSS, END = 40.0, 180.0, 900.0
+LONGEST, LOSS, END = 20.0, 180.0, 900.0
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Cluster:
                 count.starts += 1
                 try:
                     head = False
-                    while not head and kills and _runs(sweep, chance.uniform(5, LONGEST)):
+                    while not head and kills and _runs(sweep, chance.uniform(2, LONGEST)):
                         what = chance.choices(("worker", "host", "head"), (2, 2, 1))[0]
                         head = what == "head"
                         if self._kill(what, hosts, first, second, chance):
