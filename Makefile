@@ -38,7 +38,7 @@ test: $(INSTALLED_DEV) ## style, types and the quick tests
 LONG = tests/pipeline tests/bench tests/app
 REST = $(filter-out $(LONG) %/helpers %/__pycache__,$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
 test-all: test ## the slow tests too
-	@$(PYTEST) --no-loadscope-reorder -m slow $(LONG) $(REST)
+	@$(PYTEST) --no-loadscope-reorder --durations=40 -m slow $(LONG) $(REST)
 
 KILLS ?= 50
 SEED ?= 0

@@ -40,6 +40,7 @@ ALL = "recipes"
 
 # Folders of the results, and the words for runs that are compared: the overrides of all, and of each by its name.
 ROBUSTNESS, STORY = "robustness", "story"
+AT_ONCE = ["schedule=full", "head.epochs=0", "augment.views=1", "schedule.phases.all.epochs=10"]
 COMPARED = {
     ROBUSTNESS: (
         ["recipe=mobilenetv2-gradual", "evaluate.corruptions=true"],
@@ -59,7 +60,9 @@ COMPARED = {
             "gradual": [],
             "too-fast": [f"schedule.phases.{phase}.learning_rate=0.01" for phase in ("top", "all")],
             # As many epochs of thawed blocks as gradual has.
-            "at-once": ["schedule=full", "head.epochs=0", "augment.views=1", "schedule.phases.all.epochs=10"],
+            "at-once": AT_ONCE,
+            # The mistake that freezing prevents: nothing is frozen while the head learns at its rate.
+            "too-early": [*AT_ONCE, "schedule.phases.all.learning_rate=0.03"],
         },
     ),
 }
