@@ -224,6 +224,28 @@ def test_progress_is_the_stage_and_the_last_line_with_letters(tmp_path):
         b"Stage 'extract' is cached - skipping run\nRunning stage 'train_head':\ntrain_head: epoch 1\r 2\n--\n"
     )
     assert work.progress(log) == "train_head: 2"
+    log.write_bytes(b"ERROR: unexpected error - locked\n\nHaving any troubles? Hit us up at https://dvc.org/support\n")
+    assert work.last_line(log) == "ERROR: unexpected error - locked"
+
+
+def test_locks_that_a_killed_attempt_has_left_in_its_clone_are_removed(checkout):
+    shutil.copytree(ROOT / ".dvc", checkout / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    _git(checkout, "add", ".")
+    _git(checkout, "commit", "--quiet", "-m", "DVC")
+    commit = subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
+    home = work.Home(
+        str(checkout), "token", commit, b"", str(checkout / ".dvc/cache"), {}, ("test", "test@localhost"), 1
+    )
+    (checkout / work.OURS).mkdir(parents=True)
+    (checkout / work.OURS / "token").touch()
+    with work._clone(home, "one", lambda _: None) as clone:
+        locks = [clone.folder / ".git" / name for name in ("index.lock", "objects/7f/0a.lock", "refs/exps/a.lock")]
+        for lock in locks:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+    with work._clone(home, "one", lambda _: None) as again:
+        assert again.folder == clone.folder
+    assert not [lock for lock in locks if lock.exists()]
 
 
 def _wait(condition, seconds: float = 600):

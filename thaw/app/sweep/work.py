@@ -33,6 +33,8 @@ FOLDER = "THAW_SWEEP_FOLDER"
 _PERIOD = 0.3
 # Bytes at the end of a log that are looked at.
 _TAIL = 8192
+# What DVC writes below an error of its own.
+_INVITATION = "Having any troubles?"
 _STAGE = re.compile(rb"^(?:Running stage|Stage) '(.+?)'", re.MULTILINE)
 
 
@@ -224,9 +226,11 @@ def _prepare(home: Home, base: Path, clone: Path, shared: bool) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         git("sweep", "clone", "--quiet", "--no-checkout", str(base), str(beside), folder=base)
         beside.rename(clone)
+    # Those of a killed attempt: git's, and for each object that it writes DVC's, with which no other one starts.
+    for left in list((clone / ".git").rglob("*.lock")):
+        left.unlink()
     for reference in git("sweep", "for-each-ref", "--format=%(refname)", "refs/exps/exec", folder=clone).splitlines():
         git("sweep", "update-ref", "-d", reference, folder=clone)  # of a killed attempt
-    (clone / ".git/index.lock").unlink(missing_ok=True)
     git("sweep", "checkout", "--quiet", "--force", "--detach", home.commit, folder=clone)
     for key, value in zip(("user.name", "user.email"), home.author, strict=True):
         git("sweep", "config", key, value, folder=clone)
@@ -266,7 +270,7 @@ def progress(log: Path) -> str:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that has letters."""
+    """The last line of a log that has letters, and is not DVC's invitation to ask for help."""
     return _last(_tail(log))
 
 
@@ -280,8 +284,9 @@ def _tail(log: Path) -> bytes:
 
 
 def _last(text: bytes) -> str:
-    lines = [line.strip() for line in re.split(rb"[\r\n]+", text)]
-    return next((line.decode(errors="replace") for line in reversed(lines) if re.search(rb"\w", line)), "")
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text.decode(errors="replace"))]
+    told = (line for line in reversed(lines) if re.search(r"\w", line) and not line.startswith(_INVITATION))
+    return next(told, "")
 
 
 def _bundle(folder: Path, *revisions: str) -> bytes:
