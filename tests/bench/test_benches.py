@@ -244,6 +244,8 @@ def test_the_runs_of_the_story_are_of_the_demo_and_differ_in_the_head_or_in_how_
     (all_at_once,) = planned["at-once"].schedule.phases.values()
     assert all_at_once.epochs == sum(thawed) and planned["at-once"].head.epochs == 0
     assert {phase.learning_rate for phase in planned["too-fast"].schedule.phases.values()} == {0.01}
+    (too_early,) = planned["too-early"].schedule.phases.values()
+    assert too_early.learning_rate == demo.head.learning_rate
     assert len({one.backbone.model_dump_json() + one.dataset.model_dump_json() for one in planned.values()}) == 1
 
 
@@ -297,6 +299,7 @@ def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
     # What the demo is to show.
     assert mean["gradual"] > mean["head"] + 0.05 > mean["head-twice"] + 0.04
     assert mean["too-fast"] < mean["gradual"] - 0.05
+    assert mean["too-early"] < mean["head"] - 0.05
 
 
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
