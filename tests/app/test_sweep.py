@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -156,6 +158,37 @@ def test_a_cluster_that_is_lost_is_told_in_a_line(monkeypatch, capsys):
         cluster._run_all(None, [], [], 1, False)
     assert sweep.ended
     assert "started again, it runs those that are missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("TaskUnschedulableError", None),
+        ("WorkerCrashedError", None),
+        ("GetTimeoutError", "second cannot run thaw"),
+    ],
+)
+def test_a_host_that_vanishes_while_a_sweep_starts_is_left_out(error, told, monkeypatch):
+    import ray
+
+    first, second = "1" * 56, "2" * 56
+
+    class Probe:
+        def options(self, scheduling_strategy):
+            return SimpleNamespace(remote=lambda _: scheduling_strategy.node_id)
+
+    def get(node, timeout):
+        if node == second:
+            raise getattr(ray.exceptions, error)(*["gone"] * (error != "WorkerCrashedError"))
+        return True
+
+    nodes = [{"NodeID": first, "NodeManagerHostname": "first", "Alive": True}]
+    nodes.append({"NodeID": second, "NodeManagerHostname": "second", "Alive": True})
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda _: Probe())
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(ThawError, match=told) if told else nullcontext():
+        assert cluster._hosts_apart(None) == []
 
 
 def test_a_command_ends_with_the_process_that_started_it_children_included(tmp_path):

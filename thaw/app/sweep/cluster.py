@@ -128,6 +128,7 @@ def _hosts_apart(home: Home) -> list[str]:
         ThawError: a host cannot run thaw, or there is no DVC remote that could take the data of these.
     """
     import ray
+    import ray.exceptions as of_ray
     from dvc.repo import Repo
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -142,7 +143,9 @@ def _hosts_apart(home: Home) -> list[str]:
         try:
             if not ray.get(answer, timeout=_PROBE):
                 apart.append(name)
-        except (ray.exceptions.RayError, ImportError) as error:
+        except (of_ray.TaskUnschedulableError, of_ray.NodeDiedError, of_ray.WorkerCrashedError):
+            continue  # the host has vanished meanwhile: no experiment will get there
+        except (of_ray.RayError, ImportError) as error:
             raise ThawError(f"sweep: {name} cannot run thaw: {' '.join(str(error).split())[-300:]}") from None
     if apart:
         with Repo() as repo:
