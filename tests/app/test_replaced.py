@@ -50,6 +50,18 @@ def test_a_copy_that_is_there_stays_and_equal_content_needs_no_other(repository)
     assert copies == {COPY: "seed: 3\n", f"{COPY}-2": "seed: 4\n"}
 
 
+@pytest.mark.parametrize(
+    "reference", ["refs/stash", "refs/exps/celery/stash", "refs/exps/exec/EXEC_HEAD", "refs/exps/ab/cd/one"]
+)
+def test_what_git_has_in_a_stash_alone_is_kept_and_what_an_experiment_has_is_not(repository, reference):
+    paths.PARAMS.write_text("seed: 3\n")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    commit = subprocess.check_output(["git", *author, "stash", "create"], text=True).strip()
+    subprocess.run(["git", "update-ref", reference, commit], check=True)
+    keep_edits("dvc exp run", {"seed": 0})
+    assert (repository / COPY).exists() == (reference != "refs/exps/ab/cd/one")
+
+
 def test_what_is_composed_to_the_same_values_or_is_not_there_needs_no_copy(repository):
     paths.PARAMS.write_text("{seed: 3}\n")
     keep_edits("params", {"seed": 3})

@@ -315,6 +315,24 @@ def test_there_and_back_again_restores_from_the_cache(project, tmp_path):
     assert project.git("status", "--porcelain") == ""
 
 
+def test_hand_edits_of_params_yaml_are_kept_where_an_experiment_overwrites_them(project):
+    file, copy = project.folder / "params.yaml", project.folder / "params.yaml.before"
+    edited = file.read_text().replace("batch_size: 32", "batch_size: 24  # mine")
+    file.write_text(edited)
+    output = project.exp_run(*BASE)
+    assert ran(output) == []
+    assert (
+        "dvc exp run: params.yaml has edits that git does not have; kept in params.yaml.before: batch_size 24 -> 32"
+        in (output)
+    )
+    assert copy.read_text() == edited
+    copy.unlink()
+    # What an experiment has, and what is there, needs no copy.
+    project.exp_run(*BASE)
+    assert not copy.exists()
+    assert project.git("status", "--porcelain") == ""
+
+
 def test_corruptions_add_a_table_a_chart_and_a_metric_and_change_nothing_else(project):
     def metrics():
         return json.loads((project.folder / "metrics/evaluate.json").read_text())

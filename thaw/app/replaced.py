@@ -15,6 +15,9 @@ from thaw.config.naming import flat
 from thaw.config.overrides import typed
 from thaw.errors import printable
 
+# References that git, or DVC once a run has ended, drops: stashes, the queue, and the experiment that runs.
+_NOT_KEPT = ("refs/stash", "refs/exps/stash", *(f"refs/exps/{name}/*" for name in ("apply", "celery", "exec", "temp")))
+
 # Values that the line names, at most.
 _SHOWN = 5
 
@@ -50,8 +53,16 @@ def keep_edits(command: str, composed: dict[str, Any] | None = None) -> None:
 
 
 def _git_has(path: Path) -> bool:
-    named = subprocess.run(["git", "hash-object", str(path)], capture_output=True, text=True)
-    return not subprocess.run(["git", "cat-file", "-e", named.stdout.strip() or "-"], capture_output=True).returncode
+    """Whether a commit or an experiment has the content of a file.
+
+    That git has an object of this content is not enough: DVC stashes the workspace before it composes parameters.
+    """
+    content = subprocess.run(["git", "hash-object", str(path)], capture_output=True, text=True).stdout.strip()
+    kept = [f"--exclude={references}" for references in _NOT_KEPT]
+    listed = subprocess.run(
+        ["git", "rev-list", "--objects", *kept, "--all", "--", str(path)], capture_output=True, text=True
+    )
+    return bool(content) and any(line.startswith(content) for line in listed.stdout.splitlines())
 
 
 def _copy_of(path: Path) -> Path:
