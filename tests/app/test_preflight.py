@@ -83,7 +83,7 @@ def test_imagenet_weights_out_of_reach_are_refused_in_one_line(unchanged, tmp_pa
     (line,) = offline(unchanged, "dataset=digits", f"backbone={backbone}", **homes).splitlines()
     assert line.startswith(f"ERROR: backbone.weights: ImageNet weights of {backbone}: https://")
     assert f"{BY_HAND} them at {tmp_path}/models/" in line
-    assert "-S backbone.weights=FILE, or =none" in line
+    assert "-S backbone.weights=FILE; or train from random values: -S schedule=scratch" in line
 
 
 def test_a_value_that_is_not_accepted_is_refused_in_one_line(unchanged):

@@ -428,7 +428,7 @@ def test_a_browser_tells_what_is_too_wide_or_is_asked_for(tmp_path):
 
 def test_without_results_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ThawError, match="params.yaml: not found; run from the root of the checkout"):
+    with pytest.raises(ThawError, match="params.yaml: not found; run from the root of a checkout"):
         write_report(None)
     with pytest.raises(ThawError, match="report: you are not inside of a DVC repository"):
         write_report("HEAD")

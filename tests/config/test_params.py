@@ -20,7 +20,7 @@ from thaw import paths
 from thaw.backbones import BACKBONES
 from thaw.config.checks import Tables
 from thaw.config.compose import compose, compose_params
-from thaw.config.load import check_params
+from thaw.config.load import check_params, parse_params
 from thaw.config.schema import Phase
 from thaw.datasets import DATASETS
 from thaw.errors import ParamError, ThawError
@@ -823,7 +823,7 @@ def test_a_number_is_read_as_yaml_1_2_writes_it(tmp_path, number):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "not found; run from the root of the checkout, or `make params`"),
+        (None, "not found; run from the root of a checkout; there `thaw params` writes it"),
         (b"seed: [", "line 1: not a YAML file"),
         (b"seed: 0\nhead:\n\tunits: 1\n", "line 3: not a YAML file"),
         (b"seed: 0\n  batch_size: 1\n", "line 2: not a YAML file"),
@@ -845,6 +845,22 @@ def test_a_file_that_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, cont
         read_params(file)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_below_a_checkout_its_root_is_named(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")
+    with pytest.raises(ThawError, match=f"^params.yaml: not found; run from the root of the checkout, {tmp_path}$"):
+        read_params()
+
+
+def test_a_recipe_that_changes_phases_of_another_backbone_says_what_to_add():
+    raw = composed("recipe=photos", "dataset.path=photos", "backbone=cnn")
+    with pytest.raises(
+        ParamError, match=r"recipe/photos changes depth5, which .* cnn do not have: add -S schedule=gradual$"
+    ):
+        parse_params(raw)
 
 
 def test_the_page_of_messages_is_up_to_date():

@@ -451,4 +451,7 @@ def test_preprocess_before_download_says_so_in_one_line(tmp_path, dataset):
 def test_a_stage_without_params_says_so_in_one_line(tmp_path):
     result = run(tmp_path, "download")
     assert result.returncode == 1
-    assert result.stderr == "download: params.yaml: not found; run from the root of the checkout, or `make params`\n"
+    assert (
+        result.stderr
+        == "download: params.yaml: not found; run from the root of a checkout; there `thaw params` writes it\n"
+    )

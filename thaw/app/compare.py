@@ -13,6 +13,7 @@ from tabulate import tabulate
 from thaw import paths
 from thaw.app.experiments import Experiment, format_interval, read_experiments
 from thaw.app.pairs import describe_pairs
+from thaw.app.replaced import name_replaced
 from thaw.app.versions import other_versions
 from thaw.config.naming import flat
 from thaw.errors import ThawError
@@ -352,12 +353,14 @@ def write_comparison(folder: Path = paths.PLOTS, all_commits: bool = False, name
     if not runs:
         raise ThawError(f"compare: no finished experiment; `dvc exp run` makes one. {note}".strip())
     setups, in_step = group_setups(_named(runs, names, note))
+    table, chart = folder / "compare.md", folder / "compare.png"
+    name_replaced("compare", table, chart)
     compared = [run for setup in setups for run in setup.runs]
     parts = [comparison_table(setups, in_step), describe_pairs(compared), describe_kept_starts(compared), note]
     text = "\n\n".join(filter(None, parts))
-    with replacing(folder / "compare.md") as beside:
+    with replacing(table) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
-    draw_comparison(folder / "compare.png", setups)
+    draw_comparison(chart, setups)
     return text
 
 

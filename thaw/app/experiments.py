@@ -108,7 +108,8 @@ def _experiment(kind: str, row: dict[str, Any], repo) -> Experiment | str | None
         times = _read_all("time", training_stages(params), data["outs"], repo)
         provenance = _read_all("provenance", computing_stages(params), data["outs"], repo)
     except (OSError, KeyError, TypeError):  # the last two: a commit with another pipeline
-        return "whose metrics/time and metrics/provenance are not in DVC's cache (`dvc pull`, `dvc exp pull`)"
+        pulled = "whose metrics/time and metrics/provenance are not in DVC's cache (`dvc pull`, `dvc exp pull`)"
+        return f"{pulled}, or whose run was cut off (`dvc repro`): the workspace" if kind == "workspace" else pulled
     return Experiment(
         name=row["name"] or row["rev"][:9],
         params=params,

@@ -147,7 +147,8 @@ def _check_imagenet(checked: Params, raw: dict[str, Any]) -> None:
     except fetch.Unreachable as error:
         raise ThawError(
             f"backbone.weights: ImageNet weights of {checked.backbone.name}: {url}: {error}. Without a network, put "
-            f"them at {path}, or give a weights file or random values: -S backbone.weights=FILE, or =none"
+            f"them at {path}, or give a weights file: -S backbone.weights=FILE; or train from random "
+            "values: -S schedule=scratch"
         ) from None
     except fetch.Refused:  # Keras and kagglehub may send another request
         return

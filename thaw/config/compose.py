@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from thaw import paths
 from thaw.config.load import parse_params
-from thaw.config.naming import parse_yaml
+from thaw.config.naming import flat, parse_yaml
 from thaw.errors import ParamError, ThawError, Words
 
 
@@ -108,7 +109,9 @@ def _unreadable(override: str) -> ParamError:
 def _refuse_unknown(key: str, overrides: list[str], conf: Path) -> None:
     """Refuse a key that conf/ does not compose to: in the words of the schema where that lacks it, too."""
     value = {one.partition("=")[0]: one.partition("=")[2] for one in overrides}[key]
-    accepted = "a key that conf/ composes to"
+    there = flat(compose([one for one in overrides if one != f"{key}={value}"], conf))
+    near = get_close_matches(key, [one for one in there if not key.startswith(f"{one}.")], 1, cutoff=0.8)
+    accepted = ", such as ".join(["a key that conf/ composes to", *near])
     try:
         parse_params(compose([f"++{one}" if one == f"{key}={value}" else one for one in overrides], conf))
         accepted += f"; +{key}={value} adds one"

@@ -23,7 +23,11 @@ def load_params(tables: Tables, path: Path = paths.PARAMS) -> Params:
     try:
         raw = ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
-        raise ThawError(f"{path}: not found; run from the root of the checkout, or `make params`") from None
+        root = next((folder for folder in Path.cwd().parents if (folder / path).exists()), None)
+        accepted = (
+            f"the root of the checkout, {root}" if root else "the root of a checkout; there `thaw params` writes it"
+        )
+        raise ThawError(f"{path}: not found; run from {accepted}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
@@ -93,4 +97,14 @@ def _first_line(error: ValidationError, raw: dict) -> ParamError:
             names.append(str(part))
             value = value[part]
     fields = section.model_fields if section else ()
+    if names[:2] == ["schedule", "phases"] and first["type"] == "missing":
+        accepted += _of_another_backbone(raw, names[2])
     return ParamError(".".join(names), value, accepted or f"a mapping with {', '.join(fields)}")
+
+
+def _of_another_backbone(raw: dict, phase: str) -> str:
+    """What to type where a recipe's schedule changes a phase that the schedule of the backbone does not have."""
+    name, backbone = (raw[section].get("name") for section in ("schedule", "backbone"))
+    if not str(name).startswith("recipe/"):
+        return ""
+    return f"; {name} changes {phase}, which schedules of backbone {backbone} do not have: add -S schedule=gradual"

@@ -38,9 +38,8 @@ def load_backbone(section: Backbone, seed: int, input_size: int) -> Network:
             model = build(section.image_size, section.alpha, "imagenet")
         except Exception as error:  # Keras and kagglehub raise plain `Exception`
             cause = (str(error).strip() or repr(error)).splitlines()[0]
-            raise ParamError(
-                "backbone.weights", "imagenet", f"the path of a weights file, if they cannot be downloaded: {cause}"
-            ) from None
+            accepted = "a weights file, or schedule=scratch from random values, if they cannot be downloaded"
+            raise ParamError("backbone.weights", "imagenet", f"{accepted}: {cause}") from None
     else:
         model = build(section.image_size, section.alpha, None)
         if section.has_weights_path and not is_checkpoint(section):

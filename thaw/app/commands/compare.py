@@ -18,9 +18,6 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     from thaw.app.compare import write_comparison
-    from thaw.app.replaced import name_replaced
 
-    table, chart = paths.PLOTS / "compare.md", paths.PLOTS / "compare.png"
-    name_replaced("compare", table, chart)
     print(write_comparison(all_commits=arguments.all_commits, names=arguments.experiments))
-    print(f"\n{table} and {chart} written")
+    print(f"\n{paths.PLOTS / 'compare.md'} and {paths.PLOTS / 'compare.png'} written")

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     _, *phases = chain_of(params.schedule)
     name = arguments.phase or next(iter(phases), None)
     if name not in phases:
-        raise ParamError("phase", name, f"one of {', '.join(phases)}" if phases else "a schedule with a phase")
+        raise ParamError("phase", name, f"one of {', '.join(phases)}" if phases else "a schedule that has phases")
     if arguments.epochs == 1:
         raise ParamError("--epochs", 1, "2 or more: the first epoch, in which steps are compiled, tells no speed")
     refuse_stale("depth", params, name)

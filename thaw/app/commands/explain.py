@@ -35,16 +35,18 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.output.exists() and arguments.image.exists() and arguments.output.samefile(arguments.image):
         raise ParamError("--output", str(arguments.output), "a file other than the image")
     folder = model_folder(arguments.model)
-    image = read_image(arguments.image, read_checkpoint_info(folder).input_size, arguments.max_pixels).pixels
+    info = read_checkpoint_info(folder)
+    label = None if arguments.of is None else class_number(arguments.of, info.classes)
+    image = read_image(arguments.image, info.input_size, arguments.max_pixels).pixels
     name_replaced("explain", arguments.output)
     set_up_backend("explain", read_params())
     from thaw.app.explain import PANEL, grad_cam, overlay
     from thaw.network.checkpoint import load_checkpoint
     from thaw.network.inference import softmax
 
-    network, info = load_checkpoint(folder)
+    network, _ = load_checkpoint(folder)
     probabilities = softmax(network.classifier().predict(image[None], verbose=0), info.temperature)[0]
-    label = int(probabilities.argmax()) if arguments.of is None else class_number(arguments.of, info.classes)
+    label = int(probabilities.argmax()) if label is None else label
     heat = grad_cam(network, image[None], np.array([label]))[0]
     title = f"{info.classes[label]}, {probabilities[label]:.1%}"
     overlay(arguments.output, read_upright(arguments.image, PANEL, arguments.max_pixels), image, heat, title)
