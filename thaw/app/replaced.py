@@ -58,9 +58,9 @@ def _git_has(path: Path) -> bool:
     That git has an object of this content is not enough: DVC stashes the workspace before it composes parameters.
     """
     content = subprocess.run(["git", "hash-object", str(path)], capture_output=True, text=True).stdout.strip()
-    kept = [f"--exclude={references}" for references in _NOT_KEPT]
+    dropped = [f"--exclude={references}" for references in _NOT_KEPT]
     listed = subprocess.run(
-        ["git", "rev-list", "--objects", *kept, "--all", "--", str(path)], capture_output=True, text=True
+        ["git", "rev-list", "--objects", *dropped, "--all", "--", str(path)], capture_output=True, text=True
     )
     return bool(content) and any(line.startswith(content) for line in listed.stdout.splitlines())
 
