@@ -80,7 +80,7 @@ def test_what_is_missing_or_damaged_is_named_and_earlier_figures_stay(results, n
     paths.FIGURES.mkdir()
     (paths.FIGURES / "earlier.png").touch()
     damage(results / name)
-    with pytest.raises(ThawError, match=rf"^{name}: missing or damaged; run `dvc repro` to make it again$"):
+    with pytest.raises(ThawError, match=rf"^{name}: missing or damaged; `dvc repro` makes it$"):
         draw_figures(None)
     assert [file.name for file in paths.FIGURES.iterdir()] == ["earlier.png"]
 

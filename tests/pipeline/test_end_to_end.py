@@ -250,7 +250,7 @@ def cut(file):
     os.truncate(file, file.stat().st_size // 2)
 
 
-AGAIN = "run `dvc repro` to make it again"
+AGAIN = "`dvc repro` makes it"
 
 
 @pytest.mark.parametrize(

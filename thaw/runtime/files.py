@@ -140,7 +140,7 @@ class Damaged(ThawError):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: missing or damaged; run `dvc repro` to make it again")
+        super().__init__(f"{path}: missing or damaged; `dvc repro` makes it")
         self.path = path
 
 
