@@ -143,10 +143,10 @@ def cut_network(blocks: list, head, thawed: int, batch_norm: str):
     frozen.requires_grad_(False)
     frozen.train(False)
     trained.train()
-    if batch_norm == "inference":
-        for layer in trained.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.train(False)
+    for layer in trained.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.train(batch_norm == "train")
+            layer.momentum = 0.1  # PyTorch's usual one, 0.9 in Keras: the statistics of Keras's 0.999 lag for epochs
     return frozen, trained
 
 
