@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from bench import common, gpu, runs, scale, schedule, small_maps, steps, store, sweep, torch_peer, workers
+from bench import common, gpu, runs, scale, schedule, small_maps, steps, store, sweep, time_report, torch_peer, workers
 from tests.helpers.project import ROOT
 from thaw.network import convolution
 from thaw.stage import composed_params
@@ -300,6 +300,18 @@ def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
     assert mean["gradual"] > mean["head"] + 0.05 > mean["head-twice"] + 0.04
     assert mean["too-fast"] < mean["gradual"] - 0.05
     assert mean["too-early"] < mean["head"] - 0.05
+
+
+def test_the_table_of_whole_commands_in_docs_is_that_which_was_measured():
+    name = "mobilenetv2-0.35-96px-20000"
+    found = time_report.by_side(store.read(f"time_to_accuracy/{name}"))
+    table = time_report.table(found).partition("\n\n")[0]
+    text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    assert f"\n{table}\n" in text
+    assert {"full", "gradual", "second"} <= set(found)
+    grid = json.loads((ROOT / f"bench/results/time_to_accuracy/{name}-grid.json").read_text(encoding="utf-8"))["grid"]
+    told = [f"{row['val_accuracy']:.4f}" for row in grid if row["epochs"] == 8]
+    assert f"{', '.join(told[:-1])} and {told[-1]}" in " ".join(text.split())
 
 
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
