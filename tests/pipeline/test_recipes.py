@@ -122,4 +122,8 @@ def test_cifar100_runs_from_an_archive_in_the_official_layout_and_stays_legible(
     assert {row["actual"] for row in confusion} == set(official.SUPERCLASSES)
     assert {row["predicted"] for row in confusion} <= set(official.SUPERCLASSES)
     assert len(table(project.folder / "plots/tables/confused.csv")) <= 20
-    assert "top5_accuracy" in json.loads((project.folder / "metrics/evaluate.json").read_text())
+    scores = json.loads((project.folder / "metrics/evaluate.json").read_text())
+    assert scores["accuracy"] <= scores["superclass_accuracy"]
+    right = [row["actual"] == row["predicted"] for row in confusion]
+    assert scores["superclass_accuracy"] == pytest.approx(sum(right) / len(right))
+    assert "top5_accuracy" in scores

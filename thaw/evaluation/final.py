@@ -74,6 +74,7 @@ def evaluate(params: Params) -> None:
             for name in ("accuracy", "balanced_accuracy")
             if name in scores[split]
         },
+        **_superclass_score(test.labels, predicted, info.classes),
         **calibration,
         **_views_scores(params, classifier, test, predicted, info.temperature),
         **_corrupted_score(corruptions),
@@ -109,6 +110,15 @@ def _calibration(
         "loss_uncalibrated": compute_scores(labels, probabilities["uncalibrated"])["loss"],
     }
     return scores, [{"probabilities": name, **row} for name, rows in bins.items() for row in rows]
+
+
+def _superclass_score(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> dict[str, float]:
+    """The share of images whose predicted class is of the right superclass, where the dataset has superclasses."""
+    superclasses = superclasses_of(classes)
+    if superclasses is None:
+        return {}
+    rows = confusion_rows(labels, predicted, superclasses)
+    return {"superclass_accuracy": sum(row["actual"] == row["predicted"] for row in rows) / len(rows)}
 
 
 def _write_phases(folder: Path, info: CheckpointInfo) -> None:

@@ -36,6 +36,7 @@ _TILES = {
     "macro_precision": "macro precision",
     "macro_recall": "macro recall",
     "top5_accuracy": "top-5 accuracy",  # for more than five classes
+    "superclass_accuracy": "superclass accuracy",  # where the dataset has superclasses
     "loss": "loss, nats",
     "calibration_error": "calibration error",
 }
