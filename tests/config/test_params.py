@@ -856,11 +856,15 @@ def test_below_a_checkout_its_root_is_named(tmp_path, monkeypatch):
 
 
 def test_a_recipe_that_changes_phases_of_another_backbone_says_what_to_add():
-    raw = composed("recipe=photos", "dataset.path=photos", "backbone=cnn")
-    with pytest.raises(
-        ParamError, match=r"recipe/photos changes depth5, which .* cnn do not have: add -S schedule=gradual$"
-    ):
+    raw = composed("recipe=mobilenetv2-gradual", "backbone=cnn")
+    told = r"recipe/mobilenetv2-gradual changes depth5, which .* cnn do not have: add -S schedule=gradual$"
+    with pytest.raises(ParamError, match=told):
         parse_params(raw)
+
+
+def test_the_recipe_for_photos_takes_any_backbone():
+    params = parse_params(composed("recipe=photos", "dataset.path=photos", "backbone=cnn"))
+    assert list(params.schedule.phases) == ["depth1", "depth2", "all"]
 
 
 def test_the_page_of_messages_is_up_to_date():
