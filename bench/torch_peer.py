@@ -41,7 +41,8 @@ def mobilenet(alpha: float):
         pad = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []
         padding = 0 if pad else size // 2
         layers = [*pad, nn.Conv2d(start, end, size, stride, padding, groups=groups, bias=False)]
-        layers.append(nn.BatchNorm2d(end, eps=1e-3, momentum=1e-3))
+        # PyTorch's momentum, as the statistics of Keras's 0.999 lag for epochs.
+        layers.append(nn.BatchNorm2d(end, eps=1e-3))
         return [*layers, nn.ReLU6()] if active else layers
 
     class Bottleneck(nn.Module):
@@ -143,10 +144,10 @@ def cut_network(blocks: list, head, thawed: int, batch_norm: str):
     frozen.requires_grad_(False)
     frozen.train(False)
     trained.train()
-    for layer in trained.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.train(batch_norm == "train")
-            layer.momentum = 0.1  # PyTorch's usual one, 0.9 in Keras: the statistics of Keras's 0.999 lag for epochs
+    if batch_norm == "inference":
+        for layer in trained.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.train(False)
     return frozen, trained
 
 

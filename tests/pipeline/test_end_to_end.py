@@ -250,7 +250,7 @@ def cut(file):
     os.truncate(file, file.stat().st_size // 2)
 
 
-AGAIN = "`dvc repro` makes it"
+MAKES = "`dvc repro` makes it"
 
 
 @pytest.mark.parametrize(
@@ -259,18 +259,18 @@ AGAIN = "`dvc repro` makes it"
         ("data/raw/images.npy", cut, "preprocess", "data/raw: no readable digits; delete data/raw and run again"),
         ("data/processed/train/images.npy", flip, "extract", "data/processed/train/images.npy: missing or damaged"),
         ("data/features/depth0-view1.npy", flip, "train_head", "data/features/depth0-view1.npy: missing or damaged"),
-        ("data/features/features.json", cut, "train_head", f"data/features/features.json: missing or damaged; {AGAIN}"),
+        ("data/features/features.json", cut, "train_head", f"data/features/features.json: missing or damaged; {MAKES}"),
         (
             "models/head/head.safetensors",
             flip,
             "unfreeze top",
-            f"models/head/head.safetensors: missing or damaged; {AGAIN}",
+            f"models/head/head.safetensors: missing or damaged; {MAKES}",
         ),
         (
             "models/head/checkpoint.json",
             flip,
             "unfreeze top",
-            f"models/head/checkpoint.json: missing or damaged; {AGAIN}",
+            f"models/head/checkpoint.json: missing or damaged; {MAKES}",
         ),
         ("data", shutil.rmtree, "preprocess", "data/raw: no readable digits"),
         ("models", shutil.rmtree, "evaluate", "models/all/checkpoint.json: missing or damaged"),

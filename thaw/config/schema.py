@@ -181,7 +181,7 @@ class Backbone(Section):
     """Learning rate that the schedules of conf/ give to phases of the top blocks; no stage reads it."""
 
     learning_rate_all: Rate
-    """Learning rate that the schedules of conf/ give to phases of all blocks; no stage reads it."""
+    """Learning rate that the schedules of conf/ give to phases of all or nearly all blocks; no stage reads it."""
 
     batch_norm: BatchNorm
     """Mode of BatchNorm that the schedules of conf/ give to phases; no stage reads it."""

@@ -63,6 +63,7 @@ def evaluate(params: Params) -> None:
     }
     scores, test, logits = {split: scores for split, (scores, _) in results.items()}, splits["test"], results["test"][1]
     predicted = softmax(logits, info.temperature)
+    superclasses = superclasses_of(info.classes)
     calibration, bins = _calibration(test.labels, logits, info.temperature)
     corruptions = _corruption_rows(params, classifier, test)
     source = _source_scores(params, network)
@@ -74,7 +75,7 @@ def evaluate(params: Params) -> None:
             for name in ("accuracy", "balanced_accuracy")
             if name in scores[split]
         },
-        **_superclass_score(test.labels, predicted, info.classes),
+        **_superclass_score(test.labels, predicted, superclasses),
         **calibration,
         **_views_scores(params, classifier, test, predicted, info.temperature),
         **_corrupted_score(corruptions),
@@ -88,7 +89,7 @@ def evaluate(params: Params) -> None:
         if corruptions:
             write_table(folder / "corruptions.csv", corruptions)
         _write_phases(folder, info)
-        _write_predictions(folder, test, predicted, info.classes, _gallery_class(params))
+        _write_predictions(folder, test, predicted, info.classes, superclasses, _gallery_class(params))
     write_json(paths.EVALUATED, metrics)
 
 
@@ -112,13 +113,12 @@ def _calibration(
     return scores, [{"probabilities": name, **row} for name, rows in bins.items() for row in rows]
 
 
-def _superclass_score(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> dict[str, float]:
-    """The share of images whose predicted class is of the right superclass, where the dataset has superclasses."""
-    superclasses = superclasses_of(classes)
+def _superclass_score(labels: np.ndarray, predicted: np.ndarray, superclasses: list[str] | None) -> dict[str, float]:
+    """The share of images whose predicted class is of the right superclass, where there are superclasses."""
     if superclasses is None:
         return {}
-    rows = confusion_rows(labels, predicted, superclasses)
-    return {"superclass_accuracy": sum(row["actual"] == row["predicted"] for row in rows) / len(rows)}
+    of_class = np.array(superclasses)
+    return {"superclass_accuracy": float(np.mean(of_class[labels] == of_class[predicted.argmax(axis=1)]))}
 
 
 def _write_phases(folder: Path, info: CheckpointInfo) -> None:
@@ -132,7 +132,12 @@ def _write_phases(folder: Path, info: CheckpointInfo) -> None:
 
 
 def _write_predictions(
-    folder: Path, test: Examples, predicted: np.ndarray, classes: list[str], gallery_class: str | None
+    folder: Path,
+    test: Examples,
+    predicted: np.ndarray,
+    classes: list[str],
+    superclasses: list[str] | None,
+    gallery_class: str | None,
 ) -> None:
     """Write the tables of predictions, by image and by class, and the images that figures shows, with their rows.
 
@@ -141,16 +146,17 @@ def _write_predictions(
         test: images, uint8 (n, side, side, 3), and labels.
         predicted: probabilities (n, classes).
         classes: names, in the order of the labels.
+        superclasses: of each class, if the dataset has any: many classes are confused by superclass.
         gallery_class: class of the gallery; None for the class with the lowest F1.
     """
     per_class = class_scores(test.labels, predicted, classes)
     lowest = [row for row in per_class if row["images"]][-1]
-    superclasses = superclasses_of(classes) if len(classes) > LEGIBLE else None
     predictions = prediction_rows(split_rows("test", classes), test.labels, predicted, classes)
+    named = superclasses if superclasses and len(classes) > LEGIBLE else classes
     # One row at least: DVC draws a chart without rows as a blank without a title.
     confused = confused_pairs(test.labels, predicted, classes) or [{"pair": "none", "images": 0}]
     write_table(folder / "per_class.csv", per_class)
-    write_table(folder / "confusion.csv", confusion_rows(test.labels, predicted, superclasses or classes))
+    write_table(folder / "confusion.csv", confusion_rows(test.labels, predicted, named))
     write_table(folder / "confused.csv", confused)
     write_table(folder / "predictions.csv", predictions)
     shown = {
