@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,12 @@ def square(connection: Connection) -> None:
 def own_square(task: int) -> tuple[int, int]:
     time.sleep(0.05)
     return os.getpid(), task**2
+
+
+def square_together(connection: Connection, meeting: Barrier) -> None:
+    for task in received_tasks(connection):
+        meeting.wait()
+        connection.send((os.getpid(), task**2))
 
 
 def end_over_3(connection: Connection, how: str) -> None:
@@ -54,11 +62,21 @@ def test_each_task_is_done_once_by_one_of_the_processes():
         for tasks in (range(200), range(200, 300), []):
             results = run(workers, tasks)
             assert {task: value for task, (_, value) in results.items()} == {task: task**2 for task in tasks}
-            if tasks:
-                assert os.getpid() in {process for process, _ in results.values()}
-        assert len({process for process, _ in run(workers, range(300)).values()}) == 3
         assert len(multiprocessing.active_children()) == 2
     assert multiprocessing.active_children() == []
+
+
+def test_all_processes_work_at_the_same_time():
+    meeting = multiprocessing.get_context("spawn").Barrier(3, timeout=120)  # no task ends before three have begun
+
+    def work(task: int) -> tuple[int, int]:
+        meeting.wait()
+        return os.getpid(), task**2
+
+    with Workers("squares", 3, square_together, meeting) as workers:
+        results = run(workers, range(30), work)
+    assert {task: value for task, (_, value) in results.items()} == {task: task**2 for task in range(30)}
+    assert [*Counter(process for process, _ in results.values()).values()] == [10, 10, 10]
 
 
 def test_one_process_or_one_task_starts_no_other():
