@@ -1,17 +1,20 @@
 """Whole runs of recipes and of schedules, each in a clone of this checkout, and their results. Start at `main`.
 
-A run is a file in bench/results/recipes, bench/results/robustness or bench/results/story; one whose file exists is
+A run is a file in bench/results/recipes, or in the folder of its comparison (`COMPARED`); one whose file exists is
 skipped.
 
 python -m bench.runs recipes --seeds 0 1 --on dataset.url=...
 python -m bench.runs class-split class-split-scratch --seeds 0 1 2 --on dataset.url=...
 python -m bench.runs robustness --seeds 0 1 --on dataset.url=... backbone.weights=...
+python -m bench.runs frozen augmentation --on dataset.url=... backbone.weights=...
 python -m bench.runs story --seeds 0 1 2
 python -m bench.runs vgg16-gradual --in runs --on dataset.url=... backbone.weights=...
 
 The runs of robustness also classify corrupted test images. They check a claim of Kumar et al., "Fine-Tuning can Distort
 Pretrained Features and Underperform Out-of-Distribution" (2022): training the head first, and then all, is more robust
-than training all at once. Those of the story are of the demo: what its head alone reaches, and what thawing gains.
+than training all at once. Those of frozen and of augmentation check claims of the published systems: that frozen lower
+layers prevent over-fitting, and that augmentation helps. Those of the story are of the demo: what its head alone
+reaches, and what thawing gains.
 """
 
 import argparse
@@ -39,7 +42,7 @@ from tools import clones
 ALL = "recipes"
 
 # Folders of the results, and the words for runs that are compared: the overrides of all, and of each by its name.
-ROBUSTNESS, STORY = "robustness", "story"
+ROBUSTNESS, FROZEN, AUGMENTATION, STORY = "robustness", "frozen", "augmentation", "story"
 AT_ONCE = ["schedule=full", "head.epochs=0", "augment.views=1", "schedule.phases.all.epochs=10"]
 COMPARED = {
     ROBUSTNESS: (
@@ -51,6 +54,14 @@ COMPARED = {
             # All from an untrained head, which reads no stored view.
             "at-once": ["schedule=full", "head.epochs=0", "augment.views=1"],
         },
+    ),
+    FROZEN: (
+        ["recipe=cifar100-mobilenetv2", "dataset.limit=10000"],
+        {f"layers-{layers}": [f"schedule.phases.layers50.layers={layers}"] for layers in (0, 50, 100)},
+    ),
+    AUGMENTATION: (
+        ["recipe=resnet50-finetune", "dataset.limit=5000"],
+        {"augmented": [], "as-they-are": ["augment=none"]},
     ),
     STORY: (
         ["recipe=demo"],
@@ -90,7 +101,8 @@ def main() -> None:
             result = store.once(bench, f"{name} seed {seed}", overrides, measure, arguments.again)
             print(f"{name}, seed {seed}: test {describe_accuracy(result['metrics'])}", flush=True)
     print(table(results()))
-    for bench, told in ((ROBUSTNESS, robustness_table), (STORY, table)):
+    for bench in COMPARED:
+        told = robustness_table if bench == ROBUSTNESS else table
         if compared := by_name(store.read(bench), list(COMPARED[bench][1])):
             print("", told(compared), sep="\n")
 

@@ -249,6 +249,21 @@ def test_the_runs_of_the_story_are_of_the_demo_and_differ_in_the_head_or_in_how_
     assert len({one.backbone.model_dump_json() + one.dataset.model_dump_json() for one in planned.values()}) == 1
 
 
+def test_the_runs_that_check_published_claims_differ_in_the_frozen_layers_and_in_the_augmentation():
+    frozen = {name: composed_params(overrides) for _, name, overrides in runs.planned([runs.FROZEN])}
+    assert {name: one.schedule.phases["layers50"].layers for name, one in frozen.items()} == {
+        "layers-0": 0,
+        "layers-50": 50,
+        "layers-100": 100,
+    }
+    assert frozen["layers-50"] == composed_params(["recipe=cifar100-mobilenetv2", "dataset.limit=10000"])
+    augmented = {name: composed_params(overrides) for _, name, overrides in runs.planned([runs.AUGMENTATION])}
+    recipe, plain = augmented["augmented"], augmented["as-they-are"]
+    assert recipe == composed_params(["recipe=resnet50-finetune", "dataset.limit=5000"])
+    assert (recipe.augment.flip, plain.augment.flip, plain.augment.rotation, plain.augment.zoom) == (True, False, 0, 0)
+    assert recipe.model_copy(update={"augment": plain.augment}) == plain
+
+
 def test_a_recipe_that_is_named_is_planned_and_all_are_with_recipes():
     assert runs.planned(["demo"]) == [("recipes", "demo", ["recipe=demo"])]
     assert [name for _, name, _ in runs.planned(["recipes"])] == runs.recipes()
