@@ -128,7 +128,13 @@ def test_the_wheel_lays_the_project_that_a_checkout_lays(installed, run, tmp_pat
     laid = [file for file in (tmp_path / "own").rglob("*") if file.is_file() and ".git" not in file.parts]
     texts = {file.relative_to(tmp_path / "own").as_posix(): file.read_text(encoding="utf-8") for file in laid}
     assert texts.pop("params.yaml") and texts.pop(".thaw.json")
-    assert texts == layout("own", None)
+    checkouts = layout("own", None)
+    # The address of each, that pip has.
+    assert re.fullmatch(
+        rf"thaw @ file://.*/thaw-{re.escape(thaw.__version__)}-py3-none-any\.whl\n", texts.pop("requirements.txt")
+    )
+    assert checkouts.pop("requirements.txt").startswith("-e file://")
+    assert texts == checkouts
 
 
 @pytest.fixture

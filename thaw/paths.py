@@ -32,6 +32,12 @@ def moments(phase: str) -> Path:
     return MODELS / "moments" / phase
 
 
+def root_words(file: Path) -> str:
+    """Where to run what needs `file` of the root and does not find it: the root above, or any."""
+    root = next((folder for folder in Path.cwd().parents if (folder / file).exists()), None)
+    return f"the root of the checkout, {root}" if root else "the root of a checkout"
+
+
 def main_checkout() -> Path:
     """The checkout that the user works in, from inside a temporary copy of DVC's, too.
 

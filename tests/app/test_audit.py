@@ -36,6 +36,7 @@ from thaw.network.build import build_network
 from thaw.network.checkpoint import CheckpointInfo, block_hashes, save_checkpoint
 from thaw.network.seeds import seed_initialisers
 from thaw.runtime.files import read_sealed, write_sealed
+from thaw.runtime.installed import install_command
 from thaw.runtime.tables import read_table, write_table
 from thaw.stage import read_params
 
@@ -347,7 +348,7 @@ def test_features_of_other_cuts_alone_are_refused_before_any_work(project):
 
 def test_that_a_package_is_missing_is_said_before_any_work(project, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert refusal() == 'audit: needs one more package: pip install -e ".[audit]"'
+    assert refusal() == f"audit: needs one more package: {install_command('audit')}"
 
 
 @pytest.mark.parametrize("threshold", ["0", "1.1", "nan", "high"])

@@ -182,6 +182,19 @@ def test_a_demo_that_is_no_clone_of_the_checkout_is_refused(project, make):
     assert sorted(Path().rglob("demo/*")) == before
 
 
+def test_a_demo_in_a_demo_or_below_the_root_is_refused(project, monkeypatch):
+    run_demo()
+    (FOLDER / "docs").mkdir(exist_ok=True)
+    root = FOLDER.resolve()
+    monkeypatch.chdir(FOLDER)
+    with pytest.raises(ThawError, match=f"^demo: {root} is a demo itself; run from the checkout that made it$"):
+        run_demo()
+    monkeypatch.chdir("docs")
+    with pytest.raises(ThawError, match=f"^demo: dvc.yaml: not found; run from the root of the checkout, {root}$"):
+        run_demo()
+    assert not Path("demo").exists()
+
+
 def test_three_test_images_come_as_files_that_predict_reads(tmp_path):
     from thaw.images.read import read_image
 

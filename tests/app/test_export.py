@@ -16,6 +16,7 @@ from PIL import Image
 from tests.helpers.examples import example_images, measure_statistics, narrowest
 from tests.helpers.project import ROOT
 from tests.helpers.speed import by_backbone
+from thaw.__main__ import main
 from thaw.app.export import predict_exported, standalone, write_export
 from thaw.app.metadata import ExportMetadata
 from thaw.backbones import BACKBONES
@@ -23,6 +24,7 @@ from thaw.images.read import read_image
 from thaw.network.build import Network, build_network
 from thaw.network.inference import predict_logits, softmax
 from thaw.network.seeds import seed_initialisers
+from thaw.runtime.installed import install_command
 
 # From inside Keras.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -137,6 +139,14 @@ def test_the_snippets_of_the_documents_predict_as_thaw_does(exported, monkeypatc
     assert capsys.readouterr().out.startswith(f"{CLASSES[exported.probabilities[0].argmax()]} 0.")
 
 
+def test_a_name_that_keras_would_not_load_is_refused_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["thaw", "export", "--format", "keras", "--output", "model.h5"])
+    said = r"^--output: received 'model.h5'; accepted: a name that ends in \.keras, as Keras asks for$"
+    with pytest.raises(SystemExit, match=said):
+        main()
+
+
 def test_a_missing_package_is_told_before_tensorflow_is_loaded():
     code = """
 import sys
@@ -149,7 +159,7 @@ finally:
 """
     command = [sys.executable, "-c", code, "export", "--format", "onnx"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.stderr == '--format onnx: no onnxruntime, tf2onnx: pip install -e ".[export]"\n'
+    assert result.stderr == f"--format onnx: no onnxruntime, tf2onnx: {install_command('export')}\n"
     assert (result.returncode, result.stdout) == (1, "set()\n")
 
 

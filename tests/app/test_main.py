@@ -27,6 +27,31 @@ def thaw(folder, *arguments: str, **options) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [(["params"], "conf/"), (["check", "seed=1"], "conf/"), (["fresh"], "dvc.yaml"), (["demo"], "demo: dvc.yaml")],
+)
+def test_below_the_root_and_outside_of_a_checkout_a_command_says_where_to_run(tmp_path, arguments, missing):
+    outside = thaw(tmp_path, *arguments)
+    assert (outside.returncode, outside.stderr) == (1, f"{missing}: not found; run from the root of a checkout\n")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "docs").mkdir()
+    below = thaw(tmp_path / "docs", *arguments)
+    assert below.stderr == f"{missing}: not found; run from the root of the checkout, {tmp_path}\n"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["conf", "docs", "dvc.yaml"]
+
+
+def test_fresh_says_that_nothing_was_saved(tmp_path):
+    (tmp_path / "dvc.yaml").touch()
+    result = thaw(tmp_path, "fresh", stdout=subprocess.PIPE)
+    assert result.stdout == f"{tmp_path}/.dvc/thaw: nothing saved\n"
+
+
+def test_an_override_without_a_key_is_refused(checkout):
+    assert thaw(checkout, "check", "=3").stderr == "overrides: received '=3'; accepted: KEY=VALUE\n"
+
+
 @pytest.mark.parametrize("phase", ["nope", "head", "a/../../x", ""])
 def test_a_stage_of_no_phase_of_the_schedule_is_refused_before_any_work(tmp_path, phase):
     shutil.copy(ROOT / "params.yaml", tmp_path)

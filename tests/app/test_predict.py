@@ -185,3 +185,5 @@ def test_a_class_is_found_by_its_name():
     assert class_number("dog", CLASSES) == 1
     with pytest.raises(ThawError, match="--of: received 'fox'; accepted: cat, dog, long-eared owl"):
         class_number("fox", CLASSES)
+    with pytest.raises(ThawError, match="of: received 7; accepted: a name, as text, such as '7'$"):
+        class_number(7, ["6", "7"], "of")

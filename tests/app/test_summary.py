@@ -146,6 +146,10 @@ def test_of_a_folder_images_are_counted_before_a_run_and_classes_are_as_uneven_a
         "images: 81 for training, 9 for validation, 10 for the test, of 48 x 48 pixels; 0.001 GB in data/processed, "
         f"{stored / 1e9:.3f} GB in data/features"
     )
+    split = chosen("recipe=class-split")
+    assert " for the test, those of the source task included, of 32 x 32 pixels" in describe_images(
+        split, build_untrained(split)
+    )
     assert network.classifier().input_shape == (None, 48, 48, 3)
     assert network.classifier().output_shape == (None, 2)
 

@@ -33,6 +33,7 @@ from thaw.app.sweep import cluster, work
 from thaw.app.sweep.lines import Lines
 from thaw.app.sweep.plan import finished, plan, shared_stages
 from thaw.errors import ParamError, ThawError
+from thaw.runtime.installed import install_command
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_an_address_that_does_not_answer_is_refused_at_once(address, checkout):
 
 def test_without_ray_nothing_else_is_done(checkout, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ThawError, match=r'Ray is not installed; pip install -e "\.\[ray\]"'):
+    with pytest.raises(ThawError, match=re.escape(f"Ray is not installed; {install_command('ray')}")):
         cluster.run_sweep(["no such"], None, None, None)
 
 

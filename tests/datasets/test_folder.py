@@ -265,6 +265,7 @@ REFUSED_TABLES = {
     "an absolute path outside": (["path,label", "/etc/hosts,x"], "line 2: '/etc/hosts' is outside of "),
     "a file twice": (["path,label", "a.jpg,x", "b.jpg,y", "./a.jpg,x"], "line 4: a.jpg stands in line 2 already"),
     "a split": (["path,label,split", "a.jpg,x,dev"], "line 2: received the split 'dev'; accepted: train, val, test"),
+    "missing files": (["path,label", "c.jpg,x", "d.jpg,y"], "no row can be taken; the first, 'c.jpg': not found"),
     "one class": (["path,label", "a.jpg,x", "b.jpg,x"], "class 'x' alone"),
     "letter case": (["path,label", "a.jpg,x", "b.jpg,X"], "classes 'X' (b.jpg) and 'x' (a.jpg) differ by letter case"),
     "no training image": (["path,label,split", "a.jpg,x,train", "b.jpg,y,test"], "class 'y' (b.jpg) has no training"),

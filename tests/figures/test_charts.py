@@ -49,16 +49,24 @@ def test_a_phase_is_named_where_it_starts_and_no_two_at_one_place(drawn, tmp_pat
     assert all(tick == round(tick) for tick in ticks)
 
 
-def test_no_line_of_a_phase_goes_through_the_name_of_another(drawn, tmp_path):
-    """A short phase between long ones: its name reaches beyond the start of the next."""
-    titles = {"head": "head: nothing but the head", "top": "top: block4", "all": "all: all blocks"}
-    history = rows("head", 0, 60) + rows("top", 60, 65) + rows("all", 65, 100)
+@pytest.mark.parametrize(
+    ("top", "ends", "levels"),
+    [
+        # A short phase between long ones: its name reaches beyond the start of the next.
+        ("top: block4", (60, 65, 100), 2),
+        # The head's name reaches beyond the start of the next phase, whose name is above that of the last.
+        ("top: group160 and above", (3, 5, 17), 3),
+    ],
+)
+def test_no_line_of_a_phase_goes_through_the_name_of_another(drawn, tmp_path, top, ends, levels):
+    titles = {"head": "head: nothing but the head", "top": top, "all": "all: group24 and above"}
+    history = [row for name, *span in zip(titles, (0, *ends), ends, strict=False) for row in rows(name, *span)]
     draw_phases(tmp_path / "phases.png", history, titles, dict.fromkeys(titles, 0))
     accuracy = drawn[0].axes[0]
     names, lines = ([text for text in accuracy.texts if bool(text.get_text()) is named] for named in (True, False))
     drawn[0].draw_without_rendering()
     boxes = [text.get_window_extent() for text in names]
-    assert len({box.y0 for box in boxes}) == 2
+    assert len({box.y0 for box in boxes}) == levels
     bars = [line.arrow_patch.get_window_extent() for line in lines]
     assert all(bar.height > 9 for bar in bars)
     assert not any(bar.overlaps(box) for bar in bars for box in boxes)

@@ -18,6 +18,7 @@ from tests.helpers.image_files import SHORT, empty_png, write_png, write_tiff
 from tests.helpers.project import ROOT
 from thaw.images import decoding
 from thaw.images.read import UnreadableImage, find_images, read_image, read_images, read_upright
+from thaw.runtime.installed import install_command
 
 # What silences Pillow is dropped with the filters of the first test.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -475,7 +476,7 @@ except UnreadableImage as error:
     print(error.why)
 """
     said = in_a_process(code, file).stdout
-    assert said == 'HEIC, which iPhones write; to read it: pip install -e ".[heic]"\n'
+    assert said == f"HEIC, which iPhones write; to read it: {install_command('heic')}\n"
     assert why_not(file).startswith("not a readable image"), "with it, the file is damaged"
 
 
@@ -537,3 +538,4 @@ def test_a_folder_that_cannot_be_listed_is_refused_by_name(tmp_path, monkeypatch
     monkeypatch.setattr(os, "scandir", denied)
     assert names(find_images([tmp_path]), tmp_path) == ["a.png", "closed"]
     assert re.match("a folder that cannot be listed", why_not(closed))
+    assert why_not(tmp_path) == "a folder; accepted: an image file"

@@ -41,8 +41,13 @@ def run_demo() -> None:
     is not updated, and runs with its own params.yaml.
 
     Raises:
-        ThawError: no git checkout, demo/ is another folder, or a stage failed (its message stands above).
+        ThawError: no root of a git checkout, or that of a demo; demo/ is another folder; or a stage failed (its message
+            stands above).
     """
+    if not Path("dvc.yaml").exists():
+        raise ThawError(f"demo: dvc.yaml: not found; run from {paths.root_words(Path('dvc.yaml'))}")
+    if _git("for-each-ref", OWN, folder=Path()):
+        raise ThawError(f"demo: {Path.cwd()} is a demo itself; run from the checkout that made it")
     # A commit of the work in progress that no branch and no stash refers to; nothing where there is none.
     revision = _git(*AUTHOR, "stash", "create", folder=Path()) or _git("rev-parse", "HEAD", folder=Path())
     if FOLDER.is_symlink() or FOLDER.exists() and not _is_empty(FOLDER):

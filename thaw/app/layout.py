@@ -11,6 +11,7 @@ import yaml
 import thaw
 from thaw import paths
 from thaw.runtime.code import SECTION, code_digests
+from thaw.runtime.installed import requirement
 
 # Has the names and hashes of what was laid, and how.
 LAID = Path(".thaw.json")
@@ -37,7 +38,7 @@ An image classifier, trained by thaw as a DVC pipeline.
     dvc repro                              # run what params.yaml or data have changed
     dvc exp run -S {example}    # compose params.yaml from conf/ with other values, and run
     dvc metrics diff && dvc plots show     # look at it; also: thaw summary, report, compare, predict, export
-    pip install --upgrade thaw && thaw upgrade    # a newer thaw; reruns what it changed
+    thaw upgrade                           # after a newer thaw has been installed: reruns what it changed
 """
 
 
@@ -71,7 +72,7 @@ def layout(name: str, images: str | None) -> dict[str, str]:
     files[".gitignore"] = _gitignore(_read(root / ".gitignore"))
     example = "recipe=demo          " if images is None else "augment=strong       "
     files["README.md"] = _README.format(name=name, example=example)
-    files["requirements.txt"] = f"thaw=={thaw.__version__}\n"
+    files["requirements.txt"] = f"{requirement()}\n"
     return files
 
 
@@ -90,7 +91,6 @@ def _adapted(text: str) -> str:
         (r"thaw/(backbones|datasets)/\$\{\w+\.name\}\.py", NOTHING.as_posix()),
         (r", or `make demo`", ""),
         (r"`make params`", "`thaw params`"),
-        (r'pip install -e "\.\[', 'pip install "thaw['),
     ):
         text = re.sub(pattern, words, text)
     return text

@@ -30,6 +30,8 @@ def class_number(name: str, classes: list[str], parameter: str = "--of") -> int:
     """
     if name not in classes:
         known = ", ".join(classes) if len(classes) <= 10 else f"a class of the model, such as {classes[0]}"
+        if str(name) in classes:  # a number, from a program
+            known = f"a name, as text, such as {str(name)!r}"
         raise ThawError(f"{parameter}: received {name!r}; accepted: {known}")
     return classes.index(name)
 

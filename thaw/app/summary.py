@@ -82,7 +82,8 @@ def describe_images(params: Params, network: Network) -> str:
     size = (counts.train + counts.val + counts.test) * side**2 * 3
     stored = sum(cut.size for cut in planned_cuts(params, network).values() if cut.stored)
     return (
-        f"images: {counts.train:,} for training, {counts.val:,} for validation, {counts.test:,} for the test, of "
+        f"images: {counts.train:,} for training, {counts.val:,} for validation, {counts.test:,} for the test"
+        f"{', those of the source task included' if params.backbone.source else ''}, of "
         f"{side} x {side} pixels; {size / 1e9:.3f} GB in data/processed, {stored / 1e9:.3f} GB in data/features"
     )
 

@@ -26,6 +26,10 @@ def compose_params(overrides: list[str], output: Path = paths.PARAMS, conf: Path
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
+    if not conf.is_dir():
+        raise ThawError(f"{conf}/: not found; run from {paths.root_words(conf)}")
+    if nameless := next((override for override in overrides if override.startswith("=")), None):
+        raise ParamError("overrides", nameless, "KEY=VALUE")
     folder = str(conf.resolve())
     try:
         compose_and_dump(str(output), folder, None, "config", folder, overrides)

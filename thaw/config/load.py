@@ -23,11 +23,9 @@ def load_params(tables: Tables, path: Path = paths.PARAMS) -> Params:
     try:
         raw = ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
-        root = next((folder for folder in Path.cwd().parents if (folder / path).exists()), None)
-        accepted = (
-            f"the root of the checkout, {root}" if root else "the root of a checkout; there `thaw params` writes it"
-        )
-        raise ThawError(f"{path}: not found; run from {accepted}") from None
+        root = paths.root_words(path)
+        written = "" if "," in root else "; there `thaw params` writes it"
+        raise ThawError(f"{path}: not found; run from {root}{written}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""

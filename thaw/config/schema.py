@@ -359,7 +359,7 @@ class RunOptions(Section):
         Accepted("null, or HOST:PORT of a Ray cluster"),
     ]
     """Where the processes of `run.workers` beside the first compute: HOST:PORT of a Ray cluster whose hosts have thaw
-    (`pip install -e ".[ray]"`); null: on this machine."""
+    and its extra ray; null: on this machine."""
 
     replicas: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], Accepted("auto, or a whole number from 1 up")]
     """Devices that train head and phases together, each on its share of every batch, with backend jax; auto: all GPUs
@@ -373,7 +373,7 @@ class Params(Section):
     """Name of the file in conf/recipe, for tables; it stays when single values are changed."""
 
     backend: Annotated[Literal["tensorflow", "jax"], Accepted("tensorflow or jax")]
-    """Library that computes: tensorflow, or jax (`pip install -e ".[jax]"`)."""
+    """Library that computes: tensorflow, or jax, an extra to install."""
 
     device: Device
     """What computes, and how."""

@@ -41,6 +41,9 @@ def scan(path: Path) -> Listing:
         rows = _read_table(path)
         tree = _walk(path.parent)
         listing = _by_table(path, tree, rows)
+        if listing.files and all(file.why for file in listing.files):
+            first = listing.files[0]
+            raise ThawError(f"dataset.path: {path}: no row can be taken; the first, {first.file!r}: {first.why}")
     else:
         raise ParamError("dataset.path", str(path), f"{WANTED}, which exists")
     check_classes(path, [file for file in listing.files if not file.why], listing.links)

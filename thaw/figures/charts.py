@@ -103,7 +103,7 @@ def _name_phases(axes, starts: dict[str, int], titles: dict[str, str]) -> int:
     axes.figure.draw_without_rendering()
     frame = axes.get_window_extent()
     row_starts: list[float] = []
-    # From the last: a name that would run into a later one stands above it, where no line of a phase goes through.
+    # From the last: a name that would run into a later one, or into the line up to it, stands above both.
     for number, (name, start) in reversed(list(enumerate(starts.items()))):
         label = axes.annotate(
             titles[name], (start, 1), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
@@ -112,7 +112,9 @@ def _name_phases(axes, starts: dict[str, int], titles: dict[str, str]) -> int:
         box = label.get_window_extent()
         # What would end outside of the chart ends at its edge.
         left = max(0.0, min(box.x0, frame.x1 - box.width))
-        row = next((row for row, begin in enumerate(row_starts) if left + box.width + 12 < begin), len(row_starts))
+        row = next(
+            (row for row in range(len(row_starts)) if left + box.width + 12 < min(row_starts[row:])), len(row_starts)
+        )
         row_starts[row:row + 1] = [left]  # fmt: skip
         bottom = 4 + _NAME_ROW * row
         label.set_position((3 + (left - box.x0) * 72 / axes.figure.dpi, bottom))

@@ -21,6 +21,7 @@ from PIL.ExifTags import Base as Tag
 from thaw.errors import ThawError, printable
 from thaw.images.decoding import LARGE, block_side, eight_bits, formats, mend_transparency, open_image, shrink
 from thaw.images.numbers import Numbers, Refused, numbers_of
+from thaw.runtime.installed import install_command
 from thaw.runtime.threads import map_ahead
 
 # Of 4 bytes each, and as many for a rotated copy: below 1 GB.
@@ -161,10 +162,9 @@ def _read(
 ) -> ReadImage:
     """Read a file, with `short_side` from the size of the image to the pixels of its short side that `resize` keeps."""
     try:
-        if (
-            not isinstance(file, bytes) and os.path.exists(file) and not os.path.isfile(file)
-        ):  # reading a pipe would wait
-            raise Refused("a folder that cannot be listed" if os.path.isdir(file) else "not a file")
+        # Reading a pipe would wait.
+        if not isinstance(file, bytes) and os.path.exists(file) and not os.path.isfile(file):
+            raise Refused(_what_is_no_file(file))
         return _open_and_decode(file, max_pixels, short_side, resize)
     # Pillow fails in many ways on damaged files: SyntaxError, ValueError, struct.error, DecompressionBombError.
     except Exception as error:
@@ -259,11 +259,21 @@ def _reason(file: Path | bytes, error: Exception, max_pixels: int) -> str:
     return f"not a readable image ({why})"
 
 
+def _what_is_no_file(path: Path) -> str:
+    if not os.path.isdir(path):
+        return "not a file"
+    try:
+        os.scandir(path).close()
+    except OSError:
+        return "a folder that cannot be listed"
+    return "a folder; accepted: an image file"
+
+
 def _unidentified(file: Path | bytes) -> str:
     with _stream(file) as stream:
         start = stream.read(12)
     if not start:
         return "not a readable image (0 bytes)"
     if start[4:8] == b"ftyp" and start[8:] in _HEIC and "HEIF" not in formats():
-        return 'HEIC, which iPhones write; to read it: pip install -e ".[heic]"'
+        return f"HEIC, which iPhones write; to read it: {install_command('heic')}"
     return "not a readable image"

@@ -19,6 +19,7 @@ from thaw.config.schema import Device
 from thaw.errors import ParamError
 from thaw.network.replicas import active_replicas
 from thaw.runtime.gpus import give_back_gpu
+from thaw.runtime.installed import install_command
 from thaw.runtime.progress import in_terminal
 
 # Least compute capability of an NVIDIA GPU whose tensor cores compute in bfloat16 (Ampere).
@@ -165,9 +166,9 @@ def _load(backend: str) -> None:
         with quiet(), hidden(*_UNUSED[backend]), uncollected():
             import keras  # noqa: F401, imports the backend, too
     except ModuleNotFoundError as error:
-        project = {"tensorflow": ".", "jax": '".[jax]"'}[backend]
+        command = install_command("jax" if backend == "jax" else "")
         raise ParamError(
-            "backend", backend, f"a backend that is installed; no module {error.name!r}: pip install -e {project}"
+            "backend", backend, f"a backend that is installed; no module {error.name!r}: {command}"
         ) from None
     if backend == "tensorflow":
         import tensorflow as tf

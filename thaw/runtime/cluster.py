@@ -3,6 +3,7 @@
 import socket
 
 from thaw.errors import ParamError, ThawError
+from thaw.runtime.installed import install_command
 
 # Seconds for an address to answer; Ray would try for minutes.
 _ANSWER = 5.0
@@ -13,7 +14,7 @@ def refuse_without_ray(who: str) -> None:
     try:
         import ray  # noqa: F401
     except ImportError:
-        raise ThawError(f'{who}: Ray is not installed; pip install -e ".[ray]"') from None
+        raise ThawError(f"{who}: Ray is not installed; {install_command('ray')}") from None
 
 
 def refuse_silent(name: str, address: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from thaw import paths
 from thaw.errors import ParamError
+from thaw.runtime.installed import install_command
 
 TENSORBOARD = Path("tensorboard")
 MLFLOW_DB = Path("mlflow.db")
@@ -36,7 +37,7 @@ def refuse_missing_logs(names: Sequence[str]) -> None:
     """
     for name in names:
         if name in _MODULES and find_spec(_MODULES[name]) is None:
-            raise ParamError("run.log", name, f'a log whose package is installed: pip install -e ".[{name}]"')
+            raise ParamError("run.log", name, f"a log whose package is installed: {install_command(name)}")
 
 
 class Log(ABC):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.errors import ThawError
+from thaw.runtime.installed import install_command
 from thaw.runtime.progress import unseen
 
 # Parts of the images: a regression over the other parts scores each of them.
@@ -39,7 +40,7 @@ class LabelError(NamedTuple):
 def refuse_without_cleanlab() -> None:
     """Raise a ThawError if the package for confident learning is not installed; imports nothing."""
     if importlib.util.find_spec("cleanlab") is None:
-        raise ThawError('audit: needs one more package: pip install -e ".[audit]"')
+        raise ThawError(f"audit: needs one more package: {install_command('audit')}")
 
 
 def out_of_fold_probabilities(

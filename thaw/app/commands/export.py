@@ -9,10 +9,11 @@ from pathlib import Path
 
 from thaw.app.commands.common import add_model, model_folder
 from thaw.app.replaced import name_replaced
-from thaw.errors import ThawError
+from thaw.errors import ParamError, ThawError
 from thaw.network.backend import use_backend
 from thaw.runtime.files import replacing
 from thaw.runtime.gpus import VISIBLE
+from thaw.runtime.installed import install_command
 from thaw.stage import read_params
 
 # Packages beyond thaw's own that write and read a form.
@@ -33,6 +34,8 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     _check_packages(arguments.format)
+    if arguments.format == "keras" and arguments.output and arguments.output.suffix != ".keras":
+        raise ParamError("--output", str(arguments.output), "a name that ends in .keras, as Keras asks for")
     folder = model_folder(arguments.model)
     output = arguments.output or Path(f"{folder.name}.{arguments.format}")
     name_replaced("export", output)
@@ -62,4 +65,4 @@ def _check_packages(form: str) -> None:
     """Refuse a form whose packages are not installed, before TensorFlow is loaded."""
     missing = [name for name in _PACKAGES.get(form, ()) if find_spec(name) is None]
     if missing:
-        raise ThawError(f'--format {form}: no {", ".join(missing)}: pip install -e ".[export]"')
+        raise ThawError(f"--format {form}: no {', '.join(missing)}: {install_command('export')}")

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from thaw.errors import ThawError
 
@@ -15,9 +16,12 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from thaw import paths
     from thaw.runtime.progress import format_duration
     from thaw.runtime.resume import drop_states, saved_states, state_home
 
+    if not Path("dvc.yaml").exists():
+        raise ThawError(f"dvc.yaml: not found; run from {paths.root_words(Path('dvc.yaml'))}")
     saved = saved_states()
     for name, seconds in saved.items():
         print(f"{name}: {format_duration(seconds)} of work")
@@ -26,4 +30,4 @@ def run(arguments: argparse.Namespace) -> None:
         raise ThawError("fresh: nothing deleted")
     left = drop_states()
     but = f", except of running stages: {', '.join(left)}" if left else ""
-    print(f"{state_home()}: saved state deleted{but}")
+    print(f"{state_home()}: {'saved state deleted' if saved else 'nothing saved'}{but}")

@@ -11,6 +11,7 @@ from thaw import paths
 from thaw.app.commands.common import add_max_pixels, positive_integer
 from thaw.errors import ThawError
 from thaw.runtime.gpus import VISIBLE
+from thaw.runtime.installed import install_command
 from thaw.stage import read_params
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise ThawError(f'serve: no {", ".join(missing)}: pip install -e ".[serve]"')
+        raise ThawError(f"serve: no {', '.join(missing)}: {install_command('serve')}")
     from thaw.app.serve.answers import Answers, find_checkpoints
     from thaw.app.serve.application import application, listen, server
 

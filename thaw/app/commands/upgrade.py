@@ -7,7 +7,6 @@ def add_parser(commands) -> argparse.ArgumentParser:
     return commands.add_parser(
         "upgrade",
         help="bring a project made by `thaw new` up to the installed thaw; says which stages rerun",
-        epilog="example: pip install --upgrade thaw && %(prog)s",
     )
 
 
