@@ -14,6 +14,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LC_ALL", "C")
     git("test", "init", "--quiet")
+    (tmp_path / "dvc.yaml").touch()
     return tmp_path
 
 
