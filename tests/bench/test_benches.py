@@ -342,6 +342,9 @@ def test_the_figures_of_docs_recipes_are_those_that_were_measured():
     for one in found.values():
         for key in ("accuracy", "macro_f1"):
             told([run["metrics"][key] for run in one], "{:.4f}")
+    for bench in (runs.FROZEN, runs.AUGMENTATION):
+        for one in store.read(bench):
+            told([one["metrics"]["accuracy"]], "{:.4f}")
     again = json.loads((ROOT / "bench/results/transfer.json").read_text())["runs"]
     for of_recipe in (again[::2], again[1::2]):
         told([runs.seconds(run) for run in of_recipe], "{:.0f}")
