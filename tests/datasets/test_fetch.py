@@ -203,7 +203,7 @@ def test_a_refusal_is_not_asked_again(server, tmp_path, status):
     assert str(status) in text
     assert server.url in text
     assert str(tmp_path / "images.tar.gz") in text
-    assert "make demo" in text
+    assert "dvc exp run -S recipe=demo" in text
     assert kept(tmp_path) == set()
 
 
@@ -349,7 +349,7 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
     assert text.startswith(f"{url}: ")
     assert "refused" in text
     assert f"put the archive at {tmp_path / 'images.tar.gz'} by hand" in text
-    assert "make demo" in text
+    assert "dvc exp run -S recipe=demo" in text
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 70, "two words", "*.org"])

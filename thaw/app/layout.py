@@ -70,7 +70,7 @@ def layout(name: str, images: str | None) -> dict[str, str]:
     for same in (".dvc/config", ".dvc/.gitignore", ".dvcignore"):
         files[same] = _read(root / same)
     files[".gitignore"] = _gitignore(_read(root / ".gitignore"))
-    example = "recipe=demo          " if images is None else "augment=strong       "
+    example = "recipe=demo         " if images is None else "augment=strong      "
     files["README.md"] = _README.format(name=name, example=example)
     files["requirements.txt"] = f"{requirement()}\n"
     return files

@@ -99,7 +99,7 @@ def _check_path(dataset: Dataset, is_folder: bool) -> None:
     if dataset.path is None:
         raise ParamError("dataset.path", None, "a folder of class folders, or a CSV: -S dataset.path=FOLDER")
     if not os.path.isabs(dataset.path):
-        raise ParamError("dataset.path", dataset.path, "an absolute path, which `make params` and -S make of any path")
+        raise ParamError("dataset.path", dataset.path, "an absolute path, which `thaw params` and -S make of any path")
     if dataset.files not in (dataset.path, os.path.dirname(dataset.path)):
         raise ParamError("dataset.files", dataset.files, f"{dataset.path}, as in dataset.path, or the folder of a CSV")
 

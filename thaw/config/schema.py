@@ -120,7 +120,7 @@ class Dataset(Section):
     """Images of your own, for dataset=folder: a folder of class folders, or of train/, val/ and test/ with class
     folders; or a CSV with the columns path and label, and optionally split and group. null for all other datasets."""
 
-    files: Annotated[str, Accepted("what `make params` writes")]
+    files: Annotated[str, Accepted("what `thaw params` writes")]
     """Folder or file whose content reruns preprocess, for path; conf/ computes it, it is not to be set."""
 
     image_size: Annotated[int, Field(ge=8, le=1024), Accepted("a whole number of pixels, 8 to 1024")]
@@ -166,7 +166,7 @@ class Backbone(Section):
     """Initial weights: imagenet, none (random values), a file in keras.applications' or Keras's layout, or a checkpoint
     of thaw (a folder), whose head is kept where it fits."""
 
-    weights_file: Annotated[str, Accepted("what `make params` writes")]
+    weights_file: Annotated[str, Accepted("what `thaw params` writes")]
     """File or folder that DVC hashes for weights, by its absolute path; conf/ computes it, it is not to be set."""
 
     image_size: Annotated[int, Field(ge=1, le=1024), Accepted("a whole number of pixels, 1024 at most")]

@@ -179,7 +179,7 @@ def _download_part(url: str, part: Path, archive: Path, timeout: float, pause: f
 def _missing(url: str, cause: str, archive: Path) -> ThawError:
     return ThawError(
         f"{url}: {cause}. Without a network, put the archive at {archive} by hand and run again, "
-        "or see thaw work on embedded data: make demo"
+        "or see thaw work on embedded data: dvc exp run -S recipe=demo"
     )
 
 
