@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from thaw.errors import ThawError
+
 PARAMS = Path("params.yaml")
 CONF = Path("conf")
 
@@ -32,10 +34,12 @@ def moments(phase: str) -> Path:
     return MODELS / "moments" / phase
 
 
-def root_words(file: Path) -> str:
-    """Where to run what needs `file` of the root and does not find it: the root above, or any."""
+def not_found(file: Path) -> ThawError:
+    """The refusal to work where `file` of the root is not: it names the root above, if there is one."""
     root = next((folder for folder in Path.cwd().parents if (folder / file).exists()), None)
-    return f"the root of the checkout, {root}" if root else "the root of a checkout"
+    where = f"the root of the checkout, {root}" if root else "the root of a checkout"
+    written = "; there `thaw params` writes it" if not root and file.name == PARAMS.name else ""
+    return ThawError(f"{file}: not found; run from {where}{written}")
 
 
 def main_checkout() -> Path:

@@ -190,7 +190,7 @@ def test_a_demo_in_a_demo_or_below_the_root_is_refused(project, monkeypatch):
     with pytest.raises(ThawError, match=f"^demo: {root} is a demo itself; run from the checkout that made it$"):
         run_demo()
     monkeypatch.chdir("docs")
-    with pytest.raises(ThawError, match=f"^demo: dvc.yaml: not found; run from the root of the checkout, {root}$"):
+    with pytest.raises(ThawError, match=f"^dvc.yaml: not found; run from the root of the checkout, {root}$"):
         run_demo()
     assert not Path("demo").exists()
 

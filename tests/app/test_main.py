@@ -29,7 +29,7 @@ def thaw(folder, *arguments: str, **options) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     ("arguments", "missing"),
-    [(["params"], "conf/"), (["check", "seed=1"], "conf/"), (["fresh"], "dvc.yaml"), (["demo"], "demo: dvc.yaml")],
+    [(["params"], "conf"), (["check", "seed=1"], "conf"), (["fresh"], "dvc.yaml"), (["demo"], "dvc.yaml")],
 )
 def test_below_the_root_and_outside_of_a_checkout_a_command_says_where_to_run(tmp_path, arguments, missing):
     outside = thaw(tmp_path, *arguments)

@@ -17,6 +17,7 @@ from thaw.errors import ThawError
 from thaw.network.checkpoint import read_checkpoint_info
 from thaw.network.history import best_row, by_phase, kept_start
 from thaw.runtime.files import replacing, replacing_folder
+from thaw.runtime.watched import DVC_YAML
 from thaw.stage import read_params
 
 FOLDER = Path("demo")
@@ -44,8 +45,8 @@ def run_demo() -> None:
         ThawError: no root of a git checkout, or that of a demo; demo/ is another folder; or a stage failed (its message
             stands above).
     """
-    if not Path("dvc.yaml").exists():
-        raise ThawError(f"demo: dvc.yaml: not found; run from {paths.root_words(Path('dvc.yaml'))}")
+    if not DVC_YAML.exists():
+        raise paths.not_found(DVC_YAML)
     if _git("for-each-ref", OWN, folder=Path()):
         raise ThawError(f"demo: {Path.cwd()} is a demo itself; run from the checkout that made it")
     # A commit of the work in progress that no branch and no stash refers to; nothing where there is none.

@@ -27,7 +27,7 @@ def compose_params(overrides: list[str], output: Path = paths.PARAMS, conf: Path
     from omegaconf.errors import OmegaConfBaseException
 
     if not conf.is_dir():
-        raise ThawError(f"{conf}/: not found; run from {paths.root_words(conf)}")
+        raise paths.not_found(conf)
     if nameless := next((override for override in overrides if override.startswith("=")), None):
         raise ParamError("overrides", nameless, "KEY=VALUE")
     folder = str(conf.resolve())

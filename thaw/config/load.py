@@ -23,9 +23,7 @@ def load_params(tables: Tables, path: Path = paths.PARAMS) -> Params:
     try:
         raw = ParamsLoader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
-        root = paths.root_words(path)
-        written = "" if "," in root else "; there `thaw params` writes it"
-        raise ThawError(f"{path}: not found; run from {root}{written}") from None
+        raise paths.not_found(path) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""

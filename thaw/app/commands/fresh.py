@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from pathlib import Path
 
+from thaw import paths
 from thaw.errors import ThawError
 
 
@@ -16,12 +16,12 @@ def add_parser(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from thaw import paths
     from thaw.runtime.progress import format_duration
     from thaw.runtime.resume import drop_states, saved_states, state_home
+    from thaw.runtime.watched import DVC_YAML
 
-    if not Path("dvc.yaml").exists():
-        raise ThawError(f"dvc.yaml: not found; run from {paths.root_words(Path('dvc.yaml'))}")
+    if not DVC_YAML.exists():
+        raise paths.not_found(DVC_YAML)
     saved = saved_states()
     for name, seconds in saved.items():
         print(f"{name}: {format_duration(seconds)} of work")
