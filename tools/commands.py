@@ -23,10 +23,10 @@ _WORDS = {None: "{}", "?": "[{}]", "*": "[{} ...]", "+": "{} [{} ...]"}
 
 def page() -> str:
     """docs/commands.md."""
-    return "\n".join([HEAD, *(line for name, parser in _parsers() for line in _section(name, parser))])
+    return "\n".join([HEAD, *(line for name, parser in parsers() for line in _section(name, parser))])
 
 
-def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """The parser of each command by its name. argparse has no public way to what a parser was given."""
     (commands,) = (each for each in build_parser("thaw")._actions if isinstance(each, argparse._SubParsersAction))
     helps = {each.dest: each.help for each in commands._choices_actions}

@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.project import ROOT
 from thaw.runtime.files import replacing
 from thaw.stage import read_params
+from tools.commands import parsers
 
 
 @pytest.fixture
@@ -177,3 +178,9 @@ def test_a_grid_is_not_composed_into_one_file(checkout):
     assert result.returncode == 1
     assert result.stderr.startswith("overrides: received a grid of 2 runs; accepted: one run")
     assert not (checkout / "params.yaml").exists()
+
+
+def test_every_command_has_help_with_an_example():
+    for name, parser in parsers():
+        example = parser.format_help().split("options:")[1]
+        assert f"thaw {name}" in example or f"make {name}" in example, name

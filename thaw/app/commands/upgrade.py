@@ -7,6 +7,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     return commands.add_parser(
         "upgrade",
         help="bring a project made by `thaw new` up to the installed thaw; says which stages rerun",
+        epilog="example: %(prog)s, after a newer thaw has been installed",
     )
 
 
