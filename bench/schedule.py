@@ -1,8 +1,7 @@
 """Comparison of the phases that have a stored cut with training as in notebooks: seconds from images. Start at `run`.
 
     python -m bench.schedule
-    python -m bench.schedule --case best           # each side with the learning rate that suits it best
-    python -m bench.schedule --case batch_norm     # thawed BatchNorm in training mode
+    python -m bench.schedule --rates 0.001 0.002 0.004     # each side with the one that suits it best
     python -m bench.schedule backbone=vgg16 backbone.weights=none
 
 All sides train the head, then the phases of the schedule that have a stored cut, on data/processed
@@ -11,13 +10,14 @@ of conf/: the same images, epochs, learning rates, optimizer, batch size, augmen
 mode, threads, and no XLA on a CPU.
 
 - notebook: one Keras model; `fit` over the images, through the whole network in each epoch, with a
-  compiled and prefetched input pipeline and augmentation drawn anew on the device;
+  compiled and prefetched input pipeline, augmentation drawn anew on the device, Keras's Adam and averages of weights
+  (bench/notebook.py); moments start at zero in each phase, as on all sides here;
 - thaw: one extraction of all cuts, then each phase from the activations stored at its cut;
 - pytorch, for speed alone, where torch is installed: MobileNetV2 with random weights in channels_last,
   through the whole network as the notebook does (see bench/torch_peer.py); on the first seed alone.
 
-`--case best` first runs each side with each of `--rates` in all phases but the head's, on a seed that is not measured,
-and gives each the rate of its highest validation accuracy.
+`--rates` first runs each side with each of them in all phases but the head's, on a seed that is not measured, and gives
+each the rate of its highest validation accuracy.
 
 Sides alternate, each run in a separate process. Seconds are from the images in memory to the end of
 the last phase, tracing and validation of each epoch included, imports and building the network excluded.
@@ -42,8 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="thaw against fit() over images, side by side")
     parser.add_argument("overrides", nargs="*", help="as `dvc exp run -S` takes them; none: params.yaml as it is")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side (default 3)")
-    parser.add_argument("--case", choices=("same", "best", "batch_norm"), default="same")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.002, 0.004], help="for --case best")
+    parser.add_argument("--rates", type=float, nargs="+", default=[], help="try these first; the best for each side")
     parser.add_argument("--output", type=Path, default=Path("bench/results/schedule.json"))
     parser.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -51,11 +50,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        print(json.dumps(run(arguments.side, arguments.seed, arguments.case, arguments.rate, arguments.overrides)))
+        print(json.dumps(run(arguments.side, arguments.seed, arguments.rate, arguments.overrides)))
         return
 
     def apart(side: str, seed: int, rate: float | None) -> dict[str, Any]:
-        options = ["--side", side, "--seed", seed, "--case", arguments.case, *(["--rate", rate] if rate else [])]
+        options = ["--side", side, "--seed", seed, *(["--rate", rate] if rate else [])]
         done = common.apart("bench.schedule", *options, *arguments.overrides)
         print(_line(done), flush=True)
         return done
@@ -63,10 +62,10 @@ def main() -> None:
     params = composed_params(arguments.overrides)
     sides = [side for side in SIDES if side != "pytorch" or (_has_torch(params) and not arguments.no_pytorch)]
     search: dict[str, dict[float, float]] = {}
-    if arguments.case == "best":
-        for rate in arguments.rates:
-            for side in ("notebook", "thaw"):
-                search.setdefault(side, {})[rate] = apart(side, arguments.seeds, rate)["final"]
+    for rate in arguments.rates:
+        for side in ("notebook", "thaw"):
+            search.setdefault(side, {})[rate] = apart(side, arguments.seeds, rate)["final"]
+    if search:
         print(f"validation accuracy by learning rate: {search}", flush=True)
     best = {side: max(rates, key=rates.get) for side, rates in search.items()}
     runs = []
@@ -79,7 +78,6 @@ def main() -> None:
     result = {
         "machine": common.machine("keras", "tensorflow", "numpy", "torch"),
         "settings": common.settings(params),
-        "case": arguments.case,
         "search": search,
         "runs": runs,
         "summary": summary(runs),
@@ -94,7 +92,7 @@ def _has_torch(params) -> bool:
     return params.backbone.name == "mobilenetv2" and torch_peer.available()
 
 
-def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str]) -> dict[str, Any]:
+def run(side: str, seed: int, rate: float | None, overrides: list[str]) -> dict[str, Any]:
     """One run of one side, all phases but the head at `rate` if there is one: seconds, accuracy, peak memory."""
     from thaw.backbones import BACKBONES
     from thaw.data.splits import class_names, read_split
@@ -115,8 +113,7 @@ def run(side: str, seed: int, case: str, rate: float | None, overrides: list[str
         frozen = frozen_layers(phase, params.backbone.name)
         if phase.depth in params.extract.cuts_by_view(1)[0]:
             phases.append((name, phase, frozen))
-    change = {"batch_norm": "train"} if case == "batch_norm" else {}
-    change |= {"learning_rate": rate} if rate else {}
+    change = {"learning_rate": rate} if rate else {}
     phases[1:] = [(name, phase.model_copy(update=change), frozen) for name, phase, frozen in phases[1:]]
     with PeakMemory() as memory:
         result = _SIDES[side](params, phases, train, val, classes, seed)
@@ -226,33 +223,28 @@ def _pass_rate(network, params, train) -> float:
 
 def _notebook(params, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:
     import keras
+    import numpy as np
 
-    from thaw.network.seeds import derive_seed, reseed_layers
-    from thaw.training.adam import Adam
-    from thaw.training.schedules import rate_schedule, warmup_steps
+    from bench import notebook
+    from thaw.network.build import adapt_batch_norm
 
+    keras.utils.set_random_seed(seed)
     network = start(params, classes, seed)
     plain = _plain(network)
+    # The model augments, on the device.
+    settings = {"batch_size": params.batch_size, "augment": dict.fromkeys(params.augment.model_dump(), 0)}
+    one_hot = np.eye(len(classes), dtype=np.float32)
+    labelled = [(split.inputs[:], one_hot[split.labels]) for split in (train, val)]
     seconds, accuracy = {}, {}
-    steps = len(train) // params.batch_size
     for name, phase, frozen in phases:
         network.freeze(frozen)
         started = time.perf_counter()
         model = plain(params.augment, getattr(phase, "batch_norm", "inference"))
-        model.compile(
-            optimizer=Adam(rate_schedule(phase, steps), warmup=warmup_steps(phase, steps)),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        reseed_layers(model, seed, name)
-        history = model.fit(
-            _pipeline(train, params.batch_size, derive_seed(seed, name)),
-            validation_data=_pipeline(val, params.batch_size, None),
-            epochs=phase.epochs,
-            verbose=0,
-        ).history
+        adapt_batch_norm(network.layers(), len(train) // params.batch_size, phase.average)
+        clock = notebook.Clock()
+        notebook.fit(model, name, phase.model_dump(), settings, *labelled, clock)
         seconds[name] = time.perf_counter() - started
-        accuracy[name] = max(history["val_accuracy"])
+        accuracy[name] = max(val_accuracy for *_, val_accuracy in clock.reached)
     return {"seconds": seconds, "accuracy": accuracy, "final": accuracy[phases[-1][0]]}
 
 
@@ -269,15 +261,6 @@ def _plain(network):
         return keras.Model(inputs, network.head(network.pooled(x)))
 
     return build
-
-
-def _pipeline(examples, batch_size: int, seed: int | None):
-    import tensorflow as tf
-
-    data = tf.data.Dataset.from_tensor_slices((examples.inputs[:], examples.labels))
-    if seed is not None:
-        data = data.shuffle(len(examples), seed=seed, reshuffle_each_iteration=True)
-    return data.batch(batch_size, drop_remainder=seed is not None).prefetch(tf.data.AUTOTUNE)
 
 
 def _pytorch(params, phases, train, val, classes: list[str], seed: int) -> dict[str, Any]:

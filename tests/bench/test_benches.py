@@ -358,3 +358,9 @@ def test_the_model_of_a_sweep_is_bound_by_the_experiments_at_once_or_by_what_the
     one = {"jobs": 1, "seconds": 110.0, "start-up": 10.0}
     others = [{"jobs": jobs, "seconds": 0.0, "start-up": 0.0} for jobs in (2, 4, 8)]
     assert sweep.modelled([one, *others], 2.5) == [110, 60, 50, 50]
+
+
+def test_the_phases_with_a_stored_cut_in_docs_are_what_was_measured():
+    text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    made = json.loads((ROOT / "bench/results/mobilenetv2-10000.json").read_text())
+    assert schedule.table(made["summary"]) in text
