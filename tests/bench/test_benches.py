@@ -364,3 +364,9 @@ def test_the_phases_with_a_stored_cut_in_docs_are_what_was_measured():
     text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
     made = json.loads((ROOT / "bench/results/mobilenetv2-10000.json").read_text())
     assert schedule.table(made["summary"]) in text
+
+
+def test_the_robustness_of_the_schedules_in_docs_is_what_was_measured():
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    found = runs.by_name(store.read(runs.ROBUSTNESS), list(runs.COMPARED[runs.ROBUSTNESS][1]))
+    assert runs.robustness_table(found) in text
