@@ -105,8 +105,9 @@ def test_what_differs_within_a_backbone_is_a_column(grid, params):
 
 
 def test_a_schedule_whose_values_were_changed_keeps_its_name_and_has_them_beside_it(params):
+    before = params("schedule.phases.depth2.depth=2", "schedule.phases.all.epochs=4")
     changed = params("schedule.phases.depth2.depth=3", "schedule.phases.all.epochs=7")
-    found, _ = group_setups([Experiment("a", params(), 0.6, 1), Experiment("b", changed, 0.5, 1)])
+    found, _ = group_setups([Experiment("a", before, 0.6, 1), Experiment("b", changed, 0.5, 1)])
     assert [setup.label for setup in found] == [
         {"phases.depth2.depth": "2", "phases.all.epochs": "4"},
         {"phases.depth2.depth": "3", "phases.all.epochs": "7"},
