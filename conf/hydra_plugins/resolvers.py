@@ -6,6 +6,7 @@ DVC's option hydra.plugins_path names this folder.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -38,6 +39,11 @@ def dataset_files(path: str | None, otherwise: str, *, _root_: DictConfig) -> st
     absolute = os.path.abspath(os.path.expanduser(path))
     _root_.dataset.path = absolute
     return os.path.dirname(absolute) if os.path.isfile(absolute) else absolute
+
+
+def at_most(usual: float, limit: Any) -> Any:
+    """`usual`, or a smaller limit: a phase that is shortened on the command line has no longer warm-up than itself."""
+    return min(usual, limit) if isinstance(limit, int | float) and limit > 0 else usual  # the schema refuses the rest
 
 
 class Preflight(SearchPathPlugin):
@@ -80,5 +86,5 @@ def _check() -> None:
         return
 
 
-for resolver in (weights_file, dataset_files):
+for resolver in (weights_file, dataset_files, at_most):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
