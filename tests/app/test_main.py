@@ -1,6 +1,7 @@
 """How commands end: in one line where the system refuses, and quietly where nobody reads on."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -180,7 +181,10 @@ def test_a_grid_is_not_composed_into_one_file(checkout):
     assert not (checkout / "params.yaml").exists()
 
 
-def test_every_command_has_help_with_an_example():
+def test_every_command_is_listed_and_has_help_with_an_example(tmp_path):
+    listed = re.findall(r"^    ([a-z-]+) ", thaw(tmp_path, stdout=subprocess.PIPE).stdout, re.MULTILINE)
+    expected = "params check summary lr-range depth demo fresh predict export explain audit"
+    assert set(expected.split()) <= set(listed) == set(dict(parsers()))
     for name, parser in parsers():
         example = parser.format_help().split("options:")[1]
         assert f"thaw {name}" in example or f"make {name}" in example, name
