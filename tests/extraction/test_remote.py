@@ -1,6 +1,6 @@
 """Extraction by actors on a Ray cluster: the same bytes, also where a host vanishes."""
 
-import time
+import threading
 from functools import partial
 
 import pytest
@@ -38,28 +38,27 @@ def test_actors_extract_the_same_bytes_also_where_a_host_vanishes(tmp_path, monk
     network, extraction = load_extraction(params)
     extract_features(tmp_path / "expected", network, extraction)
 
-    done, own = [], []
-    record, compute = Workers._done, store.ActivationStore.compute
+    lost = []
+    done, compute = Workers._done, store.ActivationStore.compute
     first, second = tmp_path / "first", tmp_path / "second"
     with Hosts(first, second) as hosts:
+        # A host has room for one actor, so each has done a task, and gets another one, when the second vanishes.
+        everyone = threading.Barrier(3, action=lambda: lost.append(hosts.lose(second)), timeout=120)
 
-        def record_one(self, task, result):
-            done.append(task)
-            record(self, task, result)
+        def done_by_all(self, task, result):
+            if not lost and threading.current_thread() is not threading.main_thread():
+                everyone.wait()
+            done(self, task, result)
 
-        def compute_after(self, *arguments):
-            while len(done) < 2:  # the actors come first
-                time.sleep(0.1)
-            if not own:
-                hosts.lose(second)
-            own.append(arguments[:1])
+        def compute_with_all(self, *arguments):
+            if not lost:
+                everyone.wait()
             return compute(self, *arguments)
 
-        monkeypatch.setattr(Workers, "_done", record_one)
-        monkeypatch.setattr(store.ActivationStore, "compute", compute_after)
+        monkeypatch.setattr(Workers, "_done", done_by_all)
+        monkeypatch.setattr(store.ActivationStore, "compute", compute_with_all)
         worker = partial(work_remotely, on(hosts.address, params))
         extract_features(tmp_path / "features", network, extraction, None, 3, worker)
-    assert len(own) < len(done), "no actor has done anything"
     assert capsys.readouterr().out.count("extract: a worker ended with exit code 1; going on without it") == 1
     files = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "features").iterdir()} == files

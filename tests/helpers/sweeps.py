@@ -121,7 +121,13 @@ class Hosts:
 
     def lose(self, folder: Path) -> None:
         """Kill all processes of Ray on a node."""
-        self._cluster.remove_node(self.nodes.pop(folder), allow_graceful=False)
+        node = self.nodes.pop(folder)
+        processes = [psutil.Process(process.pid) for _, process in node.live_processes()]
+        started = [child for process in processes for child in process.children(recursive=True)]
+        self._cluster.remove_node(node, allow_graceful=False)
+        for process in started:  # an actor would go on for a moment
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def __enter__(self) -> "Hosts":
         return self
