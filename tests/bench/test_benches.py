@@ -329,6 +329,12 @@ def test_the_table_of_whole_commands_in_docs_is_that_which_was_measured():
     assert f"{', '.join(told[:-1])} and {told[-1]}" in " ".join(text.split())
 
 
+@pytest.mark.parametrize("name", ["resnet18-64px-20000", "vgg16-32px-20000"])
+def test_the_tables_of_other_backbones_in_docs_are_those_that_were_measured(name):
+    table = time_report.table(time_report.by_side(store.read(f"time_to_accuracy/{name}"))).partition("\n\n")[0]
+    assert f"\n{table}\n" in (ROOT / "docs/thawing.md").read_text(encoding="utf-8")
+
+
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
     text = " ".join((ROOT / "docs/recipes.md").read_text(encoding="utf-8").split())
     found = runs.results()
