@@ -317,22 +317,27 @@ def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
     assert mean["too-early"] < mean["head"] - 0.05
 
 
-def test_the_table_of_whole_commands_in_docs_is_that_which_was_measured():
-    name = "mobilenetv2-0.35-96px-20000"
+@pytest.mark.parametrize(
+    ("page", "name", "sides"),
+    [
+        ("benchmarks", "mobilenetv2-0.35-96px-20000", {"full", "gradual", "second"}),
+        ("thawing", "resnet18-64px-20000", {"full", "gradual"}),
+        ("thawing", "vgg16-32px-20000", {"full-mixup", "gradual"}),
+    ],
+)
+def test_the_tables_of_whole_commands_in_docs_are_those_that_were_measured(page, name, sides):
     found = time_report.by_side(store.read(f"time_to_accuracy/{name}"))
     table = time_report.table(found).partition("\n\n")[0]
+    assert f"\n{table}\n" in (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    assert sides <= set(found)
+
+
+def test_the_grid_of_plain_in_docs_is_that_which_was_measured():
+    name = "mobilenetv2-0.35-96px-20000"
     text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
-    assert f"\n{table}\n" in text
-    assert {"full", "gradual", "second"} <= set(found)
     grid = json.loads((ROOT / f"bench/results/time_to_accuracy/{name}-grid.json").read_text(encoding="utf-8"))["grid"]
     told = [f"{row['val_accuracy']:.4f}" for row in grid if row["epochs"] == 8]
     assert f"{', '.join(told[:-1])} and {told[-1]}" in " ".join(text.split())
-
-
-@pytest.mark.parametrize("name", ["resnet18-64px-20000", "vgg16-32px-20000"])
-def test_the_tables_of_other_backbones_in_docs_are_those_that_were_measured(name):
-    table = time_report.table(time_report.by_side(store.read(f"time_to_accuracy/{name}"))).partition("\n\n")[0]
-    assert f"\n{table}\n" in (ROOT / "docs/thawing.md").read_text(encoding="utf-8")
 
 
 def test_the_figures_of_docs_recipes_are_those_that_were_measured():
