@@ -15,7 +15,7 @@ the clock starts. Sides alternate by seed:
 
 `--grid` runs full at rates and numbers of epochs, on a seed that is not measured. The plain sides take the rate and the
 epochs of its highest validation accuracy, or with `--plain EPOCHS` the best rate for these. `--also NAME KEY=VALUE...`
-adds a side: gradual with overrides.
+adds a side: gradual with overrides. `--ablations` runs gradual without each of its means (bench/ablations.py).
 
 A run is a file, bench/results/time_to_accuracy/<name>/<side>-seed-<seed>.json; one whose file exists is skipped. The
 table and the figure, <name>.md and <name>.png, are made from all files of the folder.
@@ -35,7 +35,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import common, runs, store, time_report
+from bench import ablations, common, runs, store, time_report
 from thaw import paths
 from thaw.config.schema import Params
 from thaw.errors import ThawError
@@ -76,22 +76,44 @@ class Plain:
 def main() -> None:
     arguments = _arguments()
     try:
-        run_grid(arguments) if arguments.grid else run_sides(arguments)
+        if arguments.grid:
+            run_grid(arguments)
+        elif arguments.ablations:
+            run_ablations(arguments)
+        else:
+            run_sides(arguments)
     except ThawError as error:
         sys.exit(str(error))
 
 
 def run_sides(arguments: argparse.Namespace) -> None:
     """Run all sides with all seeds, and report."""
-    measured = sides(arguments)
+    run_all(arguments, arguments.bench, sides(arguments))
+    time_report.write_report(arguments.bench)
+
+
+def run_ablations(arguments: argparse.Namespace) -> None:
+    """Run gradual without each of its means with all seeds, and report.
+
+    Raises:
+        SystemExit: gradual itself has not been run.
+    """
+    ablations.read(arguments.bench)
+    changed = ablations.overrides(arguments.params)
+    measured = {name: Side(_fixed_length([*arguments.on, *overrides])) for name, overrides in changed.items()}
+    run_all(arguments, f"{arguments.bench}/ablations", measured)
+    ablations.write_report(arguments.bench)
+
+
+def run_all(arguments: argparse.Namespace, bench: str, measured: dict[str, Side]) -> None:
+    """Run sides, or those of `--only`, with all seeds."""
     if unknown := set(arguments.only or []) - set(measured):
         sys.exit(f"--only: received {', '.join(sorted(unknown))}; accepted: {', '.join(measured)}")
     for seed in arguments.seeds:
         names = [name for name in measured if not arguments.only or name in arguments.only]
         # The order alternates: a machine that slows down slows all sides.
         for name in names if seed % 2 == 0 else reversed(names):
-            run(arguments, arguments.bench, name, measured[name], seed)
-    time_report.write_report(arguments.bench)
+            run(arguments, bench, name, measured[name], seed)
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,7 +129,9 @@ def _arguments() -> argparse.Namespace:
         "--also", nargs="+", action="append", default=[], metavar=("NAME", "KEY=VALUE"), help="another side"
     )
     parser.add_argument("--plain", type=_plain, metavar="EPOCHS[,RATE]", help="by default the best of the grid")
-    parser.add_argument("--grid", action="store_true", help="search the plain sides' rate and epochs")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--grid", action="store_true", help="search the plain sides' rate and epochs")
+    instead.add_argument("--ablations", action="store_true", help="run gradual without each of its means")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.0005, 0.001, 0.002, 0.004], help="of the grid")
     parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8, 12], help="of the grid")
     parser.add_argument("--grid-seed", type=int, default=100)

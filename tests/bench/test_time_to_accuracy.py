@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from bench import store, time_report, time_to_accuracy, torch_peer
+from bench import ablations, store, time_report, time_to_accuracy, torch_peer
 from tests.helpers.project import Project
 from tests.helpers.weights_files import layers_of, write_keras2
 
@@ -117,6 +117,49 @@ def test_another_side_is_gradual_with_overrides(measured, monkeypatch, capsys):
     assert units == [512, 8]
     with pytest.raises(SystemExit, match="--only: received other; accepted: .*wide, narrow"):
         run(monkeypatch, "--plain", "8,0.001", *also, "--only", "other")
+
+
+def test_ablations_run_gradual_with_one_of_its_means_changed(measured, monkeypatch, capsys, tmp_path):
+    with pytest.raises(SystemExit, match="has no run of gradual; run that first, with --only gradual"):
+        run(monkeypatch, "--ablations", "--seeds", "0", "--only", "not averaged")
+    assert not measured
+    run(monkeypatch, "--seeds", "0", "--only", "gradual")
+    run(monkeypatch, "--ablations", "--seeds", "0", "1")
+    base = time_to_accuracy.composed_params(measured[0][1].overrides).model_dump()
+    changed = {name: time_to_accuracy.composed_params(side.overrides).model_dump() for name, side, _ in measured[1:]}
+    of_phases = {"average": 0, "label_smoothing": 0, "batch_norm": "inference", "moments": "zero", "mixup": 0.1}
+    for name, key in {"not averaged": "average", "not smoothed": "label_smoothing", "moments zero": "moments"}.items():
+        for phase, values in changed[name]["schedule"]["phases"].items():
+            assert values == base["schedule"]["phases"][phase] | {key: of_phases[key], "patience": None}, name
+    assert changed["half of the views"]["augment"] == base["augment"] | {"views": 3}
+    assert [phase["final_learning_rate"] for phase in base["schedule"]["phases"].values()] == [0.002, 0]
+    restarts = changed["rates fall to 0 in each phase"]["schedule"]["phases"]
+    assert [phase["final_learning_rate"] for phase in restarts.values()] == [0, 0]
+    before = changed["before"]["schedule"]
+    assert [phase["depth"] for phase in before["phases"].values()] == [1, 2, "all"] and before["final"] == "all"
+    assert len({json.dumps(one) for one in (base, *changed.values())}) == 11
+    assert (tmp_path / f"{FOLDER}-ablations.png").read_bytes().startswith(b"\x89PNG")
+    # Seed 1, which gradual does not have, is left out.
+    assert "| not averaged | 0 | " in (tmp_path / f"{FOLDER}-ablations.md").read_text()
+    with pytest.raises(SystemExit, match="--only: received gradual; accepted: not averaged, before, "):
+        run(monkeypatch, "--ablations", "--only", "gradual")
+
+
+def test_the_table_of_ablations_has_gains_by_seed_and_what_first_epochs_do():
+    def made(seed: int, accuracy: float, *reached: list) -> dict:
+        metrics = {"val_accuracy": accuracy, "accuracy": accuracy - 0.01}
+        return {"settings": {"seed": seed}, "metrics": metrics, "reached": [[1.0, *row] for row in reached]}
+
+    head = (["head", 0.7], ["head", 0.65])
+    base = [made(0, 0.9, *head, ["top", 0.75]), made(1, 0.8, *head, ["top", 0.72])]
+    other = [made(1, 0.83, *head, ["top", 0.6], ["top", 0.75], ["all", 0.76])]
+    first, second = ablations.table({"gradual": base, "mixup": other}).splitlines()[2:]
+    # The phase starts from the best epoch of the head, not from its last.
+    assert first.endswith("|  | top +3.5 (+2.0 to +5.0) |")
+    assert second == (
+        "| mixup | 1 | 0.8300 | +3.0 (+3.0 to +3.0) | 0.8200 | +3.0 (+3.0 to +3.0) "
+        "| top -10.0 (-10.0 to -10.0); all +1.0 (+1.0 to +1.0) |"
+    )
 
 
 def test_a_wrong_parameter_is_one_line(measured, monkeypatch, capsys):
