@@ -8,6 +8,7 @@ scores, and of the seconds since the process has started. It leaves out lr_decay
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -148,7 +149,7 @@ def training_batches(images: np.ndarray, labels: np.ndarray, phase: Params, para
 
     data = tf.data.Dataset.from_tensor_slices((images, labels)).cache()
     data = data.shuffle(len(images)).batch(params["batch_size"], drop_remainder=True)
-    return data.map(change, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return not_tuned(data.map(change, num_parallel_calls=os.cpu_count()).prefetch(2))
 
 
 def augmentation(section: Params) -> list[keras.layers.Layer]:
@@ -165,7 +166,14 @@ def augmentation(section: Params) -> list[keras.layers.Layer]:
 
 def batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
     """Batches of all images in their order."""
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return not_tuned(tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(2))
+
+
+def not_tuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset without autotuning, which may hold up the end of an epoch for as long as the epoch took."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 class Clock(keras.callbacks.Callback):

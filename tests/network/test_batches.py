@@ -1,14 +1,26 @@
 """Arrays in batches for Keras: the same as Keras's own way, without what that costs."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
 
-from thaw.network.batches import in_batches
+from thaw.network.batches import in_batches, read_ahead
 
 X = {"own": np.arange(14, dtype=np.int32).reshape(7, 2), "share": np.linspace(0, 1, 7, dtype=np.float32)}
 Y = np.eye(7, 3, dtype=np.float32)
 WEIGHTS = np.arange(7, dtype=np.float32)
+
+
+class OneByOne(keras.utils.PyDataset):
+    """The arrays in batches of 3, the last of which has 1."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, number: int):
+        return keras.tree.map_structure(lambda array: array[3 * number : 3 * number + 3], (X, Y, WEIGHTS))
 
 
 @pytest.mark.parametrize("arrays", [(X,), (X, Y), (X, Y, WEIGHTS)])
@@ -31,7 +43,8 @@ def test_the_number_of_rows_is_no_part_of_the_shape_so_that_other_rows_are_not_t
     assert shapes == {((None, 2), (None, 3))}
 
 
-def test_keras_computes_the_same_bits_as_of_arrays():
+@pytest.mark.parametrize("made", [lambda: in_batches(3, X, Y, WEIGHTS)["x"], lambda: read_ahead(OneByOne())])
+def test_keras_computes_the_same_bits_as_of_arrays(made):
     def trained(**arrays) -> tuple[list[np.ndarray], list[float], np.ndarray]:
         keras.utils.set_random_seed(0)
         own, share = keras.Input((2,), name="own"), keras.Input((), name="share")
@@ -44,8 +57,34 @@ def test_keras_computes_the_same_bits_as_of_arrays():
         return model.get_weights(), [*scores.values(), *(values[0] for values in history.values())], predicted
 
     plain = trained(x=X, y=Y, sample_weight=WEIGHTS, batch_size=3)
-    ours = trained(**in_batches(3, X, Y, WEIGHTS))
+    ours = trained(x=made())
     keras.tree.map_structure(np.testing.assert_array_equal, plain, ours)
+
+
+def test_batches_that_are_made_one_by_one_are_counted_and_of_any_number_of_rows():
+    dataset = read_ahead(OneByOne())
+    assert dataset.cardinality() == 3
+    assert [len(labels) for _, labels, _ in dataset.as_numpy_iterator()] == [3, 3, 1]
+    assert {spec.shape[0] for spec in keras.tree.flatten(dataset.element_spec)} == {None}
+
+
+@pytest.mark.parametrize("made", [lambda: in_batches(1, np.zeros(10**6))["x"], lambda: read_ahead(Endless())])
+@pytest.mark.slow
+def test_the_end_of_an_epoch_waits_for_no_tuning(made):
+    """After 1.35 s the thread that tunes a dataset would sleep for 1.2 s more, and not be woken half of the times."""
+    for _ in range(8):
+        batches, started = iter(made()), time.monotonic()
+        while time.monotonic() - started < 1.35:
+            next(batches)
+            time.sleep(0.01)
+        ended = time.monotonic()
+        del batches
+        assert time.monotonic() - ended < 0.6
+
+
+class Endless(OneByOne):
+    def __len__(self) -> int:
+        return 10**6
 
 
 def test_no_function_is_traced_for_a_call(monkeypatch):
@@ -62,3 +101,5 @@ def test_other_backends_get_the_arrays(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert in_batches(3, X, Y) == {"x": X, "y": Y, "batch_size": 3}
     assert in_batches(3, X) == {"x": X, "batch_size": 3}
+    own = OneByOne()
+    assert read_ahead(own) is own

@@ -54,4 +54,35 @@ def in_batches(batch_size: int, x: Any, y: Any = None, sample_weight: Any = None
     dataset = tf.data.Dataset.from_tensor_slices(keras.tree.map_structure(whole, arrays))
     # Also where nothing is left: so the number of examples is none of the shape, and no function is traced for it.
     last = tf.data.Dataset.from_tensors(keras.tree.map_structure(lambda array: array[count - rest :], arrays))
-    return {"x": dataset.concatenate(last.take(min(rest, 1)))}
+    return {"x": _not_tuned(dataset.concatenate(last.take(min(rest, 1))))}
+
+
+def read_ahead(batches: keras.utils.PyDataset) -> Any:
+    """What `fit` and `evaluate` take for batches that are made one by one: for TensorFlow a dataset that makes the next
+    two beside the steps, with the number of examples none of the shape; else `batches` themselves."""
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    def spec(array: np.ndarray):
+        return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+
+    def make():
+        return (batches[number] for number in range(len(batches)))
+
+    dataset = tf.data.Dataset.from_generator(make, output_signature=keras.tree.map_structure(spec, batches[0]))
+    return _not_tuned(dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2))
+
+
+def _not_tuned(dataset):
+    """A dataset whose parallelism and buffers are not tuned while it is read.
+
+    The thread that tunes sleeps twice as long each time, and a request to end is lost where it wakes before the request
+    is marked (tensorflow/core/framework/cancellation.cc, 2.21). Then the end of an epoch waits until it wakes by
+    itself, for up to as long as the epoch took.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -11,7 +11,7 @@ import numpy as np
 
 from thaw.data.examples import Examples
 from thaw.network.backend import active_device
-from thaw.network.batches import CountBatches, in_batches
+from thaw.network.batches import CountBatches, in_batches, read_ahead
 from thaw.network.inference import compiles
 from thaw.network.replicas import active_replicas, predict_divided
 from thaw.network.seeds import random_generator
@@ -275,7 +275,7 @@ class Feed:
         if self.rows is None:
             self.seconds += time.perf_counter() - started
             batches = Batches(examples, self.batch_size, targets, plan, weights)
-            logs = self.model.fit(batches, **options).history
+            logs = self.model.fit(read_ahead(batches), **options).history
             self.seconds += batches.seconds
         else:
             self.rows.load(examples.inputs)
@@ -300,8 +300,7 @@ class Feed:
         options = {"verbose": 0, "return_dict": True, "callbacks": [CountBatches(reach)]}
         targets = np.eye(self.classes, dtype=np.float32)[examples.labels]
         if self.rows is None:
-            batches = Batches(examples, self.batch_size, targets)
-            return self.model.evaluate(batches, **options)
+            return self.model.evaluate(read_ahead(Batches(examples, self.batch_size, targets)), **options)
         self.rows.load(examples.inputs)
         numbers = np.arange(len(examples), dtype=np.int32)
         return self.model.evaluate(**in_batches(self.batch_size, numbers, targets), **options)
