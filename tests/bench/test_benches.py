@@ -7,7 +7,21 @@ from pathlib import Path
 import keras
 import pytest
 
-from bench import common, gpu, runs, scale, schedule, small_maps, steps, store, sweep, time_report, torch_peer, workers
+from bench import (
+    ablations,
+    common,
+    gpu,
+    runs,
+    scale,
+    schedule,
+    small_maps,
+    steps,
+    store,
+    sweep,
+    time_report,
+    torch_peer,
+    workers,
+)
 from tests.helpers.project import ROOT
 from thaw.network import convolution
 from thaw.stage import composed_params
@@ -330,6 +344,12 @@ def test_the_tables_of_whole_commands_in_docs_are_those_that_were_measured(page,
     table = time_report.table(found).partition("\n\n")[0]
     assert f"\n{table}\n" in (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
     assert sides <= set(found)
+
+
+def test_the_table_of_ablations_in_docs_is_that_which_was_measured():
+    found = ablations.read("time_to_accuracy/mobilenetv2-0.35-96px-20000")
+    assert f"\n{ablations.table(found)}\n" in (ROOT / "docs/thawing.md").read_text(encoding="utf-8")
+    assert set(ablations.DRAWN) <= set(found)
 
 
 def test_the_grid_of_plain_in_docs_is_that_which_was_measured():
