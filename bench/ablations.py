@@ -4,6 +4,7 @@ Start at `overrides`, what is run, and `write_report`.
 """
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench import store, time_report
@@ -17,41 +18,29 @@ def overrides(params: Params) -> dict[str, list[str]]:
     """The sides by name, as overrides of what gradual composes to, `params`: each without one of its means, or with one
     that it does not have; `before` is the schedule of before thaw had any of them."""
 
-    def of_phases(*values: str) -> list[str]:
-        return [f"schedule.phases.{name}.{value}" for name in params.schedule.phases for value in values]
+    def of(phases: Iterable[str], *values: str) -> list[str]:
+        return [f"schedule.phases.{name}.{value}" for name in phases for value in values]
 
-    restarts = [f"schedule.phases.{name}.final_learning_rate=0" for name in params.schedule.phases]
+    own = list(params.schedule.phases)
+    before = ("epochs=5", "warmup_epochs=1", "final_learning_rate=0", "mixup=0.1", "label_smoothing=0", "average=0")
     return {
-        "not averaged": of_phases("average=0"),
+        "not averaged": of(own, "average=0"),
         "before": [
             # The phases of VGG16: the top block, the top two, all.
             "schedule/gradual@_global_=vgg16",
             "head.epochs=10",
             "augment.views=3",
             "augment.flip=true",
-            *(
-                f"schedule.phases.{name}.{value}"
-                for name in ("depth1", "depth2", "all")
-                for value in (
-                    "epochs=5",
-                    "warmup_epochs=1",
-                    "final_learning_rate=0",
-                    "mixup=0.1",
-                    "label_smoothing=0",
-                    "average=0",
-                    "moments=zero",
-                    "batch_norm=inference",
-                )
-            ),
+            *of(("depth1", "depth2", "all"), *before, "moments=zero", "batch_norm=inference"),
         ],
-        "BatchNorm in inference mode": of_phases("batch_norm=inference"),
-        "not smoothed": of_phases("label_smoothing=0"),
+        "BatchNorm in inference mode": of(own, "batch_norm=inference"),
+        "not smoothed": of(own, "label_smoothing=0"),
         "half of the views": [f"augment.views={max(1, params.augment.views // 2)}"],
         "mirrored at random": ["augment.flip=true"],
-        "moments zero": of_phases("moments=zero"),
-        "rates fall to 0 in each phase": restarts,
-        "rates by block, 0.7": of_phases("lr_decay=0.7"),
-        "mixup 0.1": of_phases("mixup=0.1"),
+        "moments zero": of(own, "moments=zero"),
+        "rates fall to 0 in each phase": of(own, "final_learning_rate=0"),
+        "rates by block, 0.7": of(own, "lr_decay=0.7"),
+        "mixup 0.1": of(own, "mixup=0.1"),
     }
 
 

@@ -347,9 +347,12 @@ def test_the_tables_of_whole_commands_in_docs_are_those_that_were_measured(page,
 
 
 def test_the_table_of_ablations_in_docs_is_that_which_was_measured():
-    found = ablations.read("time_to_accuracy/mobilenetv2-0.35-96px-20000")
+    name = "time_to_accuracy/mobilenetv2-0.35-96px-20000"
+    found = ablations.read(name)
     assert f"\n{ablations.table(found)}\n" in (ROOT / "docs/thawing.md").read_text(encoding="utf-8")
     assert set(ablations.DRAWN) <= set(found)
+    drawn = ROOT / f"bench/results/{name}-ablations.png"
+    assert (ROOT / "docs/first-epochs.png").read_bytes() == drawn.read_bytes()
 
 
 def test_the_grid_of_plain_in_docs_is_that_which_was_measured():
