@@ -35,7 +35,7 @@ def overrides(params: Params) -> dict[str, list[str]]:
         ],
         "BatchNorm in inference mode": of(own, "batch_norm=inference"),
         "not smoothed": of(own, "label_smoothing=0"),
-        "half of the views": [f"augment.views={max(1, params.augment.views // 2)}"],
+        "twice the views": [f"augment.views={2 * params.augment.views}"],
         "mirrored at random": ["augment.flip=true"],
         "moments zero": of(own, "moments=zero"),
         "rates fall to 0 in each phase": of(own, "final_learning_rate=0"),

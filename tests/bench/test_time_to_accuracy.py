@@ -131,7 +131,7 @@ def test_ablations_run_gradual_with_one_of_its_means_changed(measured, monkeypat
     for name, key in {"not averaged": "average", "not smoothed": "label_smoothing", "moments zero": "moments"}.items():
         for phase, values in changed[name]["schedule"]["phases"].items():
             assert values == base["schedule"]["phases"][phase] | {key: of_phases[key], "patience": None}, name
-    assert changed["half of the views"]["augment"] == base["augment"] | {"views": 3}
+    assert changed["twice the views"]["augment"] == base["augment"] | {"views": 6}
     assert [phase["final_learning_rate"] for phase in base["schedule"]["phases"].values()] == [0.002, 0]
     restarts = changed["rates fall to 0 in each phase"]["schedule"]["phases"]
     assert [phase["final_learning_rate"] for phase in restarts.values()] == [0, 0]
