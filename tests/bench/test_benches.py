@@ -240,7 +240,7 @@ def test_the_schedules_whose_robustness_is_compared_differ_in_what_is_trained_an
     }
     assert trained == {
         "head-only": [("head", True)],
-        "gradual": [("head", True), ("depth3", 3), ("depth4", 4)],
+        "gradual": [("head", True), ("depth3", 3), ("depth5", 5)],
         "full": [("head", True), ("all", "all")],
         "at-once": [("head", False), ("all", "all")],
     }
@@ -347,7 +347,7 @@ def test_the_tables_of_whole_commands_in_docs_are_those_that_were_measured(page,
 
 
 def test_the_table_of_ablations_in_docs_is_that_which_was_measured():
-    name = "time_to_accuracy/mobilenetv2-0.35-96px-20000"
+    name = "time_to_accuracy/mobilenetv2-0.35-96px-20000-six-views"
     found = ablations.read(name)
     assert f"\n{ablations.table(found)}\n" in (ROOT / "docs/thawing.md").read_text(encoding="utf-8")
     assert set(ablations.DRAWN) <= set(found)

@@ -857,7 +857,7 @@ def test_below_a_checkout_its_root_is_named(tmp_path, monkeypatch):
 
 def test_a_recipe_that_changes_phases_of_another_backbone_says_what_to_add():
     raw = composed("recipe=mobilenetv2-gradual", "backbone=cnn")
-    told = r"recipe/mobilenetv2-gradual changes depth4, which .* cnn do not have: add -S schedule=gradual$"
+    told = r"recipe/mobilenetv2-gradual changes depth5, which .* cnn do not have: add -S schedule=gradual$"
     with pytest.raises(ParamError, match=told):
         parse_params(raw)
 
