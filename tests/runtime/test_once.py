@@ -296,9 +296,7 @@ def test_a_sweep_in_the_queue_makes_what_is_shared_once(tmp_path):
     found = [one["revs"][0]["data"] for commit in shown for one in commit["experiments"] or ()]
     assert sorted(data["params"]["params.yaml"]["data"]["head"]["units"] for data in found) == [8, 16]
     assert all("accuracy" in data["metrics"]["metrics/evaluate.json"]["data"] for data in found)
-    # The seconds of what was taken are those of who made it.
-    same = {
-        stage: len({data["outs"][f"metrics/time/{stage}.json"]["hash"] for data in found})
-        for stage in (*SHARED, "train_head")
-    }
-    assert same == dict.fromkeys(SHARED, 1) | {"train_head": 2}
+    # The seconds of what was taken are those of who made it. (Those of the heads may be equal by chance: 0.01 s apart.)
+    for stage in SHARED:
+        assert len({data["outs"][f"metrics/time/{stage}.json"]["hash"] for data in found}) == 1, stage
+    assert len({data["outs"]["models/head"]["hash"] for data in found}) == 2
