@@ -270,12 +270,9 @@ def test_a_schedule_or_augmentation_that_is_chosen_is_taken_instead_of_the_recip
     backbone = raw["backbone"]
     # What phases take from the backbone.
     taken = [f"backbone.{key}={backbone[key]}" for key in ("learning_rate", "learning_rate_all", "batch_norm")]
-    usual = composed(f"schedule={schedule}", f"backbone={backbone['name']}", *taken)
+    usual = composed(f"schedule={schedule}", "augment=strong", f"backbone={backbone['name']}", *taken)
     assert raw["schedule"] == usual["schedule"]
-    augment = composed("augment=strong", f"backbone={backbone['name']}")["augment"] | (
-        {"flip": False} if recipe == "demo" else {}
-    )
-    assert raw["augment"] == augment | ({"views": 1} if schedule == "scratch" else {})
+    assert raw["augment"] == usual["augment"] | ({"flip": False} if recipe == "demo" else {})
 
 
 def test_a_recipe_chooses_another_head_than_its_backbone_does(tmp_path):
@@ -486,7 +483,6 @@ BAD = [
     *each("backbone.learning_rate", *RATES),
     *each("backbone.learning_rate_all", *RATES),
     *each("backbone.batch_norm", *ONE_OF),
-    *each("backbone.views", *WHOLE_FROM_1),
     *each("backbone.alpha", 1.0, 0, MISSING),
     *each("backbone.alpha", 0, -1, 5, 0.6, True, NAN, INF, "1.0", None, MISSING, base=MOBILENET),
     *each("backbone.alpha", 0, -1, 5, NAN, INF, MISSING, base=(*MOBILENET, "backbone.weights=none")),
@@ -543,6 +539,7 @@ BAD = [
     Bad("schedule.final", "depth2", "schedule.phases.all"),
     Bad("schedule.final", "head", "schedule.phases.depth1"),
     *each("schedule.final", "last", "", None, True, 3),
+    *each("schedule.views", *WHOLE_FROM_1),
     *each("head.mixup", -0.1, 11, NAN, INF, "0.2", None, True),
     *each("schedule.phases.all.mixup", -0.1, 11, NAN, INF, "0.2", None, True),
     # extract
@@ -651,7 +648,7 @@ def test_every_parameter_has_cases_above():
         ("backbone.name", "vgg19", "received 'vgg19'; accepted: cnn, convnexttiny, efficientnetv2b0, "),
         ("dataset.name", "cifar", "received 'cifar'; accepted: cifar10, cifar100, digits, folder"),
         ("head.units", "x" * 1000, f"received '{'x' * 496}...; accepted: a whole number from 1 up"),
-        ("schedule.typo", 1, "received an unknown key; accepted: name, phases, final"),
+        ("schedule.typo", 1, "received an unknown key; accepted: name, views, phases, final"),
         ("schedule.phases.all.typo", 1, "received an unknown key; accepted: epochs, "),
         ("schedule.phases.depth1.depth", 6, "received 6; accepted: 1 to 5, the blocks of vgg16, or all"),
         ("schedule.phases.depth1.layers", 0, "received both depth and layers; accepted: one of the two"),

@@ -186,9 +186,6 @@ class Backbone(Section):
     batch_norm: BatchNorm
     """Mode of BatchNorm that the schedules of conf/ give to phases; no stage reads it."""
 
-    views: Count
-    """Views that the augmentations of conf/ store; no stage reads it."""
-
     source: Annotated[Source | None, Accepted(f"null, or a mapping with {', '.join(Source.model_fields)}")]
     """Source task to train the backbone on first; null for none."""
 
@@ -275,6 +272,9 @@ class Phase(Training):
 class Schedule(Section):
     name: Name
     """Name of the file in conf/schedule, for tables; it stays when single values are changed."""
+
+    views: Count
+    """Views that the augmentations of conf/ store; no stage reads it."""
 
     phases: Annotated[dict[str, Phase], Accepted("a mapping of phases by name, or {}")]
     """Phases after the head's, by name; each is a stage of its own."""
