@@ -26,8 +26,8 @@ def overrides(params: Params) -> dict[str, list[str]]:
     return {
         "not averaged": of(own, "average=0"),
         "before": [
-            # The phases of VGG16: the top block, the top two, all.
-            "schedule/gradual@_global_=vgg16",
+            # The top block, the top two, all.
+            "schedule/gradual@_global_=usual",
             "head.epochs=10",
             "augment.views=3",
             "augment.flip=true",

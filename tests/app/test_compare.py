@@ -76,7 +76,7 @@ def test_what_follows_from_the_backbone_is_no_column_but_is_named(grid):
     _, in_step = group_setups(grid)
     assert {"backbone.image_size", "backbone.learning_rate", "head.pool"} <= set(in_step)
     # Not what one of the schedules does not have.
-    assert not any("depth1" in name for name in in_step)
+    assert not any("phases.depth" in name for name in in_step)
 
 
 def test_long_values_that_begin_or_end_alike_are_not_taken_for_one(params):
@@ -105,8 +105,9 @@ def test_what_differs_within_a_backbone_is_a_column(grid, params):
 
 
 def test_a_schedule_whose_values_were_changed_keeps_its_name_and_has_them_beside_it(params):
-    before = params("schedule.phases.depth2.depth=2", "schedule.phases.all.epochs=4")
-    changed = params("schedule.phases.depth2.depth=3", "schedule.phases.all.epochs=7")
+    schedule = "schedule=recipe/vgg16-gradual"
+    before = params(schedule, "schedule.phases.depth2.depth=2", "schedule.phases.all.epochs=4")
+    changed = params(schedule, "schedule.phases.depth2.depth=3", "schedule.phases.all.epochs=7")
     found, _ = group_setups([Experiment("a", before, 0.6, 1), Experiment("b", changed, 0.5, 1)])
     assert [setup.label for setup in found] == [
         {"phases.depth2.depth": "2", "phases.all.epochs": "4"},
@@ -276,7 +277,7 @@ def test_the_stages_are_those_of_dvc_yaml(params):
 
 
 def test_what_was_changed_since_the_run_is_named(params):
-    its = params("head.learning_rate=1e-5")
+    its = params("head.learning_rate=1e-5", "schedule=full")
     recorded = {
         "train_head": {"params": {"params.yaml": {"seed": 0, "head": its["head"]}}},
         "unfreeze@all": {"params": {"params.yaml": {"schedule.phases.all": its["schedule"]["phases"]["all"]}}},
@@ -298,15 +299,16 @@ def test_experiments_are_named_or_all(grid, monkeypatch, tmp_path):
         write_comparison(tmp_path, names=["other"])
 
 
-def test_phases_that_kept_their_start_are_named(grid, monkeypatch, tmp_path):
+def test_phases_that_kept_their_start_are_named(grid, params, monkeypatch, tmp_path):
     def recorded(phase: str, max_epochs: int, best_epoch: int) -> dict:
         numbers = {"val_accuracy": 0.5, "max_epochs": max_epochs, "best_epoch": best_epoch}
         return {f"metrics/phases/{phase}.json": {"data": {name: {phase: value} for name, value in numbers.items()}}}
 
     metrics = recorded("head", 0, 0) | recorded("depth1", 5, 0) | recorded("depth2", 5, 3) | recorded("all", 5, 0)
-    assert _kept_start(grid[0].params, metrics) == ("depth1", "all")
+    its = params("schedule=recipe/vgg16-gradual")
+    assert _kept_start(its, metrics) == ("depth1", "all")
     earlier = {"metrics/phases/depth1.json": {"data": {"val_accuracy": {"depth1": 0.5}}}}
-    assert _kept_start(grid[0].params, earlier) == ()
+    assert _kept_start(its, earlier) == ()
     runs = [replace(grid[0], kept_start=("depth1", "all")), *grid[1:3]]
     monkeypatch.setattr(compare, "read_experiments", lambda all_commits: (runs, []))
     said = "No epoch was better on validation than the start, which was kept: vgg16-gradual-0 (depth1, all)."

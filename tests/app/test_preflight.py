@@ -301,7 +301,7 @@ def test_a_folder_that_stages_write_in_is_refused(tmp_path, monkeypatch, name):
 def parameters(name: str, size: int, alpha: float | None = None) -> Backbone:
     return Backbone(
         name=name, weights="imagenet", weights_file="-", image_size=size, alpha=alpha, source=None,
-        learning_rate=0.1, learning_rate_all=0.1, batch_norm="inference", views=1,
+        learning_rate=0.1, learning_rate_all=0.1, batch_norm="inference",
     )  # fmt: skip
 
 

@@ -331,7 +331,7 @@ def test_commands_of_a_workspace_a_commit_and_an_experiment(ten):
         (["backbone=cnn", "augment=strong", "schedule=full"], ["backbone=cnn", "schedule=full", "augment=strong"]),
         (["class_weights={cat: 2, dog: 0.5}"], ["class_weights={cat:2,dog:0.5}"]),
         (["backbone.weights='/a b/c,d.h5'"], ["backbone.weights='/a b/c,d.h5'"]),
-        (["~schedule.phases.depth1", "schedule.phases.depth2.after=head"], None),
+        (["schedule=recipe/vgg16-gradual", "~schedule.phases.depth1", "schedule.phases.depth2.after=head"], None),
         (["head.learning_rate=1e-5", "head.units=null"], ["head.units=null", "head.learning_rate=1e-05"]),
     ],
 )  # fmt: skip

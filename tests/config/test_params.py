@@ -110,14 +110,14 @@ def test_a_name_stays_when_a_single_value_is_changed():
     assert (raw["recipe"], raw["schedule"]["name"], raw["head"]["name"]) == ("demo", "recipe/demo", "gap")
 
 
-@pytest.mark.parametrize("schedule", ["gradual", "full"])
+@pytest.mark.parametrize("schedule", ["recipe/vgg16-gradual", "full"])
 def test_a_phase_is_changed_taken_out_and_added(schedule):
     more = ["+schedule/phase@schedule.phases.more=usual", "+schedule.phases.more={after: all, depth: all}"]
     raw = composed(f"schedule={schedule}", *more, "schedule.final=more", "schedule.phases.all.epochs=3")
     check_params(raw, TABLES)
     assert list(raw["schedule"]["phases"])[-2:] == ["all", "more"]
     assert raw["schedule"]["phases"]["all"]["epochs"] == 3
-    raw = composed("schedule=gradual", "~schedule.phases.all", "schedule.final=depth2")
+    raw = composed(*CHAIN, "~schedule.phases.all", "schedule.final=depth2")
     check_params(raw, TABLES)
     assert list(raw["schedule"]["phases"]) == ["depth1", "depth2"]
 
@@ -369,13 +369,15 @@ CNN = ("backbone=cnn",)
 DIGITS = ("dataset=digits", "backbone=cnn")
 DEMO = ("recipe=demo",)
 FULL = ("schedule=full",)
+# Three phases: depth1, depth2, all.
+CHAIN = ("schedule=recipe/vgg16-gradual",)
 # A value of a type that none of the parameters has.
 STRANGE = {"no": "such"}
 
 
 def phase(**changes: Any) -> dict:
     """A good phase right after the head, with changes; MISSING takes a key out."""
-    changed = composed()["schedule"]["phases"]["depth1"] | changes
+    changed = composed(*CHAIN)["schedule"]["phases"]["depth1"] | changes
     return {key: value for key, value in changed.items() if value is not MISSING}
 
 
@@ -509,39 +511,39 @@ BAD = [
     *each("augment.seed", *SEEDS),
     # schedule
     *each("schedule.phases", None, [], "all", ["all"], 3),
-    *each("schedule.phases.depth1", None, [], 5, "head"),
-    *each("schedule.phases.depth1.lr_decay", 0, -0.5, 1.5, True, NAN, INF, "0.5", None),
-    *each("schedule.phases.depth1.moments", *ONE_OF),
-    *each("schedule.phases.depth1.epochs", *WHOLE_FROM_1),
-    *training("schedule.phases.depth1"),
-    *each("schedule.phases.depth1.batch_norm", *ONE_OF),
-    *each("schedule.phases.depth1.after", "nowhere", "Head", "", None, 1),
-    Bad("schedule.phases.depth1.after", "depth1"),
-    Bad("schedule.phases.depth1.after", "all"),
-    *each("schedule.phases.depth1.depth", 0, -1, 6, True, 1.0, NAN, "1", "All", [1]),
+    *each("schedule.phases.depth1", None, [], 5, "head", base=CHAIN),
+    *each("schedule.phases.depth1.lr_decay", 0, -0.5, 1.5, True, NAN, INF, "0.5", None, base=CHAIN),
+    *each("schedule.phases.depth1.moments", *ONE_OF, base=CHAIN),
+    *each("schedule.phases.depth1.epochs", *WHOLE_FROM_1, base=CHAIN),
+    *training("schedule.phases.depth1", CHAIN),
+    *each("schedule.phases.depth1.batch_norm", *ONE_OF, base=CHAIN),
+    *each("schedule.phases.depth1.after", "nowhere", "Head", "", None, 1, base=CHAIN),
+    Bad("schedule.phases.depth1.after", "depth1", base=CHAIN),
+    Bad("schedule.phases.depth1.after", "all", base=CHAIN),
+    *each("schedule.phases.depth1.depth", 0, -1, 6, True, 1.0, NAN, "1", "All", [1], base=CHAIN),
     Bad("schedule.phases.depth1.depth", 5, base=CNN),
-    Bad("schedule.phases.depth1.depth", 3, "schedule.phases.depth2.depth"),
-    Bad("schedule.phases.depth1.depth", "all", "schedule.phases.depth2.depth"),
-    Bad("schedule.phases.depth1.depth", None, "schedule.phases.depth1"),
-    Bad("schedule.phases.depth1.layers", 3, "schedule.phases.depth1"),
+    Bad("schedule.phases.depth1.depth", 3, "schedule.phases.depth2.depth", base=CHAIN),
+    Bad("schedule.phases.depth1.depth", "all", "schedule.phases.depth2.depth", base=CHAIN),
+    Bad("schedule.phases.depth1.depth", None, "schedule.phases.depth1", base=CHAIN),
+    Bad("schedule.phases.depth1.layers", 3, "schedule.phases.depth1", base=CHAIN),
     *(
         Bad("schedule.phases.all", phase(depth=MISSING, layers=layers), "schedule.phases.all.layers", FULL)
         for layers in (-1, 19, 1000, True, 1.5, NAN, "3")
     ),
-    Bad("schedule.phases.all", phase(after="depth2", depth=MISSING, layers=18), "schedule.phases.all.layers"),
+    Bad("schedule.phases.all", phase(after="depth2", depth=MISSING, layers=18), "schedule.phases.all.layers", CHAIN),
     *(
         Bad("schedule.phases", {name: phase()}, f"schedule.phases.{name}")
         for name in ("head", "backbone", "a/b", "../a", "a.b", "a b", "-a", "", ".", "${a}", "é", 1, 1.5, True, None)
     ),
     # Left out of the chain, a chain of its own, and one that goes on after the last.
-    Bad("schedule.phases.all.after", "depth1", "schedule.phases.depth2"),
-    Bad("schedule.phases.other", phase(after="other"), "schedule.phases.other"),
-    Bad("schedule.final", "depth2", "schedule.phases.all"),
-    Bad("schedule.final", "head", "schedule.phases.depth1"),
+    Bad("schedule.phases.all.after", "depth1", "schedule.phases.depth2", base=CHAIN),
+    Bad("schedule.phases.other", phase(after="other"), "schedule.phases.other", base=CHAIN),
+    Bad("schedule.final", "depth2", "schedule.phases.all", base=CHAIN),
+    Bad("schedule.final", "head", "schedule.phases.depth1", base=CHAIN),
     *each("schedule.final", "last", "", None, True, 3),
     *each("schedule.views", *WHOLE_FROM_1),
     *each("head.mixup", -0.1, 11, NAN, INF, "0.2", None, True),
-    *each("schedule.phases.all.mixup", -0.1, 11, NAN, INF, "0.2", None, True),
+    *each("schedule.phases.all.mixup", -0.1, 11, NAN, INF, "0.2", None, True, base=CHAIN),
     # extract
     *each("extract.cuts", [], [1], [0, 0], [0, 1, 1], [0, 5], [0, -1], 0, "0", None, True),
     *(Bad("extract.cuts", [0, one], "extract.cuts.1") for one in (True, 1.0, NAN, "1", None)),
@@ -571,7 +573,7 @@ BAD = [
     *(bad for key in ("recipe", "head.name", "augment.name", "schedule.name") for bad in each(key, "", None, 5, True)),
     *(Bad(f"{section}.typo", 1) for section in ("dataset", "backbone", "head", "augment", "schedule", "extract",
       "evaluate")),
-    Bad("schedule.phases.depth1.typo", 1),
+    Bad("schedule.phases.depth1.typo", 1, base=CHAIN),
     Bad("backbone.source.typo", 1, base=DEMO),
 ]  # fmt: skip
 
@@ -667,7 +669,7 @@ def test_every_parameter_has_cases_above():
     ],
 )
 def test_a_refusal_says_what_came_and_what_would_do(key, value, text):
-    raw = composed()
+    raw = composed(*CHAIN)
     *above, name = key.split(".")
     get(raw, ".".join(above))[name] = value
     assert text in refusal(raw)
@@ -782,7 +784,10 @@ def test_a_checkpoint_among_the_outputs_is_refused_as_dvc_would_go_round_in_a_ci
         (["augment=none", "augment.contrast=0.1", "augment.views=9"], "augment.views"),
         ([*FULL, "~schedule.phases.all.depth", "+schedule.phases.all.layers=18"], "schedule.phases.all.layers"),
         # 11 layers are the blocks 1 to 3 of VGG16: as deep as depth 2.
-        (["~schedule.phases.depth2.depth", "+schedule.phases.depth2.layers=11"], "schedule.phases.depth2.layers"),
+        (
+            [*CHAIN, "~schedule.phases.depth2.depth", "+schedule.phases.depth2.layers=11"],
+            "schedule.phases.depth2.layers",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -889,5 +894,5 @@ def test_class_weights_go_by_name(chosen, weights):
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(1, 1), (3, 2), (6, 2)])
 def test_a_phase_that_is_shortened_has_no_longer_warm_up_than_itself(epochs, warmup):
-    phase = composed("backbone=vgg16", f"schedule.phases.all.epochs={epochs}")["schedule"]["phases"]["all"]
+    phase = composed("backbone=vgg16", f"schedule.phases.depth3.epochs={epochs}")["schedule"]["phases"]["depth3"]
     assert (phase["epochs"], phase["warmup_epochs"]) == (epochs, warmup)

@@ -87,7 +87,7 @@ def narrowest(name: str) -> float | None:
 def backbone(name: str, **chosen) -> Backbone:
     """The section of the parameters: a narrow backbone with random weights, but for what is chosen."""
     usual = {"weights": "none", "image_size": 32, "source": None, "alpha": narrowest(name)}
-    usual |= {"learning_rate": 0.001, "learning_rate_all": 0.001, "batch_norm": "inference", "views": 1}
+    usual |= {"learning_rate": 0.001, "learning_rate_all": 0.001, "batch_norm": "inference"}
     chosen = usual | chosen
     return Backbone(name=name, weights_file=chosen["weights"], **chosen)
 

@@ -15,7 +15,7 @@ def add_parser(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "lr-range",
         help="compare learning rates for a phase in short runs, chart their accuracy and suggest one",
-        epilog="example: %(prog)s depth1 --rates 0.001 0.002 0.004, after `dvc repro train_head`",
+        epilog="example: %(prog)s depth3 --rates 0.001 0.002 0.004, after `dvc repro train_head`",
     )
     parser.add_argument(
         "phase", metavar="PHASE", help="head, or one of schedule.phases; needs the previous phase's checkpoint"
