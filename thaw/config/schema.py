@@ -404,11 +404,11 @@ class Params(Section):
     head: Head
     """The new layers on top, and how they are trained on the frozen backbone."""
 
-    augment: Augment
-    """How training images are changed."""
-
     schedule: Schedule
     """What thaws when."""
+
+    augment: Augment
+    """How training images are changed."""
 
     extract: Extract
     """What is computed once."""
