@@ -36,7 +36,7 @@ def test_a_grid_is_queued_as_typed(tmp_path):
     grid = {(its["backbone"]["name"], its["backbone"]["image_size"], *its["schedule"]["phases"]) for its in queued}
     assert grid == {
         ("vgg16", 32, "all"),
-        ("vgg16", 32, "depth3"),
+        ("vgg16", 32, "depth2", "depth3"),
         ("mobilenetv2", 96, "all"),
         ("mobilenetv2", 96, "depth3", "depth5"),
     }

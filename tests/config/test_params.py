@@ -894,5 +894,5 @@ def test_class_weights_go_by_name(chosen, weights):
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(1, 1), (3, 2), (6, 2)])
 def test_a_phase_that_is_shortened_has_no_longer_warm_up_than_itself(epochs, warmup):
-    phase = composed("backbone=vgg16", f"schedule.phases.depth3.epochs={epochs}")["schedule"]["phases"]["depth3"]
+    phase = composed(*CHAIN, f"schedule.phases.all.epochs={epochs}")["schedule"]["phases"]["all"]
     assert (phase["epochs"], phase["warmup_epochs"]) == (epochs, warmup)
