@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
             server(application(answers, arguments.max_mb * 10**6, hosts)).run([sock])
         finally:
             answers.close()
+        # Only a signal ends it. uvicorn raises that again; once, on a busy machine, it was seen not to.
+        raise KeyboardInterrupt
 
 
 def tell(answers: "Answers", host: str, port: int, local: bool) -> None:
