@@ -93,7 +93,7 @@ def run_sides(arguments: argparse.Namespace) -> None:
 
 
 def run_ablations(arguments: argparse.Namespace) -> None:
-    """Run gradual without each of its means with all seeds, and report.
+    """Run gradual without each of its means with all seeds, and report; without those that change nothing in it.
 
     Raises:
         SystemExit: gradual itself has not been run.
@@ -101,6 +101,8 @@ def run_ablations(arguments: argparse.Namespace) -> None:
     ablations.read(arguments.bench)
     changed = ablations.overrides(arguments.params)
     measured = {name: Side(_fixed_length([*arguments.on, *overrides])) for name, overrides in changed.items()}
+    gradual = composed_params(_fixed_length(arguments.on))
+    measured = {name: side for name, side in measured.items() if composed_params(side.overrides) != gradual}
     run_all(arguments, f"{arguments.bench}/ablations", measured)
     ablations.write_report(arguments.bench)
 

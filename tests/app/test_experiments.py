@@ -37,8 +37,8 @@ def test_a_grid_is_queued_as_typed(tmp_path):
     assert grid == {
         ("vgg16", 32, "all"),
         ("vgg16", 32, "depth2", "depth3"),
-        ("mobilenetv2", 96, "all"),
-        ("mobilenetv2", 96, "depth3", "depth5"),
+        ("mobilenetv2", 160, "all"),
+        ("mobilenetv2", 160, "depth3"),
     }
     told = project.run("python", "-m", "thaw", "compare", check=False)
     assert told.strip() == "compare: no finished experiment; `dvc exp run` makes one. Left out: 4 queued."

@@ -143,7 +143,7 @@ def test_the_numbers_are_those_of_the_metrics(ten):
     tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>(?:<dd|</div>)", render(ten)))
     assert tiles == {
         "test accuracy": "0.8125", "macro F1": "0.8011", "macro precision": "0.7900", "macro recall": "0.8100",
-        "loss, nats": "0.6100", "calibration error": "0.0210", "training time": "3 min", "peak memory": "0.50 GB",
+        "loss, nats": "0.6100", "calibration error": "0.0210", "training time": "2 min", "peak memory": "0.50 GB",
     }  # fmt: skip
 
 

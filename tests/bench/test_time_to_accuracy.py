@@ -12,7 +12,7 @@ from tests.helpers.project import Project
 from tests.helpers.weights_files import layers_of, write_keras2
 
 ON = ["--on", "backbone=mobilenetv2", "backbone.alpha=0.35", "backbone.weights=none"]
-FOLDER = "time_to_accuracy/mobilenetv2-0.35-96px-20000"
+FOLDER = "time_to_accuracy/mobilenetv2-0.35-160px-20000"
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_the_grid_chooses_on_a_seed_of_its_own_and_the_plain_sides_take_its_best
         phase = time_to_accuracy.composed_params(side.overrides).schedule.phases["all"]
         assert (phase.epochs, phase.learning_rate, phase.patience) == (8, 0.001, None)
     with pytest.raises(SystemExit, match="--plain: received 5 epochs without a rate; .* has 4, 8, 12"):
-        run(monkeypatch, "--plain", "5", "--name", "mobilenetv2-0.35-96px-20000")
+        run(monkeypatch, "--plain", "5", "--name", "mobilenetv2-0.35-160px-20000")
 
 
 def test_a_best_at_the_edge_of_the_grid_is_told(measured, monkeypatch, capsys):
@@ -120,29 +120,40 @@ def test_another_side_is_gradual_with_overrides(measured, monkeypatch, capsys):
 
 
 def test_ablations_run_gradual_with_one_of_its_means_changed(measured, monkeypatch, capsys, tmp_path):
+    on, folder = ["--on", "backbone=vgg16", "backbone.weights=none"], "time_to_accuracy/vgg16-32px-20000"
     with pytest.raises(SystemExit, match="has no run of gradual; run that first, with --only gradual"):
-        run(monkeypatch, "--ablations", "--seeds", "0", "--only", "not averaged")
+        run(monkeypatch, *on, "--ablations", "--seeds", "0", "--only", "not averaged")
     assert not measured
-    run(monkeypatch, "--seeds", "0", "--only", "gradual")
-    run(monkeypatch, "--ablations", "--seeds", "0", "1")
+    run(monkeypatch, *on, "--seeds", "0", "--only", "gradual")
+    run(monkeypatch, *on, "--ablations", "--seeds", "0", "1")
     base = time_to_accuracy.composed_params(measured[0][1].overrides).model_dump()
     changed = {name: time_to_accuracy.composed_params(side.overrides).model_dump() for name, side, _ in measured[1:]}
     of_phases = {"average": 0, "label_smoothing": 0, "batch_norm": "inference", "moments": "zero", "mixup": 0.1}
     for name, key in {"not averaged": "average", "not smoothed": "label_smoothing", "moments zero": "moments"}.items():
         for phase, values in changed[name]["schedule"]["phases"].items():
             assert values == base["schedule"]["phases"][phase] | {key: of_phases[key], "patience": None}, name
-    assert changed["twice the views"]["augment"] == base["augment"] | {"views": 6}
-    assert [phase["final_learning_rate"] for phase in base["schedule"]["phases"].values()] == [0.002, 0]
+    assert changed["twice the views"]["augment"] == base["augment"] | {"views": 8}
+    assert [phase["final_learning_rate"] for phase in base["schedule"]["phases"].values()] == [0.0002, 0]
     restarts = changed["rates fall to 0 in each phase"]["schedule"]["phases"]
     assert [phase["final_learning_rate"] for phase in restarts.values()] == [0, 0]
     before = changed["before"]["schedule"]
     assert [phase["depth"] for phase in before["phases"].values()] == [1, 2, "all"] and before["final"] == "all"
-    assert len({json.dumps(one) for one in (base, *changed.values())}) == 11
-    assert (tmp_path / f"{FOLDER}-ablations.png").read_bytes().startswith(b"\x89PNG")
+    # VGG16 has no BatchNorm, and its phases are in inference mode anyway.
+    assert "BatchNorm in inference mode" not in changed and len(changed) == 9
+    assert len({json.dumps(one) for one in (base, *changed.values())}) == 10
+    assert (tmp_path / f"{folder}-ablations.png").read_bytes().startswith(b"\x89PNG")
     # Seed 1, which gradual does not have, is left out.
-    assert "| not averaged | 0 | " in (tmp_path / f"{FOLDER}-ablations.md").read_text()
+    assert "| not averaged | 0 | " in (tmp_path / f"{folder}-ablations.md").read_text()
     with pytest.raises(SystemExit, match="--only: received gradual; accepted: not averaged, before, "):
-        run(monkeypatch, "--ablations", "--only", "gradual")
+        run(monkeypatch, *on, "--ablations", "--only", "gradual")
+
+
+def test_an_ablation_that_changes_nothing_in_gradual_is_left_out(measured, monkeypatch):
+    """One phase has no moments from before, and its rate falls to 0 anyway."""
+    run(monkeypatch, "--seeds", "0", "--only", "gradual")
+    run(monkeypatch, "--ablations", "--seeds", "0")
+    names = {name for name, *_ in measured}
+    assert "not averaged" in names and not names & {"moments zero", "rates fall to 0 in each phase"}
 
 
 def test_the_table_of_ablations_has_gains_by_seed_and_what_first_epochs_do():

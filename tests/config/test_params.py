@@ -148,7 +148,7 @@ def test_a_path_of_images_is_made_absolute_and_dvc_hashes_the_folder(tmp_path, m
     section = compose(["dataset=folder", f"dataset.path=../{name}", "backbone=mobilenetv2"], CONF)["dataset"]
     assert section["path"] == str(tmp_path / "images" / name)
     assert section["files"] == str(tmp_path / ("images" if name.endswith("csv") else "images/photos"))
-    assert section["image_size"] == 96, "as the backbone's"
+    assert section["image_size"] == 160, "as the backbone's"
 
 
 @pytest.mark.parametrize("dataset", sorted({*GROUPS["dataset"]} - {"folder"}))
@@ -859,7 +859,7 @@ def test_below_a_checkout_its_root_is_named(tmp_path, monkeypatch):
 
 def test_a_recipe_that_changes_phases_of_another_backbone_says_what_to_add():
     raw = composed("recipe=mobilenetv2-gradual", "backbone=cnn")
-    told = r"recipe/mobilenetv2-gradual changes depth5, which .* cnn do not have: add -S schedule=gradual$"
+    told = r"recipe/mobilenetv2-gradual changes depth3, which .* cnn do not have: add -S schedule=gradual$"
     with pytest.raises(ParamError, match=told):
         parse_params(raw)
 
