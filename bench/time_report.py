@@ -30,8 +30,9 @@ def by_side(results: list[store.Result]) -> dict[str, list[store.Result]]:
 def table(results: dict[str, list[store.Result]]) -> str:
     """The sides in Markdown, and the seconds of each stage."""
     lines = [
-        "| side | seeds | seconds (range) | test accuracy | validation accuracy | seconds / fastest plain | commit |",
-        "|---|---|---|---|---|---|---|",
+        "| side | images | seeds | seconds (range) | test accuracy | validation accuracy "
+        "| seconds / fastest plain | commit |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     plain = {name: _mean_seconds(of_side) for name, of_side in results.items() if name in PLAIN}
     fastest = min(plain, key=lambda name: plain[name], default=None)
@@ -39,6 +40,7 @@ def table(results: dict[str, list[store.Result]]) -> str:
         seconds = [result["wall_seconds"] for result in of_side]
         columns = [
             TITLES.get(name, name),
+            ", ".join(sorted({f"{result['settings']['backbone']['image_size']} px" for result in of_side})),
             ", ".join(str(result["settings"]["seed"]) for result in of_side),
             f"{statistics.mean(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})",
             *(interval([result["metrics"][key] for result in of_side]) for key in ("accuracy", "val_accuracy")),

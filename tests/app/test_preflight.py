@@ -128,7 +128,7 @@ def test_what_is_on_this_machine_runs_without_a_network(unchanged, tmp_path):
     archive = tmp_path / "images.tar.gz"
     archive.write_bytes(b"an archive")
     local = [f"dataset.url={archive.as_uri()}", f"dataset.sha256={sha256(archive)}"]
-    weights = tmp_path / "models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
+    weights = tmp_path / "models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5"
     weights.parent.mkdir()
     weights.touch()
     assert is_queued(unchanged, "recipe=demo")

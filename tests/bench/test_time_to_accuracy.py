@@ -57,13 +57,13 @@ def test_sides_alternate_by_seed_and_finished_runs_are_skipped(measured, monkeyp
     ]
     told = capsys.readouterr().out
     assert "pytorch: skipped, torch is not installed" in told
-    assert "| plain: thaw's full | 0, 1 | 300 (300 to 301) |" in told
+    assert "| plain: thaw's full | 160 px | 0, 1 | 300 (300 to 301) |" in told
     assert "Plain: 8 epochs of all blocks at 0.002." in told
     run(monkeypatch, "--plain", "8,0.002", "--seeds", "0", "1", "2", "--only", "gradual")
     assert [(name, seed) for name, _, seed in measured[8:]] == [("gradual", 2)]
     assert capsys.readouterr().out.count("skipped, exists since commit") == 2
     assert (tmp_path / f"{FOLDER}.png").read_bytes().startswith(b"\x89PNG")
-    assert "| gradual | 0, 1, 2 | 121 (120 to 122) |" in (tmp_path / f"{FOLDER}.md").read_text()
+    assert "| gradual | 160 px | 0, 1, 2 | 121 (120 to 122) |" in (tmp_path / f"{FOLDER}.md").read_text()
 
 
 def test_a_run_of_other_settings_under_the_same_name_is_refused(measured, monkeypatch):
@@ -185,7 +185,7 @@ def result(name: str, seed: int, wall: float, accuracy: float, **more) -> dict:
         "name": name,
         "commit": "0123456789",
         "dirty": False,
-        "settings": {"seed": seed, "schedule": {"phases": {"all": phase}}},
+        "settings": {"seed": seed, "backbone": {"image_size": 96}, "schedule": {"phases": {"all": phase}}},
         "wall_seconds": wall,
         "metrics": {"accuracy": accuracy, "val_accuracy": accuracy + 0.01},
         "reached": [[20.0, "head", 0.5], [wall - 10, "all", accuracy]],
@@ -206,7 +206,7 @@ def test_the_table_compares_with_the_fastest_plain_side_seed_by_seed():
         "| plain: thaw's full", "| plain: Keras fit", "| gradual",
     ]  # fmt: skip
     # Half of the interval: 12.706 standard errors of two values.
-    gradual = "| gradual | 0, 1 | 150 (100 to 200) | 0.8100 ± 0.1271 | 0.8200 ± 0.1271 | 0.38 | 0123456 |"
+    gradual = "| gradual | 96 px | 0, 1 | 150 (100 to 200) | 0.8100 ± 0.1271 | 0.8200 ± 0.1271 | 0.38 | 0123456 |"
     assert lines[4] == gradual
     assert "| 2.25 |" in lines[3]
     assert "- gradual: extract 50, unfreeze@all 65, start-up and DVC 35" in text
@@ -317,4 +317,4 @@ def test_whole_commands_are_timed_in_fresh_clones(tmp_path):
         assert f"{name}, seed 0: {made['wall_seconds']:.0f} s" in output
     again = project.run(*command)
     assert again.count("skipped, exists since commit") == 3
-    assert "| plain: Keras fit | 0 |" in again and (folder / "toy.png").exists()
+    assert "| plain: Keras fit | 32 px | 0 |" in again and (folder / "toy.png").exists()
