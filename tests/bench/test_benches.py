@@ -240,7 +240,7 @@ def test_the_schedules_whose_robustness_is_compared_differ_in_what_is_trained_an
     }
     assert trained == {
         "head-only": [("head", True)],
-        "gradual": [("head", True), ("depth3", 3)],
+        "gradual": [("head", True), ("depth3", 3), ("depth4", 4)],
         "full": [("head", True), ("all", "all")],
         "at-once": [("head", False), ("all", "all")],
     }
