@@ -15,9 +15,11 @@ from typing import Any
 from bench import common
 from bench.steps import epoch_seconds, use_tensorflow
 
-# Backbone, side of the images in pixels, and depth; None: all from images. Those whose maps become small.
+# Backbone, side of the images in pixels, and depth; None: all from images. Those whose maps become small, and those
+# whose kernels are mostly 1x1.
 CASES: list[tuple[str, int, int | None]] = [
     ("vgg16", 32, 1), ("vgg16", 32, 2), ("vgg16", 32, None), ("cnn", 32, None), ("resnet18", 64, None),
+    ("mobilenetv2", 160, 3), ("mobilenetv2", 128, None), ("resnet50v15", 64, 1),
 ]  # fmt: skip
 SIDES = ("backend", "thaw")
 
@@ -58,8 +60,9 @@ def milliseconds(backbone: str, image_size: int, depth: int | None, side: str, b
     if side == "backend":
         from thaw.network import convolution
 
-        convolution.SMALL = 0
-    seconds = epoch_seconds(backbone, image_size, None, depth, "inference", batch_size, steps, epochs=5)
+        convolution.by_products = lambda *_: False
+    alpha, batch_norm = (0.35, "train") if backbone == "mobilenetv2" else (None, "inference")
+    seconds = epoch_seconds(backbone, image_size, alpha, depth, batch_norm, batch_size, steps, epochs=5)
     return 1e3 * min(seconds[1:]) / steps
 
 

@@ -180,7 +180,7 @@ def test_small_maps_are_compared_pair_by_pair():
 
 @pytest.mark.parametrize("side", small_maps.SIDES)
 def test_either_side_of_small_maps_takes_steps(side, monkeypatch):
-    monkeypatch.setattr(convolution, "SMALL", convolution.SMALL)  # set back after the test
+    monkeypatch.setattr(convolution, "by_products", convolution.by_products)  # set back after the test
     assert small_maps.milliseconds("cnn", 32, 1, side, 4, 2) > 0
 
 

@@ -42,6 +42,15 @@ def onednn(monkeypatch):
 @pytest.mark.parametrize("map_size", [(1, 1), (2, 2), (3, 5), (8, 8), (1, 64)], ids=str)
 @pytest.mark.parametrize("kernel_size", [(3, 3), (5, 5), (7, 1)], ids=str)
 def test_the_gradient_of_a_small_map_is_a_sum_of_products_and_equal(map_size, kernel_size, onednn):
+    assert_equal_by_products(map_size, kernel_size)
+
+
+@pytest.mark.parametrize("map_size", [(1, 1), (8, 8), (8, 9), (40, 40)], ids=str)
+def test_the_gradient_of_a_kernel_of_one_place_is_a_product_and_equal(map_size, onednn):
+    assert_equal_by_products(map_size, (1, 1))
+
+
+def assert_equal_by_products(map_size, kernel_size):
     x, kernel = arrays(map_size, kernel_size)
     expected, plain = losses_and_gradients(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), x, kernel)
     values, operations = losses_and_gradients(lambda x, k: convolve(x, k, (1, 1), "same", (1, 1)), x, kernel)
@@ -57,7 +66,7 @@ OTHERS = {
     "no padding": {"padding": "valid"},
     "dilated": {"dilation_rate": (2, 2)},
     "an even kernel": {"kernel_size": (2, 2)},
-    "a kernel of one place": {"kernel_size": (1, 1)},
+    "a kernel of one place with strides": {"kernel_size": (1, 1), "strides": (2, 2)},
 }
 
 

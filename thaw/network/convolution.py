@@ -1,4 +1,4 @@
-"""Convolution, and a faster gradient for its kernel where maps are small. Start at `convolve`."""
+"""Convolution, and a faster gradient for its kernel: where maps are small, or of one place. Start at `convolve`."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,14 +17,15 @@ def convolve(x: Any, kernel: Any, strides: Sequence[int], padding: str, dilation
 
     oneDNN's own gradient for a kernel is slow where maps are small: of 512 channels at 2x2 it takes ten times as long
     as the convolution. Each place of a kernel meets one rectangle of the map, so that its gradient is one product of
-    matrices, without the zeros around the map.
+    matrices, without the zeros around the map. Of a 1x1 kernel that is one product for maps of any size: at 40x40, from
+    48 channels to 8, in a fifth of the time.
 
     Args:
         x: activations (n, height, width, channels).
         kernel: (height, width, channels, filters), of the type of `x`.
         strides, padding, dilation_rate: as of Conv2D.
     """
-    if not (active_device().onednn and _is_small(x.shape, kernel.shape, strides, padding, dilation_rate)):
+    if not (active_device().onednn and by_products(x.shape, kernel.shape, strides, padding, dilation_rate)):
         return keras.ops.conv(x, kernel, strides, padding, "channels_last", dilation_rate)
     import tensorflow as tf
 
@@ -43,14 +44,16 @@ def convolve(x: Any, kernel: Any, strides: Sequence[int], padding: str, dilation
     return convolution(tf.convert_to_tensor(x), tf.convert_to_tensor(kernel))
 
 
-def _is_small(
+def by_products(
     shape: Sequence[int], kernel: Sequence[int], strides: Sequence[int], padding: str, dilation_rate: Sequence[int]
 ) -> bool:
-    """Whether a map is small, and its convolution one that `_kernel_gradient` knows."""
+    """Whether `_kernel_gradient` is faster, and knows the convolution; arguments as of `convolve`, but shapes."""
     _, height, width, channels = shape
     plain = padding == "same" and {*strides, *dilation_rate} == {1} and channels == kernel[2]
-    odd = kernel[0] % 2 == kernel[1] % 2 == 1 and kernel[0] * kernel[1] > 1
-    return plain and odd and None not in (height, width) and height * width <= SMALL
+    odd = kernel[0] % 2 == kernel[1] % 2 == 1
+    if not (plain and odd) or None in (height, width):
+        return False
+    return height * width <= SMALL or kernel[0] * kernel[1] == 1
 
 
 def _kernel_gradient(x, upstream, shape: Sequence[int]):
