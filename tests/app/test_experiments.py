@@ -35,8 +35,8 @@ def test_a_grid_is_queued_as_typed(tmp_path):
     queued = [one["revs"][0]["data"]["params"]["params.yaml"]["data"] for one in head["experiments"]]
     grid = {(its["backbone"]["name"], its["backbone"]["image_size"], *its["schedule"]["phases"]) for its in queued}
     assert grid == {
-        ("vgg16", 32, "all"),
-        ("vgg16", 32, "depth2", "depth3"),
+        ("vgg16", 64, "all"),
+        ("vgg16", 64, "depth1"),
         ("mobilenetv2", 160, "all"),
         ("mobilenetv2", 160, "depth3"),
     }
