@@ -37,8 +37,6 @@ def overrides(params: Params) -> dict[str, list[str]]:
         "not smoothed": of(own, "label_smoothing=0"),
         "twice the views": [f"augment.views={2 * params.augment.views}"],
         "mirrored at random": ["augment.flip=true"],
-        "moments zero": of(own, "moments=zero"),
-        "rates fall to 0 in each phase": of(own, "final_learning_rate=0"),
         "rates by block, 0.7": of(own, "lr_decay=0.7"),
         "mixup 0.1": of(own, "mixup=0.1"),
     }

@@ -152,9 +152,9 @@ def test_a_choice_that_a_group_has_not_is_told_in_one_line(checkout, override, s
         ("backbone.source.epochs=3", "backbone.source.epochs: received '3'; accepted: a key that conf/ composes to\n"),
         ("heda.units=3", "heda.units: received '3'; accepted: a key that conf/ composes to, such as head.units\n"),
         (
-            "schedule.phases.depht3.epochs=3",
-            "schedule.phases.depht3.epochs: received '3'; accepted: a key that conf/ "
-            "composes to, such as schedule.phases.depth3.epochs\n",
+            "schedule.phases.depht1.epochs=3",
+            "schedule.phases.depht1.epochs: received '3'; accepted: a key that conf/ "
+            "composes to, such as schedule.phases.depth1.epochs\n",
         ),
         ("head.units", "head.units: received nothing; accepted: a value: head.units=VALUE\n"),
         ("backbone.weights=~/a.h5", "backbone.weights: received '~/a.h5'; accepted: a value in the grammar of Hydra, "),

@@ -340,6 +340,7 @@ def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
         ("thawing", "mobilenetv2-0.35-96px-20000-depth4", {"gradual", "second"}),
         ("thawing", "resnet18-64px-20000", {"full", "gradual"}),
         ("thawing", "resnet18-96px-20000", {"full", "gradual"}),
+        ("thawing", "vgg16-64px-20000", {"gradual", "full-1"}),
         ("thawing", "vgg16-32px-20000", {"full-mixup", "gradual"}),
     ],
 )
