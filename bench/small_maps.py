@@ -25,7 +25,9 @@ SIDES = ("backend", "thaw")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="the gradient of kernels over small maps, and the backend's own")
+    parser = argparse.ArgumentParser(
+        description="the gradient of kernels over small maps, and of 1x1 kernels, and the backend's own"
+    )
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--runs", type=int, default=5)
