@@ -9,7 +9,7 @@ from tests.helpers.speed import by_backbone
 from thaw.backbones import BACKBONES
 from thaw.network import build
 from thaw.network.build import build_network
-from thaw.network.folding import Depthwise, Fused, fold, foldable_pairs
+from thaw.network.folding import Convolution, Depthwise, Folded, Fused, fold, foldable_pairs, same_paddings
 from thaw.network.seeds import seed_initialisers
 
 
@@ -127,6 +127,69 @@ def test_other_convolutions_are_left_as_they_are(options):
     start = keras.Input((8, 8, 6))
     plain = keras.Model(start, keras.layers.Conv2D(kernel_size=3, **options)(start))
     assert [layer for layer in fold(plain, {}).layers if isinstance(layer, Depthwise)] == []
+
+
+def padded(pad, side: int, conv: keras.layers.Layer, norm: bool = False) -> keras.Model:
+    """A padding and a convolution, and a BatchNorm that has seen something."""
+    start = keras.Input((side, side, 6))
+    x = conv(keras.layers.ZeroPadding2D(pad)(start))
+    model = keras.Model(start, keras.layers.BatchNormalization()(x) if norm else x)
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(generator.uniform(0.5, 1.5, weight.shape).astype("float32"))
+    return model
+
+
+CONV, DEPTHWISE = keras.layers.Conv2D, keras.layers.DepthwiseConv2D
+SAME = {
+    "MobileNetV2's, even": (((0, 1), (0, 1)), 8, lambda: DEPTHWISE(3, strides=2, use_bias=False)),
+    "MobileNetV2's, odd": (1, 9, lambda: DEPTHWISE(3, strides=2)),
+    "larger": (((1, 2), (1, 2)), 8, lambda: CONV(4, 5, strides=2, activation="relu")),
+    "each place": (1, 8, lambda: CONV(4, 3)),
+    "of other sides": ((0, 1), 9, lambda: CONV(4, (1, 3), strides=(1, 2))),
+    "dilated": (2, 8, lambda: CONV(4, 3, dilation_rate=2)),
+}
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["alone", "normed"])
+@pytest.mark.parametrize(("pad", "side", "conv"), SAME.values(), ids=SAME)
+def test_a_padding_is_left_to_the_convolution_which_computes_and_learns_the_same(pad, side, conv, norm):
+    plain = padded(pad, side, conv(), norm)
+    fast = fold(plain, foldable_pairs(plain) if norm and plain.layers[2].activation.__name__ == "linear" else {})
+    assert [type(layer) for layer in fast.layers[1:2]] in ([Convolution], [Folded])
+    assert fast.output.shape == plain.output.shape
+    x = np.random.default_rng(1).normal(size=(5, side, side, 6)).astype("float32")
+    np.testing.assert_allclose(np.asarray(fast(x)), np.asarray(plain(x)), rtol=1e-4, atol=1e-4)
+    assert_equal_steps(plain, fast, x)
+
+
+OTHERS = {
+    "a ResNet's": (3, 8, lambda: CONV(4, 7, strides=2)),
+    "on one side too many": (((0, 1), (1, 1)), 8, lambda: DEPTHWISE(3, strides=2)),
+    "before one that pads": (((0, 1), (0, 1)), 8, lambda: CONV(4, 3, strides=2, padding="same")),
+    "more than same": (2, 8, lambda: CONV(4, 3)),
+}
+
+
+@pytest.mark.parametrize(("pad", "side", "conv"), OTHERS.values(), ids=OTHERS)
+def test_other_paddings_are_left_as_they_are(pad, side, conv):
+    plain = padded(pad, side, conv())
+    assert same_paddings(plain) == {}
+    assert isinstance(fold(plain, {}).layers[1], keras.layers.ZeroPadding2D)
+
+
+def test_a_padding_that_is_used_twice_is_left_as_it_is():
+    start = keras.Input((8, 8, 6))
+    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(start)
+    assert same_paddings(keras.Model(start, [DEPTHWISE(3, strides=2)(x), x])) == {}
+
+
+@pytest.mark.parametrize("side", [32, 96, 160])
+def test_mobilenetv2_pads_by_its_convolutions(side):
+    network = build_network("mobilenetv2", side, 0.35, 32)
+    pads = [layer for layer in network.layers() if isinstance(layer, keras.layers.ZeroPadding2D)]
+    found = [pad for block in network.blocks for pad in same_paddings(block).values()]
+    assert len(pads) == len(found) == 4
 
 
 def test_dropout_is_left_out_unless_it_is_kept():
