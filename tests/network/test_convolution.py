@@ -45,15 +45,16 @@ def test_the_gradient_of_a_small_map_is_a_sum_of_products_and_equal(map_size, ke
     assert_equal_by_products(map_size, kernel_size)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("map_size", [(1, 1), (8, 8), (8, 9), (40, 40)], ids=str)
-def test_the_gradient_of_a_kernel_of_one_place_is_a_product_and_equal(map_size, onednn):
-    assert_equal_by_products(map_size, (1, 1))
+def test_the_gradient_of_a_kernel_of_one_place_is_a_product_and_equal(map_size, padding, onednn):
+    assert_equal_by_products(map_size, (1, 1), padding)
 
 
-def assert_equal_by_products(map_size, kernel_size):
+def assert_equal_by_products(map_size, kernel_size, padding="same"):
     x, kernel = arrays(map_size, kernel_size)
-    expected, plain = losses_and_gradients(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), x, kernel)
-    values, operations = losses_and_gradients(lambda x, k: convolve(x, k, (1, 1), "same", (1, 1)), x, kernel)
+    expected, plain = losses_and_gradients(lambda x, k: tf.nn.conv2d(x, k, 1, padding.upper()), x, kernel)
+    values, operations = losses_and_gradients(lambda x, k: convolve(x, k, (1, 1), padding, (1, 1)), x, kernel)
     for value, other in zip(values, expected, strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
     assert GRADIENT in plain

@@ -49,11 +49,13 @@ def by_products(
 ) -> bool:
     """Whether `_kernel_gradient` is faster, and knows the convolution; arguments as of `convolve`, but shapes."""
     _, height, width, channels = shape
-    plain = padding == "same" and {*strides, *dilation_rate} == {1} and channels == kernel[2]
+    pointwise = kernel[0] * kernel[1] == 1
+    # A 1x1 kernel pads nothing, whatever its padding is called.
+    plain = (pointwise or padding == "same") and {*strides, *dilation_rate} == {1} and channels == kernel[2]
     odd = kernel[0] % 2 == kernel[1] % 2 == 1
     if not (plain and odd) or None in (height, width):
         return False
-    return height * width <= SMALL or kernel[0] * kernel[1] == 1
+    return pointwise or height * width <= SMALL
 
 
 def _kernel_gradient(x, upstream, shape: Sequence[int]):
