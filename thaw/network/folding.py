@@ -265,10 +265,10 @@ def fold(model: keras.Model, pairs: dict[str, keras.layers.Layer], keep: Sequenc
             return layer(*arguments) if layer.name in keep else arguments[0]
         if layer.name in keep:
             return Fused(layer)(*arguments)
+        if layer.name in pads or is_convolution(layer):
+            return Convolution(layer, pads.get(layer.name))(*arguments)
         if is_depthwise(layer):
             return Depthwise(layer)(*arguments)
-        if is_convolution(layer) or layer.name in pads:
-            return Convolution(layer, pads.get(layer.name))(*arguments)
         return layer(*arguments, **options)
 
     return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
