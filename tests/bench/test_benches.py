@@ -335,6 +335,8 @@ def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
     ("page", "name", "sides"),
     [
         ("benchmarks", "mobilenetv2-0.35-20000", {"full", "gradual", "second"}),
+        ("benchmarks", "mobilenetv2-0.35-20000-fit", {"notebook", "gradual", "second"}),
+        ("benchmarks", "mobilenetv2-0.35-20000-one-view", {"full", "gradual", "second", "one-view"}),
         ("benchmarks", "mobilenetv2-0.35-20000-8-epochs", {"full", "gradual", "second"}),
         ("thawing", "mobilenetv2-0.35-96px-20000", {"full", "gradual", "second"}),
         ("thawing", "mobilenetv2-0.35-96px-20000-depth4", {"gradual", "second"}),
