@@ -211,10 +211,11 @@ def _adjacent(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers
 
 
 def _pads_as_same(pad: keras.layers.Layer, conv: keras.layers.Layer) -> bool:
-    if not (isinstance(pad, keras.layers.ZeroPadding2D) and (is_convolution(conv) or _is_depthwise_layer(conv))):
+    known = is_convolution(conv) or isinstance(conv, keras.layers.DepthwiseConv2D)
+    if not (isinstance(pad, keras.layers.ZeroPadding2D) and known):
         return False
     sides = pad.input.shape[1:3]
-    if pad.data_format != "channels_last" or conv.padding != "valid" or None in sides:
+    if {pad.data_format, conv.data_format} != {"channels_last"} or conv.padding != "valid" or None in sides:
         return False
     for side, kernel, stride, rate, padded in zip(
         sides, conv.kernel_size, conv.strides, conv.dilation_rate, pad.padding, strict=True
@@ -224,10 +225,6 @@ def _pads_as_same(pad: keras.layers.Layer, conv: keras.layers.Layer) -> bool:
         if tuple(padded) != (total // 2, total - total // 2):
             return False
     return True
-
-
-def _is_depthwise_layer(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.DepthwiseConv2D) and layer.data_format == "channels_last"
 
 
 def is_dropout(layer: keras.layers.Layer) -> bool:
