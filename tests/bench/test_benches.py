@@ -10,6 +10,7 @@ import pytest
 from bench import (
     ablations,
     common,
+    frontier,
     gpu,
     runs,
     scale,
@@ -334,10 +335,10 @@ def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
 @pytest.mark.parametrize(
     ("page", "name", "sides"),
     [
-        ("benchmarks", "mobilenetv2-0.35-20000", {"full", "gradual", "second"}),
+        ("benchmarks", "mobilenetv2-0.35-20000", {"full", "gradual", "second", "one-view", "longer"}),
         ("benchmarks", "mobilenetv2-0.35-20000-fit", {"notebook", "gradual", "second"}),
-        ("benchmarks", "mobilenetv2-0.35-20000-one-view", {"full", "gradual", "second", "one-view"}),
         ("benchmarks", "mobilenetv2-0.35-20000-8-epochs", {"full", "gradual", "second"}),
+        ("benchmarks", "mobilenetv2-0.35-20000-12-epochs", {"full", "gradual", "second"}),
         ("thawing", "mobilenetv2-0.35-96px-20000", {"full", "gradual", "second"}),
         ("thawing", "mobilenetv2-0.35-96px-20000-depth4", {"gradual", "second"}),
         ("thawing", "resnet18-64px-20000", {"full", "gradual"}),
@@ -353,13 +354,28 @@ def test_the_tables_of_whole_commands_in_docs_are_those_that_were_measured(page,
     assert sides <= set(found)
 
 
-def test_the_table_of_ablations_in_docs_is_that_which_was_measured():
-    name = "time_to_accuracy/mobilenetv2-0.35-96px-20000-six-views"
-    found = ablations.read(name)
+@pytest.mark.parametrize("name", ["mobilenetv2-0.35-20000", "mobilenetv2-0.35-96px-20000-six-views"])
+def test_the_tables_of_ablations_in_docs_are_those_that_were_measured(name):
+    found = ablations.read(f"time_to_accuracy/{name}")
     assert f"\n{ablations.table(found)}\n" in (ROOT / "docs/thawing.md").read_text(encoding="utf-8")
-    assert set(ablations.DRAWN) <= set(found)
+    assert {"not averaged", "not smoothed", "BatchNorm in inference mode", "mirrored at random"} <= set(found)
+
+
+def test_the_picture_of_first_epochs_in_docs_is_that_of_the_ablations():
+    name = "time_to_accuracy/mobilenetv2-0.35-96px-20000-six-views"
+    assert set(ablations.DRAWN) <= set(ablations.read(name))
     drawn = ROOT / f"bench/results/{name}-ablations.png"
     assert (ROOT / "docs/first-epochs.png").read_bytes() == drawn.read_bytes()
+
+
+def test_what_the_text_beside_the_frontier_tells_is_what_it_draws():
+    text = " ".join((ROOT / "docs/benchmarks.md").read_text(encoding="utf-8").split())
+    series = frontier.points(frontier.FOLDERS)
+    for plain, gradual in zip(series["full"], series["gradual"], strict=True):
+        epochs = plain.label.removeprefix("all blocks, ")
+        ratio = statistics.mean(one / of for one, of in zip(gradual.seconds, plain.seconds, strict=True))
+        assert f"{ratio:.2f} of {epochs}" in text
+    assert (ROOT / "docs/frontier.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_grid_of_plain_in_docs_is_that_which_was_measured():

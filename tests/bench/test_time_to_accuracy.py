@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from bench import ablations, store, time_report, time_to_accuracy, torch_peer
+from bench import ablations, frontier, store, time_report, time_to_accuracy, torch_peer
 from tests.helpers.project import Project
 from tests.helpers.weights_files import layers_of, write_keras2
 
@@ -165,6 +165,25 @@ def test_a_wrong_parameter_is_one_line(measured, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "--only", "gradual", "--on", "head.dropout=2")
     assert capsys.readouterr().err.endswith("head.dropout: received 2; accepted: a number from 0 to below 1\n")
+
+
+def test_the_frontier_has_a_point_for_each_length_of_each_side(measured, monkeypatch, capsys, tmp_path):
+    sides = ["--only", "full", "gradual", "second"]
+    run(monkeypatch, "--plain", "4,0.002", "--seeds", "0", "1", *sides, "--name", "short")
+    run(monkeypatch, "--plain", "8,0.001", "--seeds", "0", "--only", "full", "--name", "long")
+    with pytest.raises(SystemExit, match="long: has no run of gradual, second"):
+        frontier.points(("short", "long"))
+    run(monkeypatch, "--plain", "8,0.001", "--seeds", "0", *sides, "--name", "long")
+    found = frontier.points(("short", "long"))
+    assert {side: [point.label for point in of_side] for side, of_side in found.items()} == {
+        "full": ["all blocks, 4 epochs", "all blocks, 8 epochs"],
+        **dict.fromkeys(("gradual", "second"), ["depth 3, 4 epochs"] * 2),
+    }
+    assert found["full"][0].seconds == [300, 301] and found["gradual"][1].seconds == [120]
+    assert found["full"][0].accuracy == pytest.approx([0.859, 0.860])
+    picture = tmp_path / "frontier.png"
+    frontier.draw(picture, found)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def result(name: str, seed: int, wall: float, accuracy: float, **more) -> dict:
