@@ -19,6 +19,7 @@ from tools import soak_stages
 pytestmark = pytest.mark.slow
 
 FEW = [*TINY, "dataset.limit=200"]
+EPOCHS = 4000  # of the head, about 10 ms each: more than all tests that go on with it take
 
 
 def test_stages_that_are_killed_end_in_the_bits_of_a_pipeline_that_is_left_alone(tmp_path):
@@ -32,7 +33,7 @@ def test_stages_that_are_killed_end_in_the_bits_of_a_pipeline_that_is_left_alone
 def ready(tmp_path_factory) -> Project:
     """All that comes before train_head is done."""
     project = Project(tmp_path_factory.mktemp("ready"))
-    project.run("python", "-m", "thaw", "params", "recipe=demo", *FEW, "head.epochs=400", "head.patience=null")
+    project.run("python", "-m", "thaw", "params", "recipe=demo", *FEW, f"head.epochs={EPOCHS}", "head.patience=null")
     project.dvc("repro", "extract")
     return project
 
@@ -72,7 +73,7 @@ def until(process: subprocess.Popen, text: str) -> list[str]:
 
 
 def epochs(lines: list[str]) -> list[int]:
-    return [int(found[1]) for line in lines if (found := re.search(r"epoch (\d+)/400", line))]
+    return [int(found[1]) for line in lines if (found := re.search(rf"epoch (\d+)/{EPOCHS}", line))]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -90,7 +91,7 @@ def test_a_signal_ends_a_stage_in_one_line_and_it_goes_on(ready, number):
     again = begin(ready, "python", "-m", "stages.train_head")
     lines = until(again, "epoch ")
     # A signal between the save and the line of an epoch leaves one more.
-    assert int(re.search(r"saved state, after epoch (\d+)/400", "".join(lines))[1]) in (last, last + 1)
+    assert int(re.search(rf"saved state, after epoch (\d+)/{EPOCHS}", "".join(lines))[1]) in (last, last + 1)
     again.kill()
     again.wait()
 
@@ -142,10 +143,12 @@ def test_a_stage_outlives_what_started_the_dvc_that_it_is_a_stage_of(ready, tmp_
 def test_two_processes_of_a_stage_do_not_write_at_once(ready):
     first = begin(ready, "python", "-m", "stages.train_head")
     until(first, "epoch ")
+    first.send_signal(signal.SIGSTOP)  # all its epochs may take less than the start of the second
     second = begin(ready, "python", "-m", "stages.train_head")
     until(second, f"train_head: waiting for process {first.pid}, which does the same")
     first.send_signal(signal.SIGTERM)
-    first.wait(30)
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(30) == 128 + signal.SIGTERM
     until(second, "resuming from saved state")
     second.kill()
     second.wait()
