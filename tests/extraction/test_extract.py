@@ -17,7 +17,14 @@ from tests.helpers.examples import SPOILT, augment, example_images, extraction, 
 from thaw import paths
 from thaw.config.schema import Augment, Extract
 from thaw.data.examples import Examples
-from thaw.data.stored import features_origin, phase_data, read_activations, read_features_info, refuse_other_origin
+from thaw.data.stored import (
+    features_origin,
+    phase_data,
+    read_activations,
+    read_features_info,
+    refuse_other_origin,
+    unaugmented_data,
+)
 from thaw.errors import ThawError
 from thaw.extraction import store
 from thaw.extraction.extract import extract_features
@@ -314,37 +321,71 @@ def test_a_missing_json_is_refused_in_one_line(tmp_path):
         read_features_info(tmp_path)
 
 
-def test_features_of_another_origin_are_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for path in paths.SPLITS_LEARNT:
-        path.mkdir(parents=True) if path.suffix == "" else path.parent.mkdir(parents=True, exist_ok=True)
-    names, train, val = paths.SPLITS_LEARNT
-    names.write_text("{}")
-    for folder in (train, val):
-        np.save(folder / "images.npy", TRAIN.inputs)
-    blocks = {"low": "1" * 64, "high": "2" * 64}
-    whole = features_origin(blocks, VARIED)
-    of = extraction(TRAIN, VAL, settings(cuts=[0]), augment=VARIED, origin=whole)
-    extract_features(Path("features"), small_network(), of)
+BLOCKS = {"low": "1" * 64, "high": "2" * 64}
 
+
+@pytest.fixture
+def features(tmp_path, monkeypatch) -> Path:
+    """Features of BLOCKS, and the splits that they are made from."""
+    monkeypatch.chdir(tmp_path)
+    names, *splits = paths.SPLITS_LEARNT
+    for split in splits:
+        split.mkdir(parents=True)
+        np.save(split / "images.npy", TRAIN.inputs)
+    names.write_text("{}")
+    of = extraction(TRAIN, VAL, settings(), augment=VARIED, origin=features_origin(BLOCKS, VARIED))
+    extract_features(Path("features"), small_network(), of)
+    return Path("features")
+
+
+def spoil_the_splits() -> None:
+    np.save(paths.SPLITS_LEARNT[1] / "images.npy", VAL.inputs)
+
+
+def test_features_of_another_origin_are_refused_by_name(features):
     def refusal(wanted) -> str:
         with pytest.raises(ThawError) as caught:
-            refuse_other_origin(Path("features"), wanted)
+            refuse_other_origin(features, wanted)
         return str(caught.value)
 
     again = "run `dvc repro` to make it again"
-    refuse_other_origin(Path("features"), features_origin(blocks, VARIED))
+    refuse_other_origin(features, features_origin(BLOCKS, VARIED))
     # Where the upper block is thawed, it is another and need not be the same.
-    refuse_other_origin(Path("features"), features_origin({"low": "1" * 64}, VARIED))
-    other = features_origin(blocks | {"high": "3" * 64}, VARIED)
+    refuse_other_origin(features, features_origin({"low": "1" * 64}, VARIED))
+    other = features_origin(BLOCKS | {"high": "3" * 64}, VARIED)
     assert refusal(other) == f"features: made from another backbone (high); {again}"
-    other = features_origin(blocks, VARIED.model_copy(update={"flip": False, "seed": 9}))
+    other = features_origin(BLOCKS, VARIED.model_copy(update={"flip": False, "seed": 9}))
     assert refusal(other) == f"features: made from another augmentation (flip, seed); {again}"
-    np.save(train / "images.npy", VAL.inputs)
+    spoil_the_splits()
     assert (
-        refusal(features_origin(blocks, VARIED))
+        refusal(features_origin(BLOCKS, VARIED))
         == f"features: made from another dataset (data/processed/train); {again}"
     )
+
+
+@pytest.mark.parametrize(("changed", "depth"), [([], 0), (["high"], 1), (["low"], None), (["low", "high"], None)])
+def test_a_trained_network_gets_the_shallowest_stored_cut_below_which_nothing_has_changed(
+    features, monkeypatch, changed, depth
+):
+    monkeypatch.setattr("thaw.data.stored.read_split", lambda split, classes: {"train": (1, 2), "val": (3, 4)}[split])
+    data = unaugmented_data(features, BLOCKS | dict.fromkeys(changed, "3" * 64), CLASSES)
+    assert data.depth == depth
+    (train,) = data.views
+    if depth is None:
+        assert (train, data.val) == (Examples(1, 2), Examples(3, 4))
+    else:
+        for examples, view in ((train, 0), (data.val, "val")):
+            expected = read_activations(features, depth, view)
+            np.testing.assert_array_equal(examples.inputs, expected.inputs)
+            np.testing.assert_array_equal(examples.labels, expected.labels)
+
+
+def test_a_trained_network_gets_no_activations_of_other_images(features):
+    spoil_the_splits()
+    with pytest.raises(
+        ThawError, match=r"features: made from another dataset \(data/processed/train\); run `dvc repro`"
+    ):
+        unaugmented_data(features, BLOCKS, CLASSES)
 
 
 def work_until_killed(of: Extraction, done: Path, connection: Connection, folder: Path, depths: dict) -> None:

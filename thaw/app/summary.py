@@ -19,6 +19,7 @@ from thaw.data.examples import Examples
 from thaw.data.splits import processed_dataset
 from thaw.datasets import DATASETS, Dataset, Folder, described
 from thaw.evaluation.corruptions import PAIRS
+from thaw.evaluation.final import training_step
 from thaw.extraction.plan import Cut, plan_cuts, stored_depths
 from thaw.extraction.store import storing
 from thaw.images.decoding import formats
@@ -215,11 +216,13 @@ def estimate_seconds(params: Params, network: Network) -> Iterator[tuple[str, fl
     for view in range(params.augment.views):
         rows[stored_depths(planned, view)] += own.train
     yield "extract", sum(_extraction(network, params, depths, count) for depths, count in rows.items() if depths)
+    depth = None
     for name in chain_of(params.schedule):
-        row = phase_row(params, network, name)
-        yield stage_of(name), _training(network, params, planned_phase(params, name), row.depth, own)
+        depth = phase_row(params, network, name).depth
+        yield stage_of(name), _training(network, params, planned_phase(params, name), depth, own)
+    seen = own.train // training_step(own.train) + own.val
     looks = params.evaluate.views + params.evaluate.corruptions * len(PAIRS)
-    yield "evaluate", _prediction(network, params, own.train + own.val + looks * own.test)
+    yield "evaluate", _prediction(network, params, depth, seen) + _prediction(network, params, None, looks * own.test)
 
 
 def _reading(params: Params) -> float:
@@ -296,12 +299,12 @@ def _extraction(network: Network, params: Params, cuts: tuple[int, ...], rows: i
     return first + batch * rows / params.extract.batch_size
 
 
-def _prediction(network: Network, params: Params, rows: int) -> float:
-    model = network.classifier()
+def _prediction(network: Network, params: Params, depth: int | None, rows: int) -> float:
+    model = network.classifier(depth)
+    shape, dtype = model.inputs[0].shape[1:], "uint8" if depth is None else params.extract.dtype
 
     def run(batches: int) -> None:
-        images = _blank_images(network, batches * params.batch_size)
-        for _ in predict_chunks(model, images, params.batch_size):
+        for _ in predict_chunks(model, _blank(batches * params.batch_size, shape, dtype).inputs, params.batch_size):
             pass
 
     first, batch = _speed(run, rows // params.batch_size + 1)

@@ -1,5 +1,6 @@
-"""Stored features as training reads them. Start at `phase_data`."""
+"""Stored features as training and evaluation read them. Start at `phase_data`."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,16 @@ def read_features_info(folder: Path) -> dict[str, Any]:
         raise damaged(sealed.path) from None
 
 
-def features_origin(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
+def features_origin(blocks: dict[str, str], augment: Augment | None) -> dict[str, Any]:
     """Origin of features: hashes of backbone and splits, and the settings of augmentation.
 
     Args:
         blocks: sha256 of each block of the frozen backbone.
-        augment: settings of the views.
+        augment: settings of the views; None for what is not augmented, the first view and validation.
     """
     splits = {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}
-    return {"backbone": blocks, "dataset": splits, "augmentation": augment.model_dump(exclude={"name"})}
+    views = {} if augment is None else augment.model_dump(exclude={"name"})
+    return {"backbone": blocks, "dataset": splits, "augmentation": views}
 
 
 def refuse_other_origin(folder: Path, wanted: dict[str, Any]) -> None:
@@ -74,12 +76,41 @@ def phase_data(folder: Path, depth: int, classes: list[str]) -> TrainingData:
         depth: of the cut.
         classes: names, for images; stored activations are of the classes that extract was given.
     """
+    views = read_features_info(folder)["cuts"].get(depth)
+    return _images(classes) if views is None else _activations(folder, depth, views)
+
+
+def unaugmented_data(folder: Path, blocks: dict[str, str], classes: list[str]) -> TrainingData:
+    """What a phase learnt from, unaugmented, for a network that is trained.
+
+    These are activations at the shallowest stored cut below which no block has changed since they were made; images
+    where there is none.
+
+    Args:
+        folder: of the features.
+        blocks: sha256 of each block of the network, bottom to top.
+        classes: names, for images.
+
+    Raises:
+        ThawError: a file is missing, damaged, or made from other splits.
+    """
     info = read_features_info(folder)
-    if depth not in info["cuts"]:
-        train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
-        return TrainingData(None, [train], val)
-    views = [read_activations(folder, depth, view) for view in info["cuts"][depth]]
-    return TrainingData(depth, views, read_activations(folder, depth, "val"))
+    frozen = list(takewhile(lambda block: block in info["origin"]["backbone"].items(), blocks.items()))
+    depth = min((depth for depth in info["cuts"] if depth >= len(blocks) - len(frozen)), default=None)
+    if depth is None:
+        return _images(classes)
+    refuse_other_origin(folder, features_origin({}, None))
+    return _activations(folder, depth, [0])
+
+
+def _images(classes: list[str]) -> TrainingData:
+    train, val = (Examples(*read_split(split, classes)) for split in ("train", "val"))
+    return TrainingData(None, [train], val)
+
+
+def _activations(folder: Path, depth: int, views: list[int]) -> TrainingData:
+    examples = [read_activations(folder, depth, view) for view in views]
+    return TrainingData(depth, examples, read_activations(folder, depth, "val"))
 
 
 def read_activations(folder: Path, depth: int, view: int | str) -> Examples:

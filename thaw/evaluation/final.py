@@ -15,6 +15,7 @@ from thaw import paths
 from thaw.config.schema import Params
 from thaw.data.examples import Examples
 from thaw.data.splits import class_names, read_split, split_rows, superclasses_of
+from thaw.data.stored import unaugmented_data
 from thaw.evaluation.corruptions import PAIRS, corruption_rows
 from thaw.evaluation.scores import (
     PREDICTION,
@@ -33,7 +34,13 @@ from thaw.evaluation.scores import (
 )
 from thaw.evaluation.views import describe_views, mean_over_views
 from thaw.network.build import Network
-from thaw.network.checkpoint import FROM_CHECKPOINT, CheckpointInfo, load_checkpoint, read_checkpoint_info
+from thaw.network.checkpoint import (
+    FROM_CHECKPOINT,
+    CheckpointInfo,
+    block_hashes,
+    load_checkpoint,
+    read_checkpoint_info,
+)
 from thaw.network.history import COLUMNS, best_epoch, by_phase
 from thaw.network.inference import predict_logits, softmax
 from thaw.runtime.files import replacing_folder, save_array, write_json
@@ -53,15 +60,11 @@ SEEN = ("train", "val")
 
 def evaluate(params: Params) -> None:
     """Score the final model on all splits and, if there is one, on the source task; write metrics and tables."""
-    network, info = load_checkpoint(paths.model(params.schedule.final))
-    classifier = network.classifier()
-    splits = {split: Examples(*read_split(split, info.classes)) for split in ("train", "val", "test")}
-    splits["train"] = _every_nth(splits["train"], TRAINING_SAMPLE)
-    results = {
-        split: _predict(split, classifier, examples, info.temperature, params.batch_size)
-        for split, examples in splits.items()
-    }
-    scores, test, logits = {split: scores for split, (scores, _) in results.items()}, splits["test"], results["test"][1]
+    folder = paths.model(params.schedule.final)
+    network, info = load_checkpoint(folder)
+    scores = _seen_scores(network, folder, info, params.batch_size)
+    classifier, test = network.classifier(), Examples(*read_split("test", info.classes))
+    scores["test"], logits = _predict("test", classifier, test, info.temperature, params.batch_size)
     predicted = softmax(logits, info.temperature)
     superclasses = superclasses_of(info.classes)
     calibration, bins = _calibration(test.labels, logits, info.temperature)
@@ -93,10 +96,26 @@ def evaluate(params: Params) -> None:
     write_json(paths.EVALUATED, metrics)
 
 
-def _every_nth(examples: Examples, most: int) -> Examples:
-    """At most so many of the examples, at equal distances."""
-    step = math.ceil(len(examples) / most)
-    return Examples(examples.inputs[::step], examples.labels[::step])
+def _seen_scores(network: Network, folder: Path, info: CheckpointInfo, batch_size: int) -> dict[str, dict[str, float]]:
+    """Scores on the training and validation images: through the blocks alone that have been thawed, where the
+    activations below these are stored.
+    """
+    hashes = block_hashes(folder)
+    data = unaugmented_data(paths.FEATURES, {block.name: hashes[block.name] for block in network.blocks}, info.classes)
+    if data.depth is not None:
+        print(f"evaluate: train and val from activations stored at depth {data.depth}", flush=True)
+    classifier, (train,) = network.classifier(data.depth), data.views
+    step = training_step(len(train))
+    splits = {"train": Examples(train.inputs[::step], train.labels[::step]), "val": data.val}
+    return {
+        split: _predict(split, classifier, examples, info.temperature, batch_size)[0]
+        for split, examples in splits.items()
+    }
+
+
+def training_step(count: int) -> int:
+    """Every so many of the training images are scored: TRAINING_SAMPLE at most."""
+    return math.ceil(count / TRAINING_SAMPLE)
 
 
 def _calibration(
