@@ -336,6 +336,7 @@ def test_the_story_of_the_demo_in_docs_is_that_which_was_measured():
     ("page", "name", "sides"),
     [
         ("benchmarks", "mobilenetv2-0.35-20000", {"full", "gradual", "second", "one-view", "longer"}),
+        ("benchmarks", "mobilenetv2-0.35-20000-3-epochs", {"gradual", "second"}),
         ("benchmarks", "mobilenetv2-0.35-20000-fit", {"notebook", "gradual", "second"}),
         ("benchmarks", "mobilenetv2-0.35-20000-8-epochs", {"full", "gradual", "second"}),
         ("benchmarks", "mobilenetv2-0.35-20000-12-epochs", {"full", "gradual", "second", "full-16"}),
