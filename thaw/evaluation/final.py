@@ -115,7 +115,7 @@ def _seen_scores(network: Network, folder: Path, info: CheckpointInfo, batch_siz
 
 def training_step(count: int) -> int:
     """Every so many of the training images are scored: TRAINING_SAMPLE at most."""
-    return math.ceil(count / TRAINING_SAMPLE)
+    return max(1, math.ceil(count / TRAINING_SAMPLE))
 
 
 def _calibration(
