@@ -36,16 +36,18 @@ def read_features_info(folder: Path) -> dict[str, Any]:
         raise damaged(sealed.path) from None
 
 
-def features_origin(blocks: dict[str, str], augment: Augment | None) -> dict[str, Any]:
+def features_origin(blocks: dict[str, str], augment: Augment) -> dict[str, Any]:
     """Origin of features: hashes of backbone and splits, and the settings of augmentation.
 
     Args:
         blocks: sha256 of each block of the frozen backbone.
-        augment: settings of the views; None for what is not augmented, the first view and validation.
+        augment: settings of the views.
     """
-    splits = {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}
-    views = {} if augment is None else augment.model_dump(exclude={"name"})
-    return {"backbone": blocks, "dataset": splits, "augmentation": views}
+    return {"backbone": blocks, **_splits_origin(), "augmentation": augment.model_dump(exclude={"name"})}
+
+
+def _splits_origin() -> dict[str, Any]:
+    return {"dataset": {path.as_posix(): digest(path) for path in paths.SPLITS_LEARNT}}
 
 
 def refuse_other_origin(folder: Path, wanted: dict[str, Any]) -> None:
@@ -99,7 +101,7 @@ def unaugmented_data(folder: Path, blocks: dict[str, str], classes: list[str]) -
     depth = min((depth for depth in info["cuts"] if depth >= len(blocks) - len(frozen)), default=None)
     if depth is None:
         return _images(classes)
-    refuse_other_origin(folder, features_origin({}, None))
+    refuse_other_origin(folder, _splits_origin())
     return _activations(folder, depth, [0])
 
 
